@@ -1,0 +1,1 @@
+//! tandem: the map of the system.

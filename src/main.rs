@@ -1,0 +1,3 @@
+//! Command line to verb.
+
+fn main() {}
