@@ -3,4 +3,8 @@
 //! This crate opens no socket, reads no clock and starts no task.
 #![warn(missing_docs)]
 
+pub mod message;
 pub mod transport;
+
+pub use message::{Aor, Host, Message, Method, Request, Response, StatusCode, Uri};
+pub use transport::{ConnectionId, Flow, Transport};
