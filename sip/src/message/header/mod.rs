@@ -145,10 +145,10 @@ impl Headers {
     }
 
     fn name(&self, entry: &Entry) -> &[u8] {
-        match entry.name {
-            Name::Other => self.slice(entry.added, entry.name_at, usize::from(entry.name_len)),
-            known => known.as_str().as_bytes(),
+        if entry.name == Name::Other {
+            return self.slice(entry.added, entry.name_at, usize::from(entry.name_len));
         }
+        entry.name.as_str().as_bytes()
     }
 
     /// Returns the only value of a header that may stand once.
