@@ -260,7 +260,7 @@ impl Uri {
         if self.scheme == Scheme::Other {
             return self.text == other.text;
         }
-        let same_user = self.user() == other.user() || unescape(self.span(self.user)) == unescape(other.span(other.user));
+        let same_user = characters(self.span(self.user)).eq(characters(other.span(other.user)));
         same_user && params_match(self, other) && params_match(other, self) && headers_match(self.headers(), other.headers())
     }
 
@@ -292,21 +292,40 @@ fn escapes_are_whole(text: &str) -> bool {
     text.split('%').skip(1).all(|tail| tail.len() >= 2 && tail.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Resolves %-escapes; none if the result is not UTF-8 or holds a control character.
+/// Returns the bytes that the text stands for, and of each whether it was escaped. A `%` without two digits stands for itself.
+fn octets(text: &str) -> impl Iterator<Item = (u8, bool)> {
+    let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (first, tail) = rest.split_first()?;
+        rest = tail;
+        match (first, digit(tail.first()), digit(tail.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                rest = tail.get(2..)?;
+                Some((high << 4 | low, true))
+            }
+            _ => Some((*first, false)),
+        }
+    })
+}
+
+/// Returns what §19.1.4 compares: an escape is the same as its character, unless that is reserved (RFC 2396 §2.2).
+fn characters(text: &str) -> impl Iterator<Item = (u8, bool)> {
+    octets(text).map(|(byte, escaped)| (byte, escaped && b";/?:@&=+$,".contains(&byte)))
+}
+
+/// Resolves %-escapes; none if one is not whole, or the result is not UTF-8 or holds a control character.
 #[must_use]
 pub fn unescape(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(if byte == b'%' {
-            let hex = [bytes.next()?, bytes.next()?];
-            u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
-        } else {
-            byte
-        });
+    if !text.contains('%') {
+        return (!text.bytes().any(|b| b.is_ascii_control())).then(|| text.to_owned());
     }
-    if out.iter().any(u8::is_ascii_control) {
-        return None;
+    let mut out = Vec::with_capacity(text.len());
+    for (byte, escaped) in octets(text) {
+        if byte.is_ascii_control() || (byte == b'%' && !escaped) {
+            return None;
+        }
+        out.push(byte);
     }
     String::from_utf8(out).ok()
 }
@@ -472,6 +491,20 @@ mod tests {
         for (a, b) in different {
             assert!(!uri(a).is_equivalent(&uri(b)), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn users_that_have_no_text_are_still_compared() {
+        // RFC 4475 §3.1.1.4: two contacts, not one.
+        let different = [("%00", "%00%00"), ("%ff", "%fe"), ("a%3Bb", "a;b"), ("a", "A")];
+        for (a, b) in different {
+            assert!(!uri(&format!("sip:{a}@h")).is_equivalent(&uri(&format!("sip:{b}@h"))), "{a} {b}");
+        }
+        assert!(uri("sip:%00%fF%3b@h").is_equivalent(&uri("sip:%00%Ff%3B@h")));
+        for text in ["%", "%4", "%+1", "%zz", "a%0ab", "%ff"] {
+            assert_eq!(unescape(text), None, "{text}");
+        }
+        assert_eq!(unescape("%25%34%31").as_deref(), Some("%41"));
     }
 
     #[test]
