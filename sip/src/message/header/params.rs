@@ -9,7 +9,10 @@ use bytestring::ByteString;
 pub struct Params(ByteString);
 
 impl Params {
-    /// Reads `;name[=value]…`, white space allowed around `;` and `=`. None for an empty or malformed parameter.
+    /// Most parameters of one list; a longer list is malformed. It keeps comparing two lists cheap.
+    pub const MAX: usize = 64;
+
+    /// Reads `;name[=value]…`, white space allowed around `;` and `=`. None for an empty or malformed parameter, or for too many.
     #[must_use]
     pub fn parse(text: &ByteString) -> Option<Self> {
         Self::check(text)?;
@@ -26,10 +29,12 @@ impl Params {
         if !rest.is_empty() && !rest.starts_with(';') {
             return None;
         }
+        let mut count = 0;
         while let Some(tail) = rest.strip_prefix(';') {
             let end = end_of_param(tail)?;
             let (name, value) = split(tail.get(..end)?);
-            if name.is_empty() || !name.bytes().all(is_param_char) || !value.is_none_or(is_value) {
+            count += 1;
+            if count > Self::MAX || name.is_empty() || !name.bytes().all(is_param_char) || !value.is_none_or(is_value) {
                 return None;
             }
             rest = tail.get(end..)?;
@@ -198,6 +203,13 @@ mod tests {
         for text in [";", ";;a", ";a;", ";a=", "a=b", ";a=\"x", ";=x", ";a b=c", ";a=\"x\"y"] {
             assert_eq!(Params::parse(&text.into()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_list_has_a_bound() {
+        // S8
+        assert!(Params::parse(&";a".repeat(Params::MAX).into()).is_some());
+        assert_eq!(Params::parse(&";a".repeat(Params::MAX + 1).into()), None);
     }
 
     #[test]
