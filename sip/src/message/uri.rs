@@ -226,10 +226,11 @@ impl Uri {
         Params::of(self.text.slice_ref(self.span(self.params)))
     }
 
-    /// Returns the value of one URI parameter; `Some("")` for one without a value.
+    /// Returns the value of one URI parameter, as written; `Some("")` for one without a value. Its name is found in any case, escaped
+    /// or not (RFC 4475 §3.1.1.3).
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
-        params::find(self.span(self.params), name)
+        params::iter(self.span(self.params)).find(|(theirs, _)| same_in_any_case(theirs, name)).map(|(_, value)| value)
     }
 
     /// Returns the header part behind `?`, as written.
@@ -274,8 +275,8 @@ impl Uri {
 
 fn params_match(one: &Uri, other: &Uri) -> bool {
     one.params().iter().all(|(name, value)| match other.param(name) {
-        Some(theirs) => value.eq_ignore_ascii_case(theirs),
-        None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| n.eq_ignore_ascii_case(name)),
+        Some(theirs) => same_in_any_case(value, theirs),
+        None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| same_in_any_case(n, name)),
     })
 }
 
@@ -312,6 +313,12 @@ fn octets(text: &str) -> impl Iterator<Item = (u8, bool)> {
 /// Returns what §19.1.4 compares: an escape is the same as its character, unless that is reserved (RFC 2396 §2.2).
 fn characters(text: &str) -> impl Iterator<Item = (u8, bool)> {
     octets(text).map(|(byte, escaped)| (byte, escaped && b";/?:@&=+$,".contains(&byte)))
+}
+
+fn same_in_any_case(one: &str, other: &str) -> bool {
+    let lower = |(byte, escaped): (u8, bool)| (byte.to_ascii_lowercase(), escaped);
+    one.eq_ignore_ascii_case(other)
+        || (one.contains('%') || other.contains('%')) && characters(one).map(lower).eq(characters(other).map(lower))
 }
 
 /// Resolves %-escapes; none if one is not whole, or the result is not UTF-8 or holds a control character.
@@ -435,6 +442,7 @@ mod tests {
         assert_eq!(full.port(), Some(5070));
         assert_eq!(full.transport(), Some(Transport::Tls));
         assert!(full.is_loose_router());
+        assert!(uri("sip:a@h;%6C%72").is_loose_router());
         assert_eq!(full.headers(), "Subject=hi&Priority=urgent");
         assert_eq!(uri("sip:example.com").user(), "");
         assert_eq!(uri("tel:+49-30-1;phone-context=x").user(), "+49-30-1");
@@ -474,6 +482,7 @@ mod tests {
         let equal = [
             ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
             ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com;%74ransport=%74cp", "sip:carol@chicago.com;transport=TCP"),
             (
                 "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
                 "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
@@ -487,6 +496,7 @@ mod tests {
             ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
             ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
             ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"),
+            ("sip:carol@chicago.com;%6daddr=1.2.3.4", "sip:carol@chicago.com"),
         ];
         for (a, b) in different {
             assert!(!uri(a).is_equivalent(&uri(b)), "{a} {b}");

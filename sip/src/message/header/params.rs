@@ -46,7 +46,7 @@ impl Params {
     /// The quotes around a value stay.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        find(&self.0, name)
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Returns names and values in order.
@@ -103,11 +103,7 @@ pub fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-pub(crate) fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    iter(text).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
-}
-
-fn iter(text: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn iter(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let tail = rest.trim_start().strip_prefix(';')?;
