@@ -94,7 +94,7 @@ fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> (Hea
                 }
             }
             None => {
-                fault.get_or_insert("a header row without a name or with a NUL");
+                fault.get_or_insert("a header row without a name or with a bare NUL");
             }
         }
         at += length + 2;
@@ -110,11 +110,26 @@ fn split_row(row: &[u8]) -> Option<(usize, (usize, usize))> {
         return None;
     }
     let value = row.get(colon + 1..)?;
-    if value.contains(&0) {
+    if memchr::memchr(0, value).is_some_and(|_| !nuls_are_quoted(value)) {
         return None;
     }
     let start = colon + 1 + (value.len() - value.trim_ascii_start().len());
     Some((name.len(), (start, start + value.trim_ascii().len())))
+}
+
+/// Returns true if each NUL stands behind a backslash in a quoted string, the one place where it is legal (§25.1, quoted-pair).
+fn nuls_are_quoted(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            0 => return false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    true
 }
 
 fn request(line: &ByteString, headers: Headers, body: &Bytes, fault: Option<&'static str>) -> Result<Message, ParseError> {
@@ -232,6 +247,8 @@ mod tests {
             "\nX: y\r\n\r\n",
             "X\r\n\r\n",
             "S: a\0b\r\n\r\n",
+            "S: \"a\0b\"\r\n\r\n",
+            "S: \\\0\r\n\r\n",
             "S: a\r\n",
             &long,
         ] {
