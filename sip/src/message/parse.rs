@@ -73,8 +73,7 @@ fn unfold(bytes: Bytes) -> Bytes {
 /// Indexes the header rows from `at` on; returns where the body begins. The first fault is kept.
 fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> (Headers, usize) {
     let mut headers = Headers::over(bytes.clone());
-    loop {
-        let Some(rest) = bytes.get(at..) else { break };
+    while let Some(rest) = bytes.get(at..) {
         let Some(length) = memchr::memchr2(b'\r', b'\n', rest) else {
             fault.get_or_insert("the header section does not end in an empty line");
             return (headers, bytes.len());
