@@ -119,7 +119,7 @@ impl Response {
             }
             text.extend_from_slice(b";tag=");
             text.extend_from_slice(tag.as_bytes());
-            self.headers.set(Name::To, text);
+            self.headers.set_received(Name::To, &text);
         }
     }
 

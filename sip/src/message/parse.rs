@@ -16,7 +16,7 @@ pub enum ParseError {
     /// A broken request, with what is needed to answer it.
     #[error("{status}: {reason}")]
     Refused {
-        /// What to answer: 400, 505 or 416.
+        /// What to answer: 400, 501 or 505.
         status: StatusCode,
         /// What is wrong with it.
         reason: &'static str,
@@ -93,7 +93,7 @@ fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> (Hea
                 }
             }
             None => {
-                fault.get_or_insert("a header row without a name or with a NUL");
+                fault.get_or_insert("a header row without a name or with a bare NUL");
             }
         }
         at += length + 2;
@@ -109,11 +109,26 @@ fn split_row(row: &[u8]) -> Option<(usize, (usize, usize))> {
         return None;
     }
     let value = row.get(colon + 1..)?;
-    if value.contains(&0) {
+    if memchr::memchr(0, value).is_some_and(|_| !nuls_are_quoted(value)) {
         return None;
     }
     let start = colon + 1 + (value.len() - value.trim_ascii_start().len());
     Some((name.len(), (start, start + value.trim_ascii().len())))
+}
+
+/// Returns true if each NUL stands behind a backslash in a quoted string, the one place where it is legal (§25.1, quoted-pair).
+fn nuls_are_quoted(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            0 => return false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    true
 }
 
 fn request(line: &ByteString, headers: Headers, body: &Bytes, fault: Option<&'static str>) -> Result<Message, ParseError> {
@@ -135,9 +150,16 @@ fn request(line: &ByteString, headers: Headers, body: &Bytes, fault: Option<&'st
     let Some(uri) = uri else {
         return Err(refuse(StatusCode::BAD_REQUEST, "malformed Request-URI or request line", headers));
     };
+    if !uri.headers().is_empty() {
+        return Err(refuse(StatusCode::BAD_REQUEST, "headers in the Request-URI", headers));
+    }
     let checked = fault.map_or_else(|| check(&headers).and_then(|cseq| content(&headers, body).map(|body| (cseq, body))), Err);
     match checked {
-        Ok((cseq, _)) if cseq.method != method => Err(refuse(StatusCode::BAD_REQUEST, "CSeq names another method", headers)),
+        Ok((cseq, _)) if cseq.method != method => {
+            // RFC 4475 §3.1.2.18: who speaks of a method we do not know may have rules of its own.
+            let status = if matches!(method, Method::Other(_)) { StatusCode::NOT_IMPLEMENTED } else { StatusCode::BAD_REQUEST };
+            Err(refuse(status, "CSeq names another method", headers))
+        }
         Ok((_, body)) => Ok(Message::Request(Request { method, uri, headers, body })),
         Err(reason) => Err(refuse(StatusCode::BAD_REQUEST, reason, headers)),
     }
@@ -231,6 +253,8 @@ mod tests {
             "\nX: y\r\n\r\n",
             "X\r\n\r\n",
             "S: a\0b\r\n\r\n",
+            "S: \"a\0b\"\r\n\r\n",
+            "S: \\\0\r\n\r\n",
             "S: a\r\n",
             &long,
         ] {
@@ -251,6 +275,22 @@ mod tests {
         for text in ["", "\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "\0\0\0", "SIP/2.0 4294967301 X\r\n\r\n", "SIP/2.0 99 X\r\n\r\n"] {
             assert!(matches!(read(text), Err(ParseError::NotSip(_))), "{text:?}");
         }
+    }
+
+    #[test]
+    fn headers_in_a_request_uri_are_refused() {
+        // §19.1.1, table 1; S7: no layer above can forget to strip them.
+        let text = INVITE.replace("sip:bob@h SIP", "sip:bob@h?Route=%3Csip:evil%3E SIP") + "\r\n";
+        assert!(matches!(read(&text), Err(ParseError::Refused { status: StatusCode::BAD_REQUEST, .. })));
+    }
+
+    #[test]
+    fn a_cseq_of_another_method_is_400_or_501() {
+        let status = |line: &str| match read(&(INVITE.replace("INVITE sip", line) + "\r\n")) {
+            Err(ParseError::Refused { status, .. }) => status.code(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((status("OPTIONS sip"), status("NEWMETHOD sip")), (400, 501));
     }
 
     #[test]

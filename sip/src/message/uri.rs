@@ -149,6 +149,9 @@ impl Uri {
         let host = host_port(tail.get(..host_len)?)?;
         let after = tail.get(host_len..)?;
         let params_len = after.find('?').unwrap_or(after.len());
+        if after.get(params_len..) == Some("?") {
+            return None;
+        }
         Params::check(after.get(..params_len)?)?;
         let params = start + host_at + host_len;
         Some(Self::new(text, scheme, (start, start + user_end), Some(host), (params, params + params_len)))
@@ -226,10 +229,11 @@ impl Uri {
         Params::of(self.text.slice_ref(self.span(self.params)))
     }
 
-    /// Returns the value of one URI parameter; `Some("")` for one without a value.
+    /// Returns the value of one URI parameter, as written; `Some("")` for one without a value. Its name is found in any case, escaped
+    /// or not (RFC 4475 §3.1.1.3).
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
-        params::find(self.span(self.params), name)
+        params::iter(self.span(self.params)).find(|(theirs, _)| same_in_any_case(theirs, name)).map(|(_, value)| value)
     }
 
     /// Returns the header part behind `?`, as written.
@@ -260,7 +264,7 @@ impl Uri {
         if self.scheme == Scheme::Other {
             return self.text == other.text;
         }
-        let same_user = self.user() == other.user() || unescape(self.span(self.user)) == unescape(other.span(other.user));
+        let same_user = characters(self.span(self.user)).eq(characters(other.span(other.user)));
         same_user && params_match(self, other) && params_match(other, self) && headers_match(self.headers(), other.headers())
     }
 
@@ -274,8 +278,8 @@ impl Uri {
 
 fn params_match(one: &Uri, other: &Uri) -> bool {
     one.params().iter().all(|(name, value)| match other.param(name) {
-        Some(theirs) => value.eq_ignore_ascii_case(theirs),
-        None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| n.eq_ignore_ascii_case(name)),
+        Some(theirs) => same_in_any_case(value, theirs),
+        None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| same_in_any_case(n, name)),
     })
 }
 
@@ -292,21 +296,46 @@ fn escapes_are_whole(text: &str) -> bool {
     text.split('%').skip(1).all(|tail| tail.len() >= 2 && tail.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Resolves %-escapes; none if the result is not UTF-8 or holds a control character.
+/// Returns the bytes that the text stands for, and of each whether it was escaped. A `%` without two digits stands for itself.
+fn octets(text: &str) -> impl Iterator<Item = (u8, bool)> {
+    let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (first, tail) = rest.split_first()?;
+        rest = tail;
+        match (first, digit(tail.first()), digit(tail.get(1))) {
+            (b'%', Some(high), Some(low)) => {
+                rest = tail.get(2..)?;
+                Some((high << 4 | low, true))
+            }
+            _ => Some((*first, false)),
+        }
+    })
+}
+
+/// Returns what §19.1.4 compares: an escape is the same as its character, unless that is reserved (RFC 2396 §2.2).
+fn characters(text: &str) -> impl Iterator<Item = (u8, bool)> {
+    octets(text).map(|(byte, escaped)| (byte, escaped && b";/?:@&=+$,".contains(&byte)))
+}
+
+fn same_in_any_case(one: &str, other: &str) -> bool {
+    let lower = |(byte, escaped): (u8, bool)| (byte.to_ascii_lowercase(), escaped);
+    one.eq_ignore_ascii_case(other)
+        || (one.contains('%') || other.contains('%')) && characters(one).map(lower).eq(characters(other).map(lower))
+}
+
+/// Resolves %-escapes; none if one is not whole, or the result is not UTF-8 or holds a control character.
 #[must_use]
 pub fn unescape(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        out.push(if byte == b'%' {
-            let hex = [bytes.next()?, bytes.next()?];
-            u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?
-        } else {
-            byte
-        });
+    if !text.contains('%') {
+        return (!text.bytes().any(|b| b.is_ascii_control())).then(|| text.to_owned());
     }
-    if out.iter().any(u8::is_ascii_control) {
-        return None;
+    let mut out = Vec::with_capacity(text.len());
+    for (byte, escaped) in octets(text) {
+        if byte.is_ascii_control() || (byte == b'%' && !escaped) {
+            return None;
+        }
+        out.push(byte);
     }
     String::from_utf8(out).ok()
 }
@@ -416,6 +445,7 @@ mod tests {
         assert_eq!(full.port(), Some(5070));
         assert_eq!(full.transport(), Some(Transport::Tls));
         assert!(full.is_loose_router());
+        assert!(uri("sip:a@h;%6C%72").is_loose_router());
         assert_eq!(full.headers(), "Subject=hi&Priority=urgent");
         assert_eq!(uri("sip:example.com").user(), "");
         assert_eq!(uri("tel:+49-30-1;phone-context=x").user(), "+49-30-1");
@@ -437,6 +467,7 @@ mod tests {
             "sip:a@b@c",
             "sip:a@h;;x",
             "sip:a@h;",
+            "sip:a@h?",
             "sip:a%4@h",
             "<sip:a@h>",
             "1sip:a@h",
@@ -455,6 +486,7 @@ mod tests {
         let equal = [
             ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
             ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com;%74ransport=%74cp", "sip:carol@chicago.com;transport=TCP"),
             (
                 "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
                 "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
@@ -468,10 +500,25 @@ mod tests {
             ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
             ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
             ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"),
+            ("sip:carol@chicago.com;%6daddr=1.2.3.4", "sip:carol@chicago.com"),
         ];
         for (a, b) in different {
             assert!(!uri(a).is_equivalent(&uri(b)), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn users_that_have_no_text_are_still_compared() {
+        // RFC 4475 §3.1.1.4: two contacts, not one.
+        let different = [("%00", "%00%00"), ("%ff", "%fe"), ("a%3Bb", "a;b"), ("a", "A")];
+        for (a, b) in different {
+            assert!(!uri(&format!("sip:{a}@h")).is_equivalent(&uri(&format!("sip:{b}@h"))), "{a} {b}");
+        }
+        assert!(uri("sip:%00%fF%3b@h").is_equivalent(&uri("sip:%00%Ff%3B@h")));
+        for text in ["%", "%4", "%+1", "%zz", "a%0ab", "%ff"] {
+            assert_eq!(unescape(text), None, "{text}");
+        }
+        assert_eq!(unescape("%25%34%31").as_deref(), Some("%41"));
     }
 
     #[test]

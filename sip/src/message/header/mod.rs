@@ -251,8 +251,7 @@ impl Headers {
         let name_at = self.added.len();
         self.added.extend_from_slice(text.as_bytes());
         let at = self.added.len();
-        // No value of ours or of an application can start a new header line (S7).
-        self.added.extend(value.iter().map(|b| if matches!(b, b'\r' | b'\n' | 0) { b' ' } else { *b }));
+        self.added.extend_from_slice(value);
         let span = |n: usize| u32::try_from(n).expect("a message we build stays far below 4 GiB");
         Entry {
             name,
@@ -264,15 +263,23 @@ impl Headers {
         }
     }
 
+    /// As `append`, for a value of ours or of an application: none can start a new header line (S7).
+    fn append_clean(&mut self, name: Name, text: &str, value: &[u8]) -> Entry {
+        let entry = self.append(name, text, value);
+        let copy = self.added.get_mut(entry.at as usize..).unwrap_or_default();
+        copy.iter_mut().filter(|b| matches!(b, b'\r' | b'\n' | 0)).for_each(|b| *b = b' ');
+        entry
+    }
+
     /// Adds a row at the end. CR, LF and NUL in the value become spaces.
     pub fn push(&mut self, name: Name, value: impl AsRef<[u8]>) {
-        let entry = self.append(name, "", value.as_ref());
+        let entry = self.append_clean(name, "", value.as_ref());
         self.entries.push(entry);
     }
 
     /// Adds a row before all others.
     pub fn push_front(&mut self, name: Name, value: impl AsRef<[u8]>) {
-        let entry = self.append(name, "", value.as_ref());
+        let entry = self.append_clean(name, "", value.as_ref());
         self.entries.insert(0, entry);
     }
 
@@ -282,7 +289,7 @@ impl Headers {
     /// When the name is no token: names come from our code or were checked at the API.
     pub fn push_other(&mut self, name: &str, value: impl AsRef<[u8]>) {
         assert!(super::is_token(name), "a header name is a token");
-        let entry = self.append(Name::parse(name.as_bytes()), name, value.as_ref());
+        let entry = self.append_clean(Name::parse(name.as_bytes()), name, value.as_ref());
         self.entries.push(entry);
     }
 
@@ -293,7 +300,17 @@ impl Headers {
 
     /// Replaces the rows of that name by one, in the place of the first, or at the end.
     pub fn set(&mut self, name: Name, value: impl AsRef<[u8]>) {
-        let new = self.append(name, "", value.as_ref());
+        let new = self.append_clean(name, "", value.as_ref());
+        self.replace(name, new);
+    }
+
+    /// As `set`, for a value that is taken from a parsed header and may hold an escaped NUL.
+    pub(crate) fn set_received(&mut self, name: Name, value: &[u8]) {
+        let new = self.append(name, "", value);
+        self.replace(name, new);
+    }
+
+    fn replace(&mut self, name: Name, new: Entry) {
         match self.entries.iter().position(|entry| entry.name == name) {
             Some(at) => {
                 self.remove(name);
@@ -324,7 +341,8 @@ impl Headers {
     /// Copies every row of that name from another message, in order, byte for byte.
     pub fn copy(&mut self, from: &Self, name: Name) {
         for value in from.all(name) {
-            self.push(name, value);
+            let entry = self.append(name, "", value);
+            self.entries.push(entry);
         }
     }
 
@@ -417,6 +435,17 @@ mod tests {
         // S7
         let h = headers(&[(Name::Subject, "a\r\nRoute: <sip:evil>\0")]);
         assert_eq!(h.get(Name::Subject), Some(&b"a  Route: <sip:evil> "[..]));
+    }
+
+    #[test]
+    fn copies_are_byte_for_byte() {
+        // RFC 4475 §3.1.1.2: an escaped NUL in a quoted string is legal, and To goes back as it came (§8.2.6.2).
+        let mut from = Headers::over(Bytes::from_static(b"To\"\\\0\""));
+        assert!(from.index((0, 2), (2, 6)));
+        let mut to = Headers::default();
+        to.copy(&from, Name::To);
+        to.copy_where(&from, |_| true);
+        assert_eq!(to.all(Name::To).collect::<Vec<_>>(), [b"\"\\\0\""; 2]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::message::uri::Uri;
 /// A name-addr or addr-spec with its header parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameAddr {
-    /// The display name as written, quotes included; empty for none.
+    /// The display name as written, quotes and escapes included; empty for none. [`NameAddr::display_name`] is the text to show.
     pub display: ByteString,
     /// The address.
     pub uri: Uri,
@@ -41,10 +41,10 @@ impl NameAddr {
         self
     }
 
-    /// Returns the display name without quotes and escapes; none if it is empty.
+    /// Returns the display name without quotes, escapes and control characters (S6); none if it is empty.
     #[must_use]
     pub fn display_name(&self) -> Option<String> {
-        (!self.display.is_empty()).then(|| unquote(&self.display))
+        (!self.display.is_empty()).then(|| unquote(&self.display).replace('\t', " ").replace(char::is_control, ""))
     }
 
     /// Returns the tag.
@@ -99,11 +99,8 @@ fn angle(text: &str) -> Option<usize> {
 }
 
 /// A display name is a quoted string or words. We take words with any printable character but the separators that
-/// carry structure (RFC 4475 §3.1.2.15 leaves that to us); control characters never (S6).
+/// carry structure (RFC 4475 §3.1.2.15 leaves that to us); control characters only escaped, as the grammar has them (S6).
 fn is_display(text: &str) -> bool {
-    if text.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
-        return false;
-    }
     if let Some(inner) = text.strip_prefix('"') {
         return inner.strip_suffix('"').is_some_and(quotes_are_escaped);
     }
@@ -112,13 +109,17 @@ fn is_display(text: &str) -> bool {
     })
 }
 
+/// Returns true for the inside of a quoted string (§25.1): quotes and control characters only behind a backslash.
 fn quotes_are_escaped(inner: &str) -> bool {
     let mut escaped = false;
     for byte in inner.bytes() {
         match byte {
+            b'\r' | b'\n' => return false,
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => return false,
+            b'\t' => {}
+            control if control.is_ascii_control() => return false,
             _ => {}
         }
     }
@@ -167,10 +168,20 @@ mod tests {
             "< sip:a@h>",
             "<sip: a@h>",
             "\"a\0b\" <sip:a@h>",
+            "\"a\u{1}b\" <sip:a@h>", // S6
+            "a\u{1}b <sip:a@h>",
+            "\"a\\\rb\" <sip:a@h>", // S7
             "\"a\" \"b\" <sip:a@h>",
         ] {
             assert!(read(text).is_none(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn escaped_control_characters_are_legal_and_not_shown() {
+        // S6, RFC 4475 §3.1.1.2
+        let address = read("\"ad\\\u{1}min\\\0\\\u{7f}\" <sip:a@h>").unwrap();
+        assert_eq!(address.display_name().as_deref(), Some("admin"));
     }
 
     #[test]

@@ -9,7 +9,10 @@ use bytestring::ByteString;
 pub struct Params(ByteString);
 
 impl Params {
-    /// Reads `;name[=value]…`, white space allowed around `;` and `=`. None for an empty or malformed parameter.
+    /// Most parameters of one list; a longer list is malformed. It keeps comparing two lists cheap.
+    pub const MAX: usize = 64;
+
+    /// Reads `;name[=value]…`, white space allowed around `;` and `=`. None for an empty or malformed parameter, or for too many.
     #[must_use]
     pub fn parse(text: &ByteString) -> Option<Self> {
         Self::check(text)?;
@@ -26,10 +29,12 @@ impl Params {
         if !rest.is_empty() && !rest.starts_with(';') {
             return None;
         }
+        let mut count = 0;
         while let Some(tail) = rest.strip_prefix(';') {
             let end = end_of_param(tail)?;
             let (name, value) = split(tail.get(..end)?);
-            if name.is_empty() || !name.bytes().all(is_param_char) || !value.is_none_or(is_value) {
+            count += 1;
+            if count > Self::MAX || name.is_empty() || !name.bytes().all(is_param_char) || !value.is_none_or(is_value) {
                 return None;
             }
             rest = tail.get(end..)?;
@@ -41,7 +46,7 @@ impl Params {
     /// The quotes around a value stay.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        find(&self.0, name)
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// Returns names and values in order.
@@ -98,11 +103,7 @@ pub fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-pub(crate) fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    iter(text).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
-}
-
-fn iter(text: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn iter(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let tail = rest.trim_start().strip_prefix(';')?;
@@ -198,6 +199,13 @@ mod tests {
         for text in [";", ";;a", ";a;", ";a=", "a=b", ";a=\"x", ";=x", ";a b=c", ";a=\"x\"y"] {
             assert_eq!(Params::parse(&text.into()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_list_has_a_bound() {
+        // S8
+        assert!(Params::parse(&";a".repeat(Params::MAX).into()).is_some());
+        assert_eq!(Params::parse(&";a".repeat(Params::MAX + 1).into()), None);
     }
 
     #[test]
