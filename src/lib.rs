@@ -1,1 +1,4 @@
 //! tandem: the map of the system.
+
+pub mod clock;
+pub mod net;
