@@ -1,1 +1,3 @@
 //! tandem: the map of the system.
+
+pub mod storage;
