@@ -3,4 +3,5 @@
 //! This crate opens no socket, reads no clock and starts no task.
 #![warn(missing_docs)]
 
+pub mod framing;
 pub mod transport;
