@@ -1,1 +1,7 @@
 //! tandem: the map of the system.
+
+pub mod clock;
+pub mod config;
+pub mod net;
+pub mod pii;
+pub mod telemetry;
