@@ -131,7 +131,8 @@ fn measure<T>(name: &str, mut run: impl FnMut() -> T) {
     println!("{name}: {} ns, {allocations} allocations", best.as_nanos());
 }
 
-const HEAD: &str = "INVITE sip:a@h SIP/2.0\r\nv: SIP/2.0/UDP h;branch=z9hG4bK1\r\nf: <sip:a@h>;tag=1\r\nt: <sip:b@h>\r\ni: c\r\nCSeq: 1 INVITE\r\n";
+const HEAD: &str =
+    "INVITE sip:a@h SIP/2.0\r\nv: SIP/2.0/UDP h;branch=z9hG4bK1\r\nf: <sip:a@h>;tag=1\r\nt: <sip:b@h>\r\ni: c\r\nCSeq: 1 INVITE\r\n";
 
 /// The worst inputs we know: what is repeated, and between what.
 const WORST: &[(&str, &str, &str, &str)] = &[

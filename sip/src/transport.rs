@@ -80,9 +80,7 @@ impl Transport {
     /// Reads a token of a Via header or a `transport` parameter, in any case.
     #[must_use]
     pub fn parse(token: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|t| t.token().eq_ignore_ascii_case(token))
+        Self::ALL.into_iter().find(|t| t.token().eq_ignore_ascii_case(token))
     }
 }
 

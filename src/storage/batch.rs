@@ -58,11 +58,7 @@ impl Batch {
             return Err(refused.clone());
         }
         if self.changes > 1 && self.bytes.len() > MAX_BATCH {
-            return Err(StorageError::TooLarge {
-                part: "batch",
-                bytes: self.bytes.len(),
-                limit: MAX_BATCH,
-            });
+            return Err(StorageError::TooLarge { part: "batch", bytes: self.bytes.len(), limit: MAX_BATCH });
         }
         Ok(&self.bytes)
     }
@@ -72,10 +68,8 @@ impl Batch {
             return self.refuse("key", key.len(), MAX_KEY);
         }
         let key_len = u32::try_from(1 + key.len()).expect("at most MAX_KEY + 1");
-        let value_len =
-            u32::try_from(value.map_or(0, |v| v.len() + 1)).expect("at most MAX_VALUE + 1");
-        self.bytes
-            .reserve(HEADER + 1 + key.len() + value.map_or(0, <[u8]>::len));
+        let value_len = u32::try_from(value.map_or(0, |v| v.len() + 1)).expect("at most MAX_VALUE + 1");
+        self.bytes.reserve(HEADER + 1 + key.len() + value.map_or(0, <[u8]>::len));
         self.bytes.extend_from_slice(&key_len.to_le_bytes());
         self.bytes.extend_from_slice(&value_len.to_le_bytes());
         self.bytes.push(table as u8);
@@ -131,10 +125,7 @@ impl<'a> Iterator for Changes<'a> {
         let (key, rest) = rest.split_at_checked(key_len)?;
         let (value, rest) = rest.split_at_checked(value_len.saturating_sub(1))?;
         self.0 = rest;
-        Some(Change {
-            key,
-            value: (value_len > 0).then_some(value),
-        })
+        Some(Change { key, value: (value_len > 0).then_some(value) })
     }
 }
 
@@ -145,34 +136,13 @@ mod tests {
     #[test]
     fn changes_come_back_in_order_with_empty_values_and_removes_apart() {
         let mut batch = Batch::new();
-        batch
-            .put(Table::User, b"ann", b"1")
-            .put(Table::Cdr, b"", b"")
-            .remove(Table::Binding, b"bob");
+        batch.put(Table::User, b"ann", b"1").put(Table::Cdr, b"", b"").remove(Table::Binding, b"bob");
         let changes = Changes(batch.checked().unwrap());
         assert!(changes.is_whole() && !changes.is_single());
         let read: Vec<_> = changes.collect();
-        assert_eq!(
-            read[0],
-            Change {
-                key: b"\x02ann",
-                value: Some(b"1")
-            }
-        );
-        assert_eq!(
-            read[1],
-            Change {
-                key: b"\x05",
-                value: Some(b"")
-            }
-        );
-        assert_eq!(
-            read[2],
-            Change {
-                key: b"\x04bob",
-                value: None
-            }
-        );
+        assert_eq!(read[0], Change { key: b"\x02ann", value: Some(b"1") });
+        assert_eq!(read[1], Change { key: b"\x05", value: Some(b"") });
+        assert_eq!(read[2], Change { key: b"\x04bob", value: None });
         batch.clear();
         assert_eq!(Changes(batch.checked().unwrap()).count(), 0);
     }
@@ -194,16 +164,10 @@ mod tests {
         batch.put(Table::User, b"k", &[0; MAX_VALUE]);
         assert!(batch.checked().is_ok());
         batch.put(Table::User, b"l", b"");
-        assert!(matches!(
-            batch.checked(),
-            Err(StorageError::TooLarge { part: "batch", .. })
-        ));
+        assert!(matches!(batch.checked(), Err(StorageError::TooLarge { part: "batch", .. })));
         let mut batch = Batch::new();
         batch.put(Table::User, b"k", &[0; MAX_VALUE + 1]);
-        assert_eq!(
-            batch.checked(),
-            too_large("value", MAX_VALUE + 1, MAX_VALUE)
-        );
+        assert_eq!(batch.checked(), too_large("value", MAX_VALUE + 1, MAX_VALUE));
         let mut batch = Batch::new();
         batch.remove(Table::User, &[0; MAX_KEY + 1]);
         assert_eq!(batch.checked(), too_large("key", MAX_KEY + 1, MAX_KEY));

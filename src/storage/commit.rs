@@ -57,11 +57,9 @@ impl Writer {
             return Err(StorageError::Full);
         }
         self.acks.uncollected.fetch_add(1, Ordering::Relaxed);
-        self.committer
-            .submit(batch, Ack::Token(Arc::clone(&self.acks), token))
-            .inspect_err(|_| {
-                self.acks.uncollected.fetch_sub(1, Ordering::Relaxed);
-            })
+        self.committer.submit(batch, Ack::Token(Arc::clone(&self.acks), token)).inspect_err(|_| {
+            self.acks.uncollected.fetch_sub(1, Ordering::Relaxed);
+        })
     }
 
     /// Waits for the next acknowledgements and returns the tokens, in the order of submission, of every batch that became
@@ -85,9 +83,7 @@ impl Writer {
             return done.failed.take().map(Err);
         }
         let tokens = mem::take(&mut done.tokens);
-        self.acks
-            .uncollected
-            .fetch_sub(tokens.len(), Ordering::Relaxed);
+        self.acks.uncollected.fetch_sub(tokens.len(), Ordering::Relaxed);
         Some(Ok(tokens))
     }
 }
@@ -168,18 +164,12 @@ impl Committer {
             let queue = Arc::clone(&queue);
             move || queue.run(window)
         })?;
-        Ok(Self {
-            queue,
-            thread: Some(thread),
-        })
+        Ok(Self { queue, thread: Some(thread) })
     }
 
     /// Makes a committer that commits each batch within its submission.
     pub(crate) fn inline(backend: Arc<dyn Backend>) -> Self {
-        Self {
-            queue: Queue::new(backend),
-            thread: None,
-        }
+        Self { queue: Queue::new(backend), thread: None }
     }
 
     /// Keeps everything taken from now on waiting.
@@ -200,9 +190,7 @@ impl Committer {
     pub(super) async fn write(&self, batch: &Batch) -> Result<(), StorageError> {
         let (sender, receiver) = oneshot::channel();
         self.submit(batch, Ack::Once(sender))?;
-        receiver
-            .await
-            .expect("a batch that was taken is acknowledged or failed")
+        receiver.await.expect("a batch that was taken is acknowledged or failed")
     }
 
     fn submit(&self, batch: &Batch, ack: Ack) -> Result<(), StorageError> {
@@ -237,19 +225,8 @@ impl Drop for Committer {
 
 impl Queue {
     fn new(backend: Arc<dyn Backend>) -> Arc<Self> {
-        let state = State {
-            pending: Pending::default(),
-            writers: Vec::new(),
-            failed: None,
-            idle: false,
-            held: false,
-            closing: false,
-        };
-        Arc::new(Self {
-            backend,
-            state: Mutex::new(state),
-            wake: Condvar::new(),
-        })
+        let state = State { pending: Pending::default(), writers: Vec::new(), failed: None, idle: false, held: false, closing: false };
+        Arc::new(Self { backend, state: Mutex::new(state), wake: Condvar::new() })
     }
 
     fn submit(&self, changes: &[u8], ack: Ack) -> Result<(), StorageError> {
@@ -258,9 +235,7 @@ impl Queue {
             return Err(failed.clone());
         }
         let pending = &mut state.pending;
-        if pending.entries.len() >= MAX_QUEUED
-            || pending.bytes.len() + changes.len() > MAX_QUEUED_BYTES
-        {
+        if pending.entries.len() >= MAX_QUEUED || pending.bytes.len() + changes.len() > MAX_QUEUED_BYTES {
             return Err(StorageError::Full);
         }
         pending.bytes.extend_from_slice(changes);
@@ -292,10 +267,7 @@ impl Queue {
         let mut state = lock(&self.state);
         if !pause.is_zero() {
             // Nobody wakes this but the end: that is what makes a submission cheap under load.
-            let (woken, _) = self
-                .wake
-                .wait_timeout_while(state, pause, |state| !state.closing)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (woken, _) = self.wake.wait_timeout_while(state, pause, |state| !state.closing).unwrap_or_else(PoisonError::into_inner);
             state = woken;
         }
         while state.pending.entries.is_empty() {
@@ -303,10 +275,7 @@ impl Queue {
                 return false;
             }
             state.idle = true;
-            state = self
-                .wake
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.idle = false;
         mem::swap(&mut state.pending, pending);
@@ -327,11 +296,7 @@ impl Queue {
                 start = *end;
             }
             let committed = catch_unwind(AssertUnwindSafe(|| self.backend.commit(&group)))
-                .unwrap_or_else(|_| {
-                    Err(StorageError::Failed(
-                        "the store panicked; its message is in the log".into(),
-                    ))
-                });
+                .unwrap_or_else(|_| Err(StorageError::Failed("the store panicked; its message is in the log".into())));
             let batches = group.len();
             if let Err(error) = committed {
                 tracing::error!(%error, "storage takes and acknowledges no more writes; restart when its disk is mended");
@@ -371,9 +336,7 @@ fn acknowledge(acks: impl Iterator<Item = Ack>) {
             (Ack::Once(sender), _) => {
                 let _gone = sender.send(Ok(()));
             }
-            (Ack::Token(acks, token), Some((writer, tokens))) if Arc::ptr_eq(&acks, writer) => {
-                tokens.push(token)
-            }
+            (Ack::Token(acks, token), Some((writer, tokens))) if Arc::ptr_eq(&acks, writer) => tokens.push(token),
             (Ack::Token(acks, token), _) => {
                 if let Some((writer, tokens)) = run.replace((acks, vec![token])) {
                     writer.deliver(tokens);

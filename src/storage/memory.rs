@@ -71,24 +71,14 @@ impl Backend for Disk {
         Ok(self.lock().map.get(key).cloned())
     }
 
-    fn page(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        page: &mut Vec<Entry>,
-    ) -> Result<(), StorageError> {
+    fn page(&self, prefix: &[u8], after: Option<&[u8]>, page: &mut Vec<Entry>) -> Result<(), StorageError> {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix),
         };
         let contents = self.lock();
         let entries = contents.map.range::<[u8], _>((from, Bound::Unbounded));
-        page.extend(
-            entries
-                .take_while(|(key, _)| key.starts_with(prefix))
-                .take(PAGE)
-                .map(|(k, v)| (k.clone(), v.clone())),
-        );
+        page.extend(entries.take_while(|(key, _)| key.starts_with(prefix)).take(PAGE).map(|(k, v)| (k.clone(), v.clone())));
         Ok(())
     }
 

@@ -77,10 +77,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            cache_capacity: 1 << 20,
-            group_window: Duration::from_millis(10),
-        }
+        Self { cache_capacity: 1 << 20, group_window: Duration::from_millis(10) }
     }
 }
 
@@ -94,12 +91,7 @@ pub(crate) trait Backend: Send + Sync {
 
     /// Appends to `page` up to [`PAGE`] entries whose keys are greater than `after` (from `prefix` on without it), and
     /// begin with `prefix`, in order; keys with the table's byte.
-    fn page(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        page: &mut Vec<Entry>,
-    ) -> Result<(), StorageError>;
+    fn page(&self, prefix: &[u8], after: Option<&[u8]>, page: &mut Vec<Entry>) -> Result<(), StorageError>;
 
     /// Makes the batches durable, each wholly or not at all; on an error nobody knows what is kept.
     fn commit(&self, batches: &[Changes<'_>]) -> Result<(), StorageError>;
@@ -124,16 +116,9 @@ impl Storage {
     /// [`OpenError`] names the folder and what is wrong with it.
     pub fn open(folder: &std::path::Path, options: &Options) -> Result<Self, OpenError> {
         let backend = sled::Sled::open(folder, options.cache_capacity)?;
-        let committer =
-            Committer::start(Arc::new(backend), options.group_window).map_err(|source| {
-                OpenError::Io {
-                    folder: folder.to_owned(),
-                    source,
-                }
-            })?;
-        Ok(Self {
-            committer: Arc::new(committer),
-        })
+        let committer = Committer::start(Arc::new(backend), options.group_window)
+            .map_err(|source| OpenError::Io { folder: folder.to_owned(), source })?;
+        Ok(Self { committer: Arc::new(committer) })
     }
 
     /// Makes a store in memory for tests; it commits within `submit`, without a thread, so paused clocks stay exact.
@@ -202,11 +187,7 @@ impl Iterator for Scan {
     fn next(&mut self) -> Option<Self::Item> {
         if self.page.len() == 0 && !self.ended {
             let mut page = Vec::with_capacity(PAGE);
-            if let Err(error) =
-                self.committer
-                    .backend()
-                    .page(&self.prefix, self.after.as_deref(), &mut page)
-            {
+            if let Err(error) = self.committer.backend().page(&self.prefix, self.after.as_deref(), &mut page) {
                 self.ended = true;
                 return Some(Err(error));
             }

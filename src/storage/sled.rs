@@ -97,28 +97,13 @@ pub(super) struct Sled {
 impl Sled {
     pub(super) fn open(folder: &Path, cache_capacity: u64) -> Result<Self, OpenError> {
         let made = make_folder(folder)?;
-        let config = sled::Config::new()
-            .path(folder)
-            .segment_size(SEGMENT_SIZE)
-            .cache_capacity(cache_capacity)
-            .flush_every_ms(None);
+        let config = sled::Config::new().path(folder).segment_size(SEGMENT_SIZE).cache_capacity(cache_capacity).flush_every_ms(None);
         let db = catch_unwind(AssertUnwindSafe(|| config.open())) // sled asserts that some of what it reads is its own
-            .unwrap_or_else(|_| {
-                Err(sled::Error::ReportableBug(
-                    "sled panicked while it opened".into(),
-                ))
-            })
+            .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked while it opened".into())))
             .map_err(|error| open_error(folder, error))?;
-        let io = |source| OpenError::Io {
-            folder: folder.to_owned(),
-            source,
-        };
+        let io = |source| OpenError::Io { folder: folder.to_owned(), source };
         let file = File::open(folder.join("db")).map_err(io)?;
-        let store = Self {
-            db: Some(db),
-            file,
-            failed: AtomicBool::new(false),
-        };
+        let store = Self { db: Some(db), file, failed: AtomicBool::new(false) };
         store.recover(folder)?;
         sync_folder(folder, made).map_err(io)?;
         Ok(store)
@@ -127,26 +112,18 @@ impl Sled {
     /// Checks the schema and applies a batch that the last process left half applied.
     fn recover(&self, folder: &Path) -> Result<(), OpenError> {
         let sled = |error| open_error(folder, error);
-        let corrupt = |reason: &str| OpenError::Corrupt {
-            folder: folder.to_owned(),
-            reason: reason.into(),
-        };
+        let corrupt = |reason: &str| OpenError::Corrupt { folder: folder.to_owned(), reason: reason.into() };
         let db = self.db();
         match db.get(SCHEMA_KEY).map_err(sled)? {
             Some(found) => {
-                let found =
-                    <[u8; 4]>::try_from(&*found).map_err(|_| corrupt("its schema is no number"))?;
+                let found = <[u8; 4]>::try_from(&*found).map_err(|_| corrupt("its schema is no number"))?;
                 let found = u32::from_le_bytes(found);
                 if found != SCHEMA_VERSION {
-                    return Err(OpenError::Schema {
-                        folder: folder.to_owned(),
-                        found,
-                    });
+                    return Err(OpenError::Schema { folder: folder.to_owned(), found });
                 }
             }
             None if db.is_empty() => {
-                db.insert(SCHEMA_KEY, &SCHEMA_VERSION.to_le_bytes())
-                    .map_err(sled)?;
+                db.insert(SCHEMA_KEY, &SCHEMA_VERSION.to_le_bytes()).map_err(sled)?;
             }
             None => return Err(corrupt("it has no schema")),
         }
@@ -155,9 +132,7 @@ impl Sled {
             if !changes.is_whole() {
                 return Err(corrupt("its intent is no batch"));
             }
-            self.change(changes)
-                .and_then(|()| db.remove(INTENT_KEY))
-                .map_err(sled)?;
+            self.change(changes).and_then(|()| db.remove(INTENT_KEY)).map_err(sled)?;
         }
         db.flush().map_err(sled)?;
         Ok(())
@@ -210,21 +185,12 @@ impl Backend for Sled {
         Ok(value.map(|value| value.to_vec()))
     }
 
-    fn page(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        page: &mut Vec<Entry>,
-    ) -> Result<(), StorageError> {
+    fn page(&self, prefix: &[u8], after: Option<&[u8]>, page: &mut Vec<Entry>) -> Result<(), StorageError> {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix),
         };
-        for entry in self
-            .db()
-            .range::<&[u8], _>((from, Bound::Unbounded))
-            .take(PAGE)
-        {
+        for entry in self.db().range::<&[u8], _>((from, Bound::Unbounded)).take(PAGE) {
             let (key, value) = entry.map_err(read_error)?;
             if !key.starts_with(prefix) {
                 break;
@@ -238,12 +204,8 @@ impl Backend for Sled {
         self.failed.store(true, Ordering::Relaxed);
         self.apply(batches)
             .and_then(|()| self.db().flush())
-            .map_err(|error| {
-                StorageError::Failed(format!("sled could not write ({error})").into())
-            })?;
-        self.file.sync_data().map_err(|error| {
-            StorageError::Failed(format!("fdatasync of its file failed ({error})").into())
-        })?;
+            .map_err(|error| StorageError::Failed(format!("sled could not write ({error})").into()))?;
+        self.file.sync_data().map_err(|error| StorageError::Failed(format!("fdatasync of its file failed ({error})").into()))?;
         self.failed.store(false, Ordering::Relaxed);
         Ok(())
     }
@@ -260,10 +222,7 @@ impl Drop for Sled {
 
 /// Makes the folder with its parents if need be, and returns how many were made.
 fn make_folder(folder: &Path) -> Result<usize, OpenError> {
-    let made = folder
-        .ancestors()
-        .take_while(|path| !or_here(path).exists())
-        .count();
+    let made = folder.ancestors().take_while(|path| !or_here(path).exists()).count();
     match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
         Ok(()) => Ok(made),
         Err(error) => Err(system_error(folder, error)),
@@ -283,50 +242,29 @@ fn sync_folder(folder: &Path, made: usize) -> io::Result<()> {
 
 /// The parent of a relative path of one part is the empty path.
 fn or_here(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    }
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
 fn open_error(folder: &Path, error: sled::Error) -> OpenError {
     let folder_owned = folder.to_owned();
     match error {
-        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-            OpenError::InUse {
-                folder: folder_owned,
-            }
-        }
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => OpenError::InUse { folder: folder_owned },
         sled::Error::Io(error) => system_error(folder, error),
-        sled::Error::Unsupported(reason) | sled::Error::ReportableBug(reason) => {
-            OpenError::Corrupt {
-                folder: folder_owned,
-                reason,
-            }
-        }
+        sled::Error::Unsupported(reason) | sled::Error::ReportableBug(reason) => OpenError::Corrupt { folder: folder_owned, reason },
         error @ (sled::Error::Corruption { .. } | sled::Error::CollectionNotFound(_)) => {
-            OpenError::Corrupt {
-                folder: folder_owned,
-                reason: error.to_string(),
-            }
+            OpenError::Corrupt { folder: folder_owned, reason: error.to_string() }
         }
     }
 }
 
 fn system_error(folder: &Path, source: io::Error) -> OpenError {
     let folder = folder.to_owned();
-    if source.kind() == io::ErrorKind::PermissionDenied
-        || source.kind() == io::ErrorKind::ReadOnlyFilesystem
-    {
+    if source.kind() == io::ErrorKind::PermissionDenied || source.kind() == io::ErrorKind::ReadOnlyFilesystem {
         OpenError::NotWritable { folder, source }
     } else if folder.exists() && !folder.is_dir() || source.kind() == io::ErrorKind::NotADirectory {
         OpenError::NotAFolder { folder }
     } else if source.kind() == io::ErrorKind::UnexpectedEof {
-        OpenError::Corrupt {
-            folder,
-            reason: "a file ends early".into(),
-        }
+        OpenError::Corrupt { folder, reason: "a file ends early".into() }
     } else {
         OpenError::Io { folder, source }
     }

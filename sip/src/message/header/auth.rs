@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn odd_but_legal_rows_are_read() {
-        let row = read("dIgEsT  username=\"Al \\\"i\\\\ce, x\" ,REALM = \"r\",\tnc=00000001, qop=auth,x-new=\"a,b=c\", uri=\"sip:h;a=b\"").unwrap();
+        let row = read("dIgEsT  username=\"Al \\\"i\\\\ce, x\" ,REALM = \"r\",\tnc=00000001, qop=auth,x-new=\"a,b=c\", uri=\"sip:h;a=b\"")
+            .unwrap();
         assert_eq!(row.username.map(unescape).as_deref(), Some("Al \"i\\ce, x"));
         assert_eq!((row.realm, row.nc, row.qop, row.uri), (Some("r"), Some("00000001"), Some("auth"), Some("sip:h;a=b")));
         assert_eq!(read("Digest realm=\"\u{fc}\",nonce=\"\"").unwrap().nonce, Some(""));
