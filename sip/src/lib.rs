@@ -12,5 +12,5 @@ pub mod time;
 pub mod transport;
 
 pub use message::{Aor, Host, Message, Method, Request, Response, StatusCode, Uri};
-pub use transport::{ConnectionId, Flow, Transport};
 pub use time::UnixTime;
+pub use transport::{ConnectionId, Flow, Transport};

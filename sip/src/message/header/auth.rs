@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::{Headers, Name};
+
 /// The parameters of one `Digest …` row. Values are as written, without their quotes; escapes stay, because a digest is computed
 /// over the text as it came.
 #[derive(Clone, Copy, Default)]
@@ -120,7 +122,6 @@ pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     pub(crate) username: &'a str,
-    pub(crate) realm: &'a str,
     pub(crate) nonce: &'a str,
     pub(crate) uri: &'a str,
     pub(crate) response: &'a str,
@@ -135,7 +136,6 @@ impl<'a> Credentials<'a> {
     pub(crate) fn of(row: &Parameters<'a>) -> Option<Self> {
         Some(Self {
             username: row.username?,
-            realm: row.realm?,
             nonce: row.nonce?,
             uri: row.uri?,
             response: row.response?,
@@ -153,6 +153,22 @@ impl<'a> Credentials<'a> {
     }
 }
 
+/// Removes the rows of that name with credentials for that realm; the others keep their order.
+pub(crate) fn remove_credentials(headers: &mut Headers, name: Name, realm: &str) {
+    let is_theirs = |row: &[u8]| match Parameters::parse(row) {
+        Row::Digest(row) => row.realm.is_none_or(|theirs| unescape(theirs) != realm),
+        Row::Malformed | Row::OtherScheme => true,
+    };
+    if headers.all(name).all(is_theirs) {
+        return;
+    }
+    let kept: Vec<Vec<u8>> = headers.all(name).filter(|row| is_theirs(row)).map(<[u8]>::to_vec).collect();
+    headers.remove(name);
+    for row in kept {
+        headers.push(name, row);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +182,8 @@ mod tests {
 
     #[test]
     fn odd_but_legal_rows_are_read() {
-        let row = read("dIgEsT  username=\"Al \\\"i\\\\ce, x\" ,REALM = \"r\",\tnc=00000001, qop=auth,x-new=\"a,b=c\", uri=\"sip:h;a=b\"").unwrap();
+        let row = read("dIgEsT  username=\"Al \\\"i\\\\ce, x\" ,REALM = \"r\",\tnc=00000001, qop=auth,x-new=\"a,b=c\", uri=\"sip:h;a=b\"")
+            .unwrap();
         assert_eq!(row.username.map(unescape).as_deref(), Some("Al \"i\\ce, x"));
         assert_eq!((row.realm, row.nc, row.qop, row.uri), (Some("r"), Some("00000001"), Some("auth"), Some("sip:h;a=b")));
         assert_eq!(read("Digest realm=\"\u{fc}\",nonce=\"\"").unwrap().nonce, Some(""));
@@ -197,5 +214,16 @@ mod tests {
         assert!(read(&format!("Digest {}", many[1..].join(","))).is_some());
         assert!(matches!(Parameters::parse(b"Digest realm=\"\xff\""), Row::Malformed));
         assert!(matches!(Parameters::parse(b"Bearer abc"), Row::OtherScheme));
+    }
+
+    #[test]
+    fn only_the_credentials_of_one_realm_are_removed() {
+        let mut headers = Headers::default();
+        for row in ["Digest realm=\"a\"", "Digest realm=\"b\"", "Bearer x", "Digest realm=\"a\", nonce=\"n\""] {
+            headers.push(Name::ProxyAuthorization, row);
+        }
+        remove_credentials(&mut headers, Name::ProxyAuthorization, "a");
+        let rows: Vec<_> = headers.all(Name::ProxyAuthorization).collect();
+        assert_eq!(rows, [b"Digest realm=\"b\"".as_slice(), b"Bearer x"]);
     }
 }
