@@ -79,6 +79,9 @@ pub struct Policy {
     pub lifetime: Duration,
     /// Wrong answers per minute that one account, and one address, may give. Default: 10.
     pub guesses_per_minute: u32,
+    /// The algorithms of a challenge, the preferred one first (RFC 8760 §2.4). Default: MD5 alone, because phones in use give up when
+    /// they see another one (`docs/interop.md`).
+    pub offered: Vec<Algorithm>,
 }
 
 impl Default for Policy {
@@ -88,6 +91,7 @@ impl Default for Policy {
             register_lifetime: Duration::from_secs(65 * 60),
             lifetime: Duration::from_secs(5 * 60),
             guesses_per_minute: 10,
+            offered: vec![Algorithm::Md5],
         }
     }
 }
@@ -182,7 +186,9 @@ impl Challenger {
         source: IpAddr,
         standing: Standing,
     ) -> Verdict {
-        let Some(algorithm) = Algorithm::parse(credentials.algorithm) else { return Verdict::Challenge(Stale::No) };
+        let known = Algorithm::parse(credentials.algorithm)
+            .filter(|algorithm| *algorithm == Algorithm::Sha256 || self.policy.offered.contains(algorithm));
+        let Some(algorithm) = known else { return Verdict::Challenge(Stale::No) };
         let (qop, wanted) = match proof(credentials, algorithm) {
             Ok(proof) => proof,
             Err(reason) => return Verdict::Malformed(reason),
@@ -226,7 +232,7 @@ impl Challenger {
         self.policy.bind == Bind::All || *method == Method::Register
     }
 
-    /// Makes the 401 or 407 to a request, with our challenges: SHA-256 above MD5 (RFC 8760 §2.4). The To tag is the caller's. `unique` is
+    /// Makes the 401 or 407 to a request, with one challenge for each algorithm offered. The To tag is the caller's. `unique` is
     /// another number for each call, such as a random one: two clients behind one address must not be given the same nonce.
     #[must_use]
     pub fn challenge(&self, now: Instant, request: &Request, side: Side, source: IpAddr, unique: u32, stale: Stale) -> Response {
@@ -238,7 +244,7 @@ impl Challenger {
             Stale::No => "",
         };
         let mut response = Response::to(request, side.status());
-        for algorithm in Algorithm::OFFERED {
+        for algorithm in &self.policy.offered {
             let token = algorithm.token();
             let row = format!("Digest realm={realm}, nonce=\"{nonce}\", algorithm={token}, qop=\"auth\"{stale}");
             response.headers.push(side.challenge_header(), row);
@@ -308,7 +314,7 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            Self::with(Policy::default())
+            Self::with(Policy { offered: Algorithm::ALL.to_vec(), ..Policy::default() })
         }
 
         fn with(policy: Policy) -> Self {

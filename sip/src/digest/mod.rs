@@ -26,8 +26,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithms in the order in which we offer them: the strongest first (RFC 8760 §2.4).
-    pub const OFFERED: [Self; 2] = [Self::Sha256, Self::Md5];
+    /// Every algorithm, the strongest first.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Md5];
 
     /// Returns the token of the `algorithm` parameter.
     #[must_use]
@@ -42,7 +42,7 @@ impl Algorithm {
     #[must_use]
     pub fn parse(token: Option<&str>) -> Option<Self> {
         let Some(token) = token else { return Some(Self::Md5) };
-        Self::OFFERED.into_iter().find(|a| a.token().eq_ignore_ascii_case(token))
+        Self::ALL.into_iter().find(|a| a.token().eq_ignore_ascii_case(token))
     }
 }
 
