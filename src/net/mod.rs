@@ -148,14 +148,15 @@ impl Net {
         })
     }
 
-    /// Finds out what [`Self::bind`] would refuse, without taking a port: certificates, and addresses of other machines.
+    /// Finds out what [`Self::bind`] would refuse, without keeping a port, and returns notes on ports in use: those of a
+    /// running switch are no fault of its file.
     ///
     /// # Errors
     ///
     /// One sentence, as from [`Self::bind`].
-    pub fn check(config: &Config) -> Result<(), ConfigError> {
+    pub fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
         tls::check(config)?;
-        udp::check_local(config)
+        udp::check(config)
     }
 
     /// Returns the open listeners in the order of the configuration. Printed after `ready` they are the line that
