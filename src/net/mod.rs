@@ -29,6 +29,8 @@ pub use error::{BindError, CloseReason, SendError};
 const REPORTS: usize = 1024;
 /// How many of them one turn of the loop takes.
 const REPORTS_A_TURN: usize = 64;
+/// Connections without a login that are closed where the process has run out of file descriptors.
+const EVICTIONS: usize = 16;
 
 /// What the sockets tell the loop.
 #[derive(Debug)]
@@ -228,7 +230,9 @@ impl Net {
             tcp::Accepted::Socket(socket, remote, acceptor) => {
                 ready.extend(connections.accept(socket, remote, acceptor, tls));
             }
-            tcp::Accepted::Exhausted => ready.extend(connections.evict()),
+            tcp::Accepted::Exhausted => {
+                ready.extend((0..EVICTIONS).filter_map(|_| connections.evict()))
+            }
         })
     }
 

@@ -222,16 +222,18 @@ impl Pair {
             ),
         };
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| fault(&pem(&error)))?;
-        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => PairFault {
+        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+            if !matches!(error, rustls::Error::InconsistentKeys(_)) {
+                return fault(&error);
+            }
+            let (key, certificate) = (self.key.display(), self.certificate.display());
+            let text = format!(
+                "{key} does not belong to the certificate {certificate}; accepted: its own key"
+            );
+            PairFault {
                 key: "tls.key",
-                text: format!(
-                    "{} does not belong to the certificate {}",
-                    self.key.display(),
-                    self.certificate.display()
-                ),
-            },
-            error => fault(&error),
+                text,
+            }
         })
     }
 
