@@ -442,7 +442,7 @@ mod tests {
             ),
             (
                 "[[user]]\nname = \"a\"\npassword = 7",
-                "tandem.toml:3: user[0].password: invalid type: integer `7`; accepted: a string, { file = \"PATH\" } or { env = \"NAME\" }",
+                "tandem.toml:3: user[0].password: a number is no secret; accepted: a string, { file = \"PATH\" } or { env = \"NAME\" }",
             ),
             (
                 "[[user]]\nname = \"a\"\npassword = { env = \"NO_SUCH_VARIABLE\" }",

@@ -61,8 +61,12 @@ impl Running {
         (switch, line)
     }
 
-    fn end(&mut self, signal: Signal) -> ExitStatus {
+    fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    fn end(&mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
         self.0.wait().unwrap()
     }
 }
@@ -82,11 +86,12 @@ async fn serve_says_when_it_is_ready_and_ends_on_a_signal() {
             .collect();
         assert_eq!(
             names,
-            ["ready", "udp", "tcp", "tls", "ws", "wss", "https"],
+            ["ready", "udp", "tcp", "tls", "ws", "wss", "http"],
             "{line}"
         );
         let tcp = words[2].strip_prefix("tcp=").unwrap();
         TcpStream::connect(tcp).await.unwrap();
+        switch.signal(Signal::SIGHUP); // asks to read the certificate again, no more
         assert_eq!(switch.end(signal).code(), Some(0));
         let mut more = String::new();
         switch

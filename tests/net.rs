@@ -1,5 +1,9 @@
 //! Real sockets on loopback: what a peer on the other end of `tandem::net` sees, and what the loop is told.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,7 +21,7 @@ use sip::transport::{Flow, Transport};
 use tandem::config::Config;
 use tandem::net::{CloseReason, Event, Net, Place, SendError};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -495,20 +499,27 @@ async fn a_new_certificate_is_shown_to_new_connections_and_the_old_ones_live() {
     }
 }
 
-/// Opens a WebSocket with these headers instead of the usual ones.
+/// Opens a WebSocket with these headers besides the usual ones; else returns the status that refuses it.
 async fn websocket(
     address: SocketAddr,
     path: &str,
     headers: &[(&'static str, &str)],
 ) -> Result<WebSocketStream<TcpStream>, u16> {
-    let mut request = format!("ws://{address}{path}")
+    upgrade(TcpStream::connect(address).await.unwrap(), path, headers).await
+}
+
+async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<WebSocketStream<S>, u16> {
+    let mut request = format!("ws://localhost{path}")
         .into_client_request()
         .unwrap();
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    let socket = TcpStream::connect(address).await.unwrap();
-    match client_async(request, socket).await {
+    match client_async(request, stream).await {
         Ok((stream, _)) => Ok(stream),
         Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
             Err(response.status().as_u16())
@@ -586,6 +597,40 @@ async fn messages_go_both_ways_over_a_websocket() {
     switch.net.close(&flow);
     let closed = switch.during(phone.next()).await.0.unwrap().unwrap();
     assert!(closed.is_close(), "{closed}");
+}
+
+#[tokio::test]
+async fn secure_websockets_come_in_at_both_lists() {
+    let mut switch = open("[sip]\nwss = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]");
+    let certificate = switch.folder.path().join("data/self-signed.pem");
+    for listener in switch.net.listeners().to_vec() {
+        assert_eq!(listener.transport, Transport::Wss);
+        let origin = format!("https://127.0.0.1:{}", listener.address.port());
+        let headers = [SIP, ("origin", origin.as_str())];
+        let phone = async {
+            let stream = tls(listener.address, &certificate).await.unwrap();
+            let path = if listener.place == Place::Http {
+                "/sip?x"
+            } else {
+                "/"
+            };
+            let mut phone = upgrade(stream, path, &headers).await.unwrap();
+            phone.send(Message::text(OPTIONS)).await.unwrap();
+            phone
+        };
+        let (_phone, events) = switch.during(phone).await;
+        let heard = events
+            .iter()
+            .any(|event| matches!(event, Event::Message { .. }));
+        let flow = switch.start(events).await;
+        assert_eq!(
+            (flow.transport, flow.local),
+            (Transport::Wss, listener.address)
+        );
+        if !heard {
+            assert_eq!(switch.message().await, (flow, OPTIONS.into()));
+        }
+    }
 }
 
 #[tokio::test]

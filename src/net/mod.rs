@@ -94,10 +94,9 @@ pub enum Place {
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match (self.place, self.transport.is_secure()) {
-            (Place::Sip, _) => self.transport.param(),
-            (Place::Http, true) => "https",
-            (Place::Http, false) => "http",
+        let name = match self.place {
+            Place::Sip => self.transport.param(),
+            Place::Http => "http",
         };
         write!(f, "{name}={}", self.address)
     }

@@ -17,7 +17,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sip::transport::Transport;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
 
@@ -51,6 +51,8 @@ impl Tls {
     /// Reads the certificate, or makes a self-signed one, and begins to watch it.
     pub(super) fn open(config: &Config) -> Result<Self, ConfigError> {
         let client = TlsConnector::from(Arc::new(client(config)?));
+        // also without TLS: nobody means to end the switch by this signal
+        let hangup = signal(SignalKind::hangup()).map_err(|error| config.fault("tls", error))?;
         if !is_used(config) {
             return Ok(Self {
                 server: None,
@@ -72,7 +74,7 @@ impl Tls {
             clippy::disallowed_methods,
             reason = "the one task that watches the certificate"
         )]
-        let reloader = tokio::spawn(reload(pair, resolver)).abort_handle();
+        let reloader = tokio::spawn(reload(pair, resolver, hangup)).abort_handle();
         Ok(Self {
             server: Some(Arc::new(server)),
             client,
@@ -312,11 +314,8 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// Reads the pair again when its files change, and at once on SIGHUP. A pair that cannot be used is reported once, and the
 /// old one stays; a pair that is half replaced gets one more look first.
-async fn reload(pair: Pair, resolver: Arc<Resolver>) {
+async fn reload(pair: Pair, resolver: Arc<Resolver>, mut hangup: Signal) {
     let pair = Arc::new(pair);
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
-    };
     let (mut used, mut broken) = (contents(&pair).await, None);
     loop {
         tokio::select! { biased; _ = hangup.recv() => {} () = tokio::time::sleep(RELOAD) => {} }
