@@ -33,7 +33,7 @@ impl Users {
         let mut users = Self::default();
         for user in &config.users {
             let name: Box<str> = user.name.as_str().into();
-            let ha1 = Ha1::new(&name, config.domain.as_str(), user.password.expose());
+            let ha1 = Ha1::new(&name, config.domain.as_str(), user.password.reveal());
             for number in &user.numbers {
                 users.by_number.insert(canonical(number.as_str()).into(), name.clone());
             }

@@ -32,7 +32,7 @@ pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side)
     let user = context.users.named(&name);
     let standing = match user.and_then(|user| Aor::new(&user.name, context.domain)) {
         Some(aor) if context.locations.of(&aor).iter().any(|b| b.received.remote.ip() == source && !b.is_expired(context.unix)) => {
-            Standing::Owner
+            Standing::Registered
         }
         Some(_) | None => Standing::Stranger,
     };
