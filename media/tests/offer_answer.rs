@@ -1,5 +1,6 @@
 //! Two legs of a call exchange descriptions as a B2BUA does it: new calls, holds, late offers, early answers, refusals, and
 //! what hostile or broken peers send.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -318,6 +319,18 @@ fn answers_that_break_the_rules_are_told_apart() {
         assert!(call.b.has_local_offer());
     }
     call.answer(body("192.0.2.2", &offer)).expect("a right one is still taken");
+}
+
+#[test]
+fn a_template_of_other_media_answers_nothing() {
+    let mut leg = Negotiation::new(1);
+    leg.receive_offer(body("192.0.2.1", "m=audio 4000 RTP/AVP 0\r\n")).unwrap();
+    for template in ["m=video 5000 RTP/AVP 0\r\n", "m=audio 5000 RTP/AVP 8\r\n"] {
+        assert_eq!(leg.make_answer(&body("192.0.2.2", template), &ours(20000, 1)), Err(Error::NoCommonCodec));
+    }
+    assert_eq!(leg.make_answer(&body("192.0.2.2", "m=audio 5000 RTP/AVP 0\r\n"), &[]), Err(Error::NoCommonCodec), "no port to answer with");
+    let refused = leg.make_answer(&body("192.0.2.2", "m=audio 0 RTP/AVP 0\r\n"), &ours(20000, 1)).expect("the other side refused it");
+    assert!(refused.ends_with(b"m=audio 0 RTP/AVP 0\r\n"));
 }
 
 #[test]

@@ -427,7 +427,6 @@ fn rtcp_address(media: &MediaDescription, ip: Option<IpAddr>) -> Option<SocketAd
         .find_map(|attribute| if let Attribute::Rtcp { port, address } = attribute { Some((*port, *address)) } else { None });
     let (port, address) = match said {
         Some((port, address)) => (port, address.filter(|ip| !ip.is_unspecified()).or(ip)),
-        None if media.port == 0 => return None,
         None => (media.port.checked_add(1)?, ip),
     };
     Some(SocketAddr::new(address?, port))
