@@ -1,5 +1,6 @@
 //! The media threads with real sockets on a loopback address of their own: relay, ports and their reuse, and recovery after an
 //! overload.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::disallowed_methods, reason = "the phones of these tests are real sockets and read with a time limit")]
 
 use std::{

@@ -344,8 +344,13 @@ mod tests {
         assert_eq!(read.round_trip, Some(Duration::from_millis(80)));
         assert_eq!(read.reported, Some(Reported { lost: 5, fraction_lost: 26 }));
         // A delay longer than the time that passed, or an unknown report, tells nothing.
+        let mut unknown = answer.clone();
+        unknown[24] = 0;
         answer[28..].copy_from_slice(&[0xff; 4]);
-        feed.quality.reports(feed.now, &rtcp::parse(&answer).unwrap());
+        feed.now += Duration::from_millis(10);
+        for report in [answer, unknown] {
+            feed.quality.reports(feed.now, &rtcp::parse(&report).unwrap());
+        }
         assert_eq!(feed.quality.report().round_trip, Some(Duration::from_millis(80)));
     }
 }

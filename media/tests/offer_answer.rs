@@ -1,5 +1,6 @@
 //! Two legs of a call exchange descriptions as a B2BUA does it: new calls, holds, late offers, early answers, refusals, and
 //! what hostile or broken peers send.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -255,6 +256,34 @@ fn early_answers_are_replaced_and_the_final_one_counts() {
 }
 
 #[test]
+fn an_early_answer_counts_when_the_final_response_has_none() {
+    let mut call = Call::new();
+    call.offer(body("192.0.2.1", AUDIO)).unwrap();
+    assert!(!call.b.confirm_early());
+    call.b.receive_answer(body("192.0.2.2", AUDIO), Finality::Early).unwrap();
+    assert!(call.b.confirm_early());
+    assert!(!call.b.has_local_offer());
+    assert_eq!(call.b.streams()[0].remote_rtp, Some("192.0.2.2:4000".parse().unwrap()));
+}
+
+#[test]
+fn a_refresh_says_the_same_again_and_concerns_one_leg() {
+    let mut call = Call::established();
+    let (said, streams) = (call.a.answer().unwrap().clone(), call.a.streams());
+    assert_eq!(call.a.repeat_offer().unwrap(), said);
+    assert_eq!(call.a.repeat_offer(), Err(Error::OfferPending));
+    call.a.receive_answer(body("192.0.2.1", AUDIO), Finality::Final).unwrap();
+    assert_eq!(call.a.streams(), streams);
+    assert_eq!(Negotiation::new(1).repeat_offer(), Err(Error::NoOffer));
+    // The peer refreshes: answered with the other leg undisturbed.
+    call.a.receive_offer(body("192.0.2.1", AUDIO)).unwrap();
+    assert!(call.a.offer_changes_nothing());
+    assert_eq!(call.a.make_answer(call.b.remote().unwrap(), &call.a_port).unwrap(), said);
+    call.a.receive_offer(body("192.0.2.1", &format!("{AUDIO}a=inactive\r\n"))).unwrap();
+    assert!(!call.a.offer_changes_nothing());
+}
+
+#[test]
 fn a_failed_reinvite_leaves_all_as_it_was() {
     let mut call = Call::established();
     let before = (call.a.streams(), call.b.streams());
@@ -318,6 +347,18 @@ fn answers_that_break_the_rules_are_told_apart() {
         assert!(call.b.has_local_offer());
     }
     call.answer(body("192.0.2.2", &offer)).expect("a right one is still taken");
+}
+
+#[test]
+fn a_template_of_other_media_answers_nothing() {
+    let mut leg = Negotiation::new(1);
+    leg.receive_offer(body("192.0.2.1", "m=audio 4000 RTP/AVP 0\r\n")).unwrap();
+    for template in ["m=video 5000 RTP/AVP 0\r\n", "m=audio 5000 RTP/AVP 8\r\n"] {
+        assert_eq!(leg.make_answer(&body("192.0.2.2", template), &ours(20000, 1)), Err(Error::NoCommonCodec));
+    }
+    assert_eq!(leg.make_answer(&body("192.0.2.2", "m=audio 5000 RTP/AVP 0\r\n"), &[]), Err(Error::NoCommonCodec), "no port to answer with");
+    let refused = leg.make_answer(&body("192.0.2.2", "m=audio 0 RTP/AVP 0\r\n"), &ours(20000, 1)).expect("the other side refused it");
+    assert!(refused.ends_with(b"m=audio 0 RTP/AVP 0\r\n"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Two legs, their ports and bridge in one engine, and a wire that loses, reorders and doubles packets, in virtual time. A
 //! failing run prints its seed; `SEED=n` repeats it.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     collections::BTreeMap,
@@ -216,6 +217,19 @@ fn a_held_side_gets_no_media_but_rtcp() {
 }
 
 #[test]
+fn one_sides_direction_is_enough_to_stop_media() {
+    let held = |direction, remote| settings(vec![Stream { direction, ..stream(0, 0, remote) }]);
+    let mut call = Call::new();
+    let (ann, bob) = (call.ann, call.bob);
+    call.set(ann, held(Direction::SendOnly, ANN));
+    assert_eq!(call.speaks(ann, ANN, 1), None, "Ann should not be sending");
+    assert_eq!(call.speaks(bob, BOB, 1), Some(at(ANN)));
+    call.set(ann, held(Direction::RecvOnly, ANN));
+    assert_eq!(call.speaks(ann, ANN, 2), Some(at(BOB)));
+    assert_eq!(call.speaks(bob, BOB, 2), None, "Ann does not want it");
+}
+
+#[test]
 fn rtcp_and_rtp_share_a_port_where_agreed() {
     let mut call = Call::new();
     let (ann, bob) = (call.ann, call.bob);
@@ -293,7 +307,9 @@ fn a_closed_port_is_silent_and_its_slot_is_used_again() {
     let mut call = Call::new();
     let (ann, bob) = (call.ann, call.bob);
     call.speaks(ann, ANN, 1);
+    call.set(bob, Settings { media_timeout: None, ..settings(vec![stream(0, 0, BOB)]) });
     let slot = call.engine.close(ann).unwrap();
+    assert_eq!(call.engine.poll_timeout(), None, "its timer went with it");
     let events = call.wait(Duration::ZERO);
     assert!(
         matches!(&events[..], [Event::Closed { port, statistics: Statistics { streams } }] if *port == ann && streams[0].received.packets == 1)

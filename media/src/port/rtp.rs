@@ -68,7 +68,6 @@ impl Latch {
     fn negotiate(&mut self, now: Instant, signalled: Option<SocketAddr>, signaling: Option<IpAddr>, policy: &Policy) {
         let same = self.signalled == signalled && self.signaling == signaling;
         self.source = match self.source {
-            Source::Frozen(address) if signalled == Some(address) => self.source,
             Source::Frozen(address) | Source::Learnt { address, .. } if same => match self.trust(address) {
                 Some(trust) => Source::Learnt { address, trust, until: now + LEARN_TIME, left: LEARN_PACKETS },
                 None => Source::Awaited,

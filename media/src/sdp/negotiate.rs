@@ -264,6 +264,36 @@ impl Negotiation {
         Ok(())
     }
 
+    /// The final response to our pending offer has no body: the early answer counts. False when there was none, and the offer
+    /// is still unanswered.
+    pub fn confirm_early(&mut self) -> bool {
+        let Some(early) = self.early.take() else { return false };
+        self.agreed = Some(early);
+        self.state = State::Stable;
+        true
+    }
+
+    /// Offers again what we said last, in the same words: to refresh a session.
+    ///
+    /// # Errors
+    /// [`Error::OfferPending`], [`Error::NoOffer`] when nothing was agreed yet.
+    pub fn repeat_offer(&mut self) -> Result<Bytes, Error> {
+        self.require_stable()?;
+        let agreed = self.agreed.as_ref().ok_or(Error::NoOffer)?;
+        let (mut offer, slots) = (agreed.local.clone(), agreed.slots.clone());
+        let body = self.print(&mut offer);
+        self.answer = None;
+        self.state = State::LocalOffer { offer, slots };
+        Ok(body)
+    }
+
+    /// Whether the peer's pending offer is, word for word, what it said last: then only this leg needs an answer, and the
+    /// other leg's last description is the template for it.
+    #[must_use]
+    pub fn offer_changes_nothing(&self) -> bool {
+        matches!((&self.state, &self.agreed), (State::RemoteOffer(offer), Some(agreed)) if *offer == agreed.remote)
+    }
+
     /// Gives up our pending offer, as when its re-INVITE failed: what was agreed before holds (RFC 6141 §3). The port must be
     /// told [`streams`](Self::streams) again if an early answer had been applied.
     pub fn rollback(&mut self) {
@@ -427,7 +457,6 @@ fn rtcp_address(media: &MediaDescription, ip: Option<IpAddr>) -> Option<SocketAd
         .find_map(|attribute| if let Attribute::Rtcp { port, address } = attribute { Some((*port, *address)) } else { None });
     let (port, address) = match said {
         Some((port, address)) => (port, address.filter(|ip| !ip.is_unspecified()).or(ip)),
-        None if media.port == 0 => return None,
         None => (media.port.checked_add(1)?, ip),
     };
     Some(SocketAddr::new(address?, port))
