@@ -242,7 +242,10 @@ impl Locate {
         let named = self.named_transport(uri)?;
         self.default = named.or_else(|| self.default_transport()).ok_or(LocateError::NoTransport)?;
         let name = match &host {
-            Host::Ip(_) => return Ok(self.find_addresses(now, vec![self.hop(host, uri.port())])),
+            Host::Ip(_) => {
+                self.find_addresses(now, vec![self.hop(host, uri.port())]);
+                return Ok(());
+            }
             Host::Name(name) => normal(name),
         };
         self.domain = name.clone();
