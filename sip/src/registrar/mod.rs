@@ -113,13 +113,14 @@ impl Rejection {
 
     fn malformed(error: HeaderError) -> Box<Self> {
         let (HeaderError::Missing(name) | HeaderError::Malformed(name)) = error;
-        let reason = match name {
-            Name::Contact => "malformed Contact",
-            Name::Path => "malformed Path",
-            Name::CSeq => "malformed CSeq",
-            Name::CallId => "malformed Call-ID",
-            _ => "malformed header",
-        };
+        let known = [
+            (Name::Contact, "malformed Contact"),
+            (Name::Path, "malformed Path"),
+            (Name::Via, "malformed Via"),
+            (Name::CSeq, "malformed CSeq"),
+            (Name::CallId, "malformed Call-ID"),
+        ];
+        let reason = known.into_iter().find(|(known, _)| *known == name).map_or("malformed header", |(_, reason)| reason);
         Self::new(StatusCode::BAD_REQUEST, reason)
     }
 

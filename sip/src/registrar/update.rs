@@ -44,7 +44,8 @@ impl Table {
         let is_same = |row: &Row| {
             let binding = &row.binding;
             let is_same_flow = reg_id.is_some() && binding.reg_id == reg_id && binding.instance == asked.instance;
-            is_same_flow || ((reg_id.is_none() || binding.reg_id.is_none()) && binding.contact.is_equivalent(&asked.uri))
+            let is_same_contact = || binding.contact == asked.uri || binding.contact.is_equivalent(&asked.uri);
+            is_same_flow || ((reg_id.is_none() || binding.reg_id.is_none()) && is_same_contact())
         };
         // Two may match: the flow under its number, and the same contact registered before without one. Both are replaced by one.
         let mut found = None;
