@@ -50,7 +50,7 @@ pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::R
 
 async fn build(config: &Config, ready: impl FnOnce(&[Listener])) -> anyhow::Result<Signaling> {
     let net = Net::bind(config)?;
-    let storage = Storage::open(&config.data_dir.join("store"), &Options::default())?;
+    let storage = Storage::open(&config.data_dir, &Options::default())?;
     let users = Users::new(config);
     users.keep(&storage).await?;
     let locations = Locations::load(&storage, UnixTime(clock::unix().as_secs()))?;
