@@ -126,7 +126,7 @@ fn wrong_usage_is_exit_code_2() {
 async fn a_switch_without_file_descriptors_rests_and_comes_back() {
     // S11
     let folder = tempfile::tempdir().unwrap();
-    let file = write(folder.path(), "[sip]\ntcp = [\"127.0.0.1:0\"]");
+    let file = write(folder.path(), "[sip]\ntcp = [\"127.0.0.1:0\"]\n[limits]\nhalf_open = \"1h\"\nidle = \"1h\"");
     let mut shell = Command::new("sh");
     let exec = format!("ulimit -n 64 && exec {} serve --config {file}", env!("CARGO_BIN_EXE_tandem"));
     shell.args(["-c", &exec]).stdin(Stdio::null()).stdout(Stdio::piped());

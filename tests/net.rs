@@ -165,14 +165,19 @@ async fn the_longest_datagram_comes_whole() {
 }
 
 #[tokio::test]
-async fn a_batch_is_drained_without_waiting() {
+async fn a_burst_comes_whole_and_a_batch_of_it_without_waiting() {
     let mut switch = open("[sip]\nudp = [\"127.0.0.1:0\"]");
     let phone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    for _ in 0..20 {
+    for _ in 0..150 {
         phone.send_to(b"OPTIONS", switch.address(Transport::Udp)).await.unwrap();
     }
-    switch.message().await;
-    assert_eq!(std::iter::from_fn(|| switch.net.try_next()).count(), 19);
+    let (mut heard, mut waits) = (0, 0);
+    while heard < 150 {
+        switch.message().await;
+        heard += 1 + std::iter::from_fn(|| switch.net.try_next()).count();
+        waits += 1;
+    }
+    assert_eq!((heard, waits), (150, 5), "32 datagrams a batch");
 }
 
 #[tokio::test]
@@ -261,7 +266,7 @@ async fn a_peer_that_does_not_read_loses_its_connection_not_our_memory() {
     let mut sent = 0;
     while switch.net.send(&flow, piece.clone()).is_ok() {
         sent += 1;
-        assert!(sent < 10_000, "no bound");
+        assert!(sent < 400, "the bound is bytes, besides what the kernel takes");
         tokio::task::yield_now().await;
     }
     assert_eq!(switch.closed().await, (flow, CloseReason::Overflow));
