@@ -166,10 +166,27 @@ fn tag(headers: &Headers, name: Name) -> Option<ByteString> {
     address.tag().map(ByteString::from)
 }
 
+/// Makes a table of the letters, the digits and these characters.
+pub(crate) const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
 /// Returns true for a character of a token (§25.1).
 #[must_use]
 pub(crate) fn is_token_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    static TOKEN: [bool; 256] = alphanumeric_and(b"-.!%*_+`'~");
+    TOKEN[usize::from(byte)]
 }
 
 /// Returns true for a token (§25.1).
