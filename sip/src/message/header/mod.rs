@@ -3,6 +3,7 @@
 //! A parsed message keeps its header section in the datagram it came in; an entry is a pair of spans. Headers added later live in a
 //! second buffer. A typed header is parsed when it is asked for ([`Headers::typed`], [`Headers::list`]).
 
+pub mod auth;
 pub mod cseq;
 pub mod event;
 pub mod name;
