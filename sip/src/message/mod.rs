@@ -114,11 +114,15 @@ impl Response {
         {
             // The text as it came, so that a display name we only understood in part is returned byte for byte.
             let mut text = self.headers.get(Name::To).unwrap_or(b"").to_vec();
-            if !text.contains(&b'<') {
-                text = to.to_string().into_bytes();
+            if to.params.get("tag").is_some() {
+                text = to.with_tag(tag).to_string().into_bytes(); // a tag without value is none, and would hide ours
+            } else {
+                if !text.contains(&b'<') {
+                    text = to.to_string().into_bytes();
+                }
+                text.extend_from_slice(b";tag=");
+                text.extend_from_slice(tag.as_bytes());
             }
-            text.extend_from_slice(b";tag=");
-            text.extend_from_slice(tag.as_bytes());
             self.headers.set_received(Name::To, &text);
         }
     }
@@ -193,4 +197,27 @@ pub(crate) fn is_token_char(byte: u8) -> bool {
 #[must_use]
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_char)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_has_one_tag_in_to() {
+        for (to, wanted) in [
+            ("<sip:a@h>", "<sip:a@h>;tag=x"),
+            ("sip:a@h", "<sip:a@h>;tag=x"),
+            ("<sip:a@h>;tag;y", "<sip:a@h>;y;tag=x"),
+            ("\"\\\u{1}\" <sip:a@h;tag=n>", "\"\\\u{1}\" <sip:a@h;tag=n>;tag=x"),
+            ("<sip:a@h>;tag=y", "<sip:a@h>;tag=y"),
+        ] {
+            let mut headers = Headers::default();
+            headers.push(Name::To, to);
+            let mut response = Response::to_headers(&headers, StatusCode::OK);
+            response.set_to_tag("x");
+            assert_eq!(response.headers.get(Name::To), Some(wanted.as_bytes()));
+            assert!(response.to_tag().is_some());
+        }
+    }
 }

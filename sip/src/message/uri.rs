@@ -285,10 +285,11 @@ impl Uri {
     }
 }
 
+/// Of a parameter that is there twice, against §19.1.1, the first counts, here as everywhere.
 fn params_match(one: &Uri, other: &Uri) -> bool {
-    one.params().iter().all(|(name, value)| match other.param(name) {
-        Some(theirs) => same_in_any_case(value, theirs),
-        None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| same_in_any_case(n, name)),
+    one.params().iter().all(|(name, _)| match (one.param(name), other.param(name)) {
+        (Some(ours), Some(theirs)) => same_in_any_case(ours, theirs),
+        (None, _) | (_, None) => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| same_in_any_case(n, name)),
     })
 }
 
@@ -495,6 +496,7 @@ mod tests {
         let equal = [
             ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
             ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com;a=1;a=2", "sip:carol@chicago.com;a=1;a=2"),
             ("sip:carol@chicago.com;%74ransport=%74cp", "sip:carol@chicago.com;transport=TCP"),
             (
                 "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
