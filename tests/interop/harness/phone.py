@@ -113,7 +113,7 @@ class Phone:
             f.write(text)
 
     def _start(self):
-        self.process = self.world.start(self.name, ["baresip", "-f", self.folder, "-s"], cwd=self.folder)
+        self.process = self.world.start(self.name, ["baresip", "-f", self.folder, "-s"], cwd=self.folder, patience=0)
         self.world.wait(f"{self.name} opens its control port", self._connect, every=0.03)
         self.world.closers.append(self._control.close)
         threading.Thread(target=self._listen, daemon=True).start()

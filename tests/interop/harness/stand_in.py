@@ -50,6 +50,7 @@ modparam("auth", "nonce_expire", 300)
 modparam("tls", "certificate", "@CERT@")
 modparam("tls", "private_key", "@KEY@")
 modparam("tls", "verify_certificate", 0)
+modparam("tls", "tls_method", "TLSv1.2+")
 
 request_route {
     if (!mf_process_maxfwd_header("10")) { sl_send_reply("483", "Too Many Hops"); exit; }

@@ -114,8 +114,8 @@ class World:
             check(condition(), f"this did not hold for {seconds:g} s: {what}")
             time.sleep(every)
 
-    def start(self, title, command, env=None, cwd=None, stdin=subprocess.DEVNULL, **kw):
-        """Starts a process whose output goes to a log, and which ends with the test."""
+    def start(self, title, command, env=None, cwd=None, stdin=subprocess.DEVNULL, patience=2.0, **kw):
+        """Starts a process whose output goes to a log, and which ends with the test, after `patience` seconds by force."""
         log = self.path("log", f"{len(self.logs):02}-{title}.log")
         self.logs.append((title, log))
         with open(log, "wb") as out:
@@ -130,7 +130,7 @@ class World:
             )
         process.log = log
         process.title = title
-        self.closers.append(lambda: end(process))
+        self.closers.append(lambda: end(process, patience))
         return process
 
     def failure_logs(self, tail=60):
@@ -163,9 +163,10 @@ def end(process, patience=2.0):
     """Ends a process we started: politely, then not."""
     if process.poll() is not None:
         return
-    process.send_signal(signal.SIGTERM)
     try:
+        if patience:
+            process.send_signal(signal.SIGTERM)
         process.wait(patience)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(patience)
+        process.wait(5)
