@@ -3,16 +3,22 @@
 import glob
 import json
 import os
+import re
 import socket
 import threading
 import time
 import uuid
 
-from .tone import Recording
-from .world import Failed, check
+from .tone import Recording, WireEar
+from .world import Failed, check, read
 
 MODULES = "/usr/lib/baresip/modules"
-CODECS = {"opus": "opus.so", "G722": "g722.so", "PCMU": "g711.so", "PCMA": "g711.so"}
+CODECS = {  # the module that has it, and how an account names it
+    "opus": ("opus.so", "opus/48000/2"),
+    "G722": ("g722.so", "G722/16000/1"),
+    "PCMU": ("g711.so", "PCMU/8000/1"),
+    "PCMA": ("g711.so", "PCMA/8000/1"),
+}
 
 CONFIG = """
 poll_method epoll
@@ -38,14 +44,12 @@ module_path {modules}
 {codec_modules}
 module sndfile.so
 module ausine.so
-module cons.so
 {extra_modules}
 module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen {address}:{control}
-cons_listen {address}:{console}
 snd_path {folder}
 opus_bitrate 28000
 opus_samplerate 48000
@@ -61,7 +65,7 @@ class Phone:
     def __init__(self, world, switch, user, tone, transport="udp", codecs=("PCMU",), address=None, password=None,
                  register=True, expires=600, answer="manual", mediaenc="", no_answer=120, extra="", wait=True):
         self.world, self.switch, self.user, self.tone, self.transport = world, switch, user, tone, transport
-        self.address = address or world.address()
+        self.address = address or "127.0.0.1"  # its RTP comes from there whatever address it is given
         host = f"[{self.address}]" if ":" in self.address else self.address
         self.port = world.port(self.address, room=2)
         self.name = f"phone-{user}-{self.port}"
@@ -70,16 +74,16 @@ class Phone:
         self.folder = world.path(self.name, "")
         control_address = "127.0.0.1" if ":" in self.address else self.address
         self.control_at = (control_address, world.port(control_address))
-        self.console_at = (control_address, world.port(control_address))
         rtp = world.port(self.address, room=20, even=True)
+        self.rtp = (rtp, rtp + 19)
         modules = []
         for codec in codecs:
-            if CODECS[codec] not in modules:
-                modules.append(CODECS[codec])
+            if CODECS[codec][0] not in modules:
+                modules.append(CODECS[codec][0])
         config = CONFIG.format(
             listen=f"{host}:{self.port}", tone=tone, rtp=rtp, rtp_end=rtp + 19, modules=MODULES, folder=self.folder,
             codec_modules="\n".join(f"module {m}" for m in modules), address=control_address,
-            media=self.address, control=self.control_at[1], console=self.console_at[1], no_answer=no_answer,
+            media=self.address, control=self.control_at[1], no_answer=no_answer,
             certificate=f"sip_certificate {switch.phone_certificate()}" if transport == "tls" else "",
             extra_modules="module srtp.so" if mediaenc else "",
         )
@@ -90,7 +94,7 @@ class Phone:
         self.aor = f"sip:{user}@{switch.domain}"
         account = (
             f'<{self.aor}>;auth_pass={password if password is not None else user + "-secret"};outbound="{proxy}"'
-            f';regint={expires if register else 0};answermode={answer};audio_codecs={",".join(codecs)}{extra}'
+            f';regint={expires if register else 0};answermode={answer};audio_codecs={",".join(CODECS[c][1] for c in codecs)}{extra}'
         )
         if mediaenc:
             account += f";mediaenc={mediaenc}"
@@ -166,13 +170,9 @@ class Phone:
         check(answer.get("ok"), f"{self.name} refused {command} {params}: {answer.get('data')}")
         return answer.get("data", "")
 
-    def keys(self, keys):
-        """Presses keys on the phone's console (digits become RFC 4733 events during a call)."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-            for key in keys:
-                s.sendto(key.encode(), self.console_at)
-                s.sendto(b"\x04", self.console_at)  # key released
-                time.sleep(0.12)  # the length of a key press is what a digit is made of
+    def digits(self, digits):
+        """Sends digits during a call, as RFC 4733 events."""
+        self.command("sndcode", digits)
 
     def quit(self):
         """Ends the phone as its user would: it unregisters."""
@@ -195,6 +195,9 @@ class Phone:
             if event["type"] == kind and all(want in str(event.get(k, "")) for k, want in fields.items()):
                 return event
         return None
+
+    def count(self, kind, since=0):
+        return sum(1 for event in self.events[since:] if event["type"] == kind)
 
     def wait_event(self, kind, since=0, seconds=10, **fields):
         until = time.monotonic() + min(seconds, self.world.left())
@@ -231,6 +234,17 @@ class Phone:
     def resume(self):
         self.command("resume")
 
+    # -- what it says of itself ---------------------------------------------------------------------------------
+
+    def trace(self):
+        """Its SIP trace and its log, without colours."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", read(self.process.log))
+
+    def codec(self):
+        """The codec it sends with in its latest call."""
+        found = re.findall(r"audio: Set audio encoder: (\S+)", self.trace())
+        return found[-1] if found else None
+
     # -- ears ---------------------------------------------------------------------------------------------------
 
     def recordings(self):
@@ -239,6 +253,10 @@ class Phone:
     def recording(self):
         """The newest recording."""
         return self.world.wait(f"{self.name} hears anything at all", self.recordings, 10)[-1]
+
+    def ear(self):
+        """An ear on the wire: baresip's recording ends when the media is negotiated anew, PCMU can be heard anyway."""
+        return WireEar(self.world, self.rtp)
 
     def wait_hears(self, tone, seconds=1.0, within=10, since=0.0):
         """Waits until `tone` was heard for `seconds`."""

@@ -3,7 +3,12 @@
 import array
 import math
 import os
+import socket
 import struct
+import threading
+import time
+
+from .world import Skip
 
 BLOCK = 0.02  # seconds; every tone used is a multiple of 50 Hz, so that a block holds whole periods
 
@@ -71,6 +76,64 @@ class Recording:
     def loudness(self, since=0.0):
         """The seconds that are not silent."""
         return sum(BLOCK for b in self.blocks(since) if max(b) - min(b) > 400)
+
+
+def _ulaw(byte):
+    byte = ~byte & 0xFF
+    value = (((byte & 0x0F) << 3) + 0x84) << ((byte & 0x70) >> 4)
+    return 0x84 - value if byte & 0x80 else value - 0x84
+
+
+ULAW = [_ulaw(b) for b in range(256)]
+
+
+class WireEar:
+    """Listens to the PCMU that arrives at a range of UDP ports of the loopback interface, from now on."""
+
+    def __init__(self, world, ports):
+        self.first, self.last = ports
+        try:
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+        except PermissionError:
+            raise Skip("listening on the wire needs CAP_NET_RAW") from None
+        self.socket.bind(("lo", 0))
+        self.socket.settimeout(0.2)
+        self.packets = []  # (time, source address, samples)
+        world.closers.append(self.close)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self):
+        self.socket.close()
+
+    def _listen(self):
+        while True:
+            try:
+                data, where = self.socket.recvfrom(2048)
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            if where[2] == 4 or len(data) < 28 or data[9] != 17:  # each packet passes twice: its leaving does not count
+                continue
+            size = (data[0] & 15) * 4
+            port = struct.unpack_from("!H", data, size + 2)[0]
+            rtp = data[size + 8 :]
+            if self.first <= port <= self.last and port % 2 == 0 and len(rtp) > 12 and rtp[1] & 0x7F == 0:
+                source = socket.inet_ntoa(data[12:16]), struct.unpack_from("!H", data, size)[0]
+                self.packets.append((time.monotonic(), source, [ULAW[b] for b in rtp[12:]]))
+
+    def heard(self, tone, since=0.0):
+        """Seconds of `tone` that came after the moment `since`."""
+        return sum(len(s) / 8000 for at, _, s in list(self.packets) if at >= since and share(s, tone, 8000) > 0.5)
+
+    def sources(self):
+        return {source for _, source, _ in list(self.packets)}
+
+    def silent(self, seconds=0.4):
+        """Whether nothing audible arrives for `seconds`."""
+        began = time.monotonic()
+        time.sleep(seconds)
+        return not any(at >= began and max(s) - min(s) > 400 for at, _, s in list(self.packets))
 
 
 def share(block, tone, rate):

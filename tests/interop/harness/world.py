@@ -1,5 +1,6 @@
 """One test's world: a name, a deadline, a folder, a loopback network of its own, and everything it started."""
 
+import ctypes
 import os
 import random
 import shutil
@@ -8,6 +9,14 @@ import socket
 import subprocess
 import tempfile
 import time
+
+
+LIBC = ctypes.CDLL(None)
+
+
+def die_with_the_test():
+    """Runs in a child before it becomes the program: a killed test leaves nothing behind."""
+    LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class Skip(Exception):
@@ -41,19 +50,30 @@ class World:
         self._next_host = 10
 
     def _claim_network(self):
-        """Takes 127.A.B.0/24 by holding a socket in it: two tests, or two runs, never share one."""
+        """Takes 127.A.B.0/24 and some ports of 127.0.0.1 by holding a socket: two tests, or two runs, never share them."""
         for _ in range(500):
-            a, b = random.randint(32, 254), random.randint(0, 255)
-            claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            try:
-                claim.bind((f"127.{a}.{b}.254", 47))
-            except OSError:
-                claim.close()
-                continue
-            self.network = f"127.{a}.{b}"
-            self.closers.append(claim.close)
-            return
-        raise Skip("no free network in 127.0.0.0/8")
+            a, b = random.randint(32, 250), random.randint(0, 255)
+            if self._claim(f"127.{a}.{b}.254", 47):
+                self.network = f"127.{a}.{b}"
+                break
+        else:
+            raise Skip("no free network in 127.0.0.0/8")
+        for block in random.sample(range(80), 80):
+            if self._claim("127.255.255.253", 1000 + block):
+                self._ports = iter(range(10000 + 250 * block, 10250 + 250 * block))  # below the ephemeral range
+                break
+        else:
+            raise Skip("no free ports on 127.0.0.1")
+
+    def _claim(self, address, port):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            claim.bind((address, port))
+        except OSError:
+            claim.close()
+            return False
+        self.closers.append(claim.close)
+        return True
 
     def address(self, host=None):
         """A loopback address of this test's network; without a number, one not given out before."""
@@ -65,15 +85,17 @@ class World:
     def port(self, address, room=1, even=False):
         """A port free for UDP and TCP on `address`, with `room - 1` free ones after it."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        for _ in range(500):
-            first = random.randint(10000, 19000)  # below the ephemeral range, above the well-known ones
-            first -= first % 2 if even else 0
+        for first in self._ports:
+            if even and first % 2:
+                continue
             held = []
             try:
                 for port in range(first, first + room):
                     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                         held.append(socket.socket(family, kind))
                         held[-1].bind((address, port))
+                for _ in range(room - 1):
+                    next(self._ports)
                 return first
             except OSError:
                 continue
@@ -81,6 +103,14 @@ class World:
                 for s in held:
                     s.close()
         raise Skip(f"no free port on {address}")
+
+    @staticmethod
+    def needs_ipv6():
+        try:
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+                s.bind(("::1", 0))
+        except OSError:
+            raise Skip("no ::1 on this machine") from None
 
     def path(self, *parts):
         path = os.path.join(self.folder, *parts)
@@ -126,6 +156,7 @@ class World:
                 stderr=out,
                 cwd=cwd or self.folder,
                 env={**os.environ, **(env or {})},
+                preexec_fn=die_with_the_test,
                 **kw,
             )
         process.log = log
