@@ -132,13 +132,3 @@ def sipp_calls_many_times(world):
     Sipp(world, switch, "trunk-call", address=trunk, calls=40, options=("-r", "20", "-l", "40")).wait()
     at_callee.wait(5)
     switch.finish()
-
-
-@case
-def sipp_calls_complete_although_datagrams_are_lost(world):
-    trunk = world.address(50)
-    switch = Switch(world, trunks=[("test", trunk)])
-    at_callee = Sipp(world, switch, "answer-with-losses", peer="alice", calls=8, **registered(world, switch, "bob"))
-    Sipp(world, switch, "call-with-losses", address=trunk, calls=8, options=("-r", "8")).wait()
-    at_callee.wait(8)
-    switch.finish()

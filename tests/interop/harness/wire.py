@@ -329,8 +329,8 @@ class Agent:
 
     # -- calls ------------------------------------------------------------------------------------------------------
 
-    def invite(self, callee, **parts):
-        return Outgoing(self, callee if callee.startswith("sip:") else f"sip:{callee}@{self.switch.domain}", **parts)
+    def invite(self, callee, body=b"", **parts):
+        return Outgoing(self, callee if callee.startswith("sip:") else f"sip:{callee}@{self.switch.domain}", body, **parts)
 
     def wait_request(self, method, seconds=5, **fields):
         return self.wire.receive(lambda m: m.method == method and all(want in m.get(k) for k, want in fields.items()),
@@ -379,9 +379,14 @@ class Dialog:
     def ack(self, body=b"", cseq=None):
         self.agent.wire.send(self.build("ACK", body=body, cseq=cseq or self.local_cseq))
 
-    def bye(self):
-        response = self.request("BYE")
-        check(response.status == 200, f"BYE was answered with {response.start}")
+    def bye(self, other=None, seconds=5):
+        """Hangs up; `other`, the far end, must get a BYE too (a proxy answers us only when it has)."""
+        self.local_cseq += 1
+        self.agent.wire.send(self.build("BYE"))
+        if other:
+            other.wait_bye(seconds)
+        answer = self.agent.wire.receive(response_to(self.call_id, self.local_cseq, "BYE"), "answer to BYE", seconds)
+        check(answer.status == 200, f"BYE was answered with {answer.start}")
 
     def wait_bye(self, seconds=5):
         request = self.agent.wait_request("BYE", seconds, **{"Call-ID": self.call_id})
@@ -486,10 +491,8 @@ class Incoming(Dialog):
     def ring(self):
         self.respond(180, "Ringing")
 
-    def answer(self, body, seconds=5, headers=()):
-        """200, and waits for the ACK."""
+    def answer(self, body, headers=()):
         self.respond(200, "OK", body, headers)
-        return self.wait_ack(seconds)
 
     def wait_ack(self, seconds=5):
         return self.agent.wait_request("ACK", seconds, **{"Call-ID": self.call_id})
