@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from .world import check, read
+from .world import check, needs_program
 
 MALFORMED = "(_ws.malformed or sip.msg_hdr_parse_error)"
 
@@ -13,6 +13,8 @@ class Capture:
     """Captures on `lo` from construction on."""
 
     def __init__(self, world, switch):
+        needs_program("dumpcap")
+        needs_program("tshark")
         self.world, self.switch = world, switch
         self.file = world.path("wire.pcap")
         first, span = switch.rtp

@@ -10,7 +10,7 @@ import time
 import uuid
 
 from .tone import Recording, WireEar
-from .world import Failed, check, read
+from .world import Failed, check, needs_program, read
 
 MODULES = "/usr/lib/baresip/modules"
 CODECS = {  # the module that has it, and how an account names it
@@ -64,6 +64,7 @@ class Phone:
 
     def __init__(self, world, switch, user, tone, transport="udp", codecs=("PCMU",), address=None, password=None,
                  register=True, expires=600, answer="manual", mediaenc="", no_answer=120, extra="", wait=True):
+        needs_program("baresip")
         self.world, self.switch, self.user, self.tone, self.transport = world, switch, user, tone, transport
         self.address = address or "127.0.0.1"  # its RTP comes from there whatever address it is given
         host = f"[{self.address}]" if ":" in self.address else self.address

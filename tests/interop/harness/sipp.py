@@ -4,7 +4,7 @@ import os
 import re
 
 from .wire import Agent
-from .world import check, read
+from .world import check, needs_program, read
 
 SCENARIOS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sipp")
 
@@ -14,6 +14,7 @@ class Sipp:
 
     def __init__(self, world, switch, scenario, user="alice", peer="bob", address=None, port=None, transport="udp",
                  seconds=20, calls=1, options=(), keys=None):
+        needs_program("sipp")
         self.world, self.scenario = world, scenario
         self.address = address or world.address()
         self.port = port or world.port(self.address)

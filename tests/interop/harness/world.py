@@ -182,6 +182,11 @@ class World:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def needs_program(name):
+    if not shutil.which(name):
+        raise Skip(f"{name} is not installed")
+
+
 def read(path, mode="r"):
     try:
         with open(path, mode, **({} if "b" in mode else {"errors": "replace"})) as f:
