@@ -1,1 +1,8 @@
 //! tandem: the map of the system.
+
+pub mod clock;
+pub mod config;
+pub mod net;
+pub mod pii;
+pub mod storage;
+pub mod telemetry;

@@ -1,2 +1,33 @@
 //! Media without I/O: SDP, RTP, ports and bridges as state machines. It knows no SIP.
+//!
+//! # Offer and answer
+//!
+//! A call has one [`Negotiation`](sdp::negotiate::Negotiation) per leg. What one leg's peer said is the template for what the
+//! other leg is told, so a new call, a re-INVITE, a hold, a late offer and an UPDATE are all the same steps:
+//!
+//! 1. `a.receive_offer(Description::parse(body)?)`
+//! 2. `b.make_offer(a.remote_offer(), port_b.addresses)` → the body for the other leg
+//! 3. `b.receive_answer(Description::parse(body)?, Finality::Final)`; then the port of leg b gets `b.streams()`
+//! 4. `a.make_answer(b.remote(), port_a.addresses)` → the body for the first leg; then its port gets `a.streams()`
+//!
+//! When step 2 or 3 fails: `b.rollback()`, `a.reject_offer()`, and both legs are as before.
+//!
+//! # The life of a packet
+//!
+//! The driver (in the root crate) reads a datagram into its one buffer and calls [`Engine::handle_packet`] with the socket's
+//! [`SocketId`] and the source. The slot in the id finds the [port]; its [stream](port::rtp) checks that it is RTP or
+//! RTCP ([`rtp`]), believes the source or turns it away (S2), and counts it ([`quality`]). The bridge names the stream
+//! of the other port, whose direction and address say whether and where the octets go: they are returned as
+//! [`Transmit`], in the same buffer. Nothing is copied, allocated or locked. Commands come between packets; what signaling
+//! must know waits in [`Engine::poll_output`].
 #![warn(missing_docs)]
+
+mod bridge;
+mod engine;
+pub mod port;
+pub mod quality;
+pub mod rtp;
+pub mod sdp;
+
+pub use engine::{Engine, Event, MEDIA_TIMEOUT, Transmit};
+pub use port::{PortId, Settings, SocketId};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use bytestring::ByteString;
+
 /// A transport protocol of SIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
@@ -103,4 +105,69 @@ pub struct Flow {
     pub remote: SocketAddr,
     /// The connection; none for UDP.
     pub connection: Option<ConnectionId>,
+}
+
+/// Where a request goes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Along a flow that is there: a registered device's, or the one a request came by (RFC 5626 §5.3).
+    Flow(Flow),
+    /// To an address; for streams over any connection there is, else a new one.
+    Address {
+        /// The transport.
+        transport: Transport,
+        /// The address.
+        remote: SocketAddr,
+        /// The name that a certificate has to prove; none for a literal address.
+        name: Option<ByteString>,
+    },
+}
+
+impl Hop {
+    /// Returns the transport.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Flow(flow) => flow.transport,
+            Self::Address { transport, .. } => *transport,
+        }
+    }
+
+    /// Returns the peer's address.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        match self {
+            Self::Flow(flow) => flow.remote,
+            Self::Address { remote, .. } => *remote,
+        }
+    }
+}
+
+/// The addresses we listen on: what Via and Contact name.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners(pub Vec<(Transport, SocketAddr)>);
+
+impl Listeners {
+    /// Returns the listener that a peer behind this hop can reach us at. Requests to it leave from there, too.
+    #[must_use]
+    pub fn towards(&self, hop: &Hop) -> Option<SocketAddr> {
+        let transport = hop.transport();
+        let ours = || self.0.iter().filter(|(t, _)| *t == transport).map(|(_, address)| *address);
+        if let Hop::Flow(flow) = hop {
+            let exact = ours().find(|address| *address == flow.local).or_else(|| ours().find(|a| a.ip() == flow.local.ip()));
+            if exact.is_some() {
+                return exact;
+            }
+        }
+        let remote = hop.remote();
+        ours()
+            .find(|a| a.ip().is_loopback() == remote.ip().is_loopback() && a.is_ipv4() == remote.is_ipv4())
+            .or_else(|| ours().find(|a| a.is_ipv4() == remote.is_ipv4()))
+    }
+
+    /// Returns true if a message to this address would reach ourselves.
+    #[must_use]
+    pub fn is_ours(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|(_, a)| *a == address)
+    }
 }

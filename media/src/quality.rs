@@ -1,0 +1,238 @@
+//! Loss, jitter, delay and counts of each stream (RFC 3550 §6.4, appendices A.1, A.3 and A.8), from what passed and from what
+//! the peer's RTCP reports. It changes no packet and keeps no list.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    rtp::{
+        Packet,
+        rtcp::{Block, Compound, Packet as Rtcp},
+    },
+    sdp::MediaKind,
+};
+
+/// A gap in the sequence beyond which the source is taken to have started anew (RFC 3550 A.1: MAX_DROPOUT).
+const MAX_DROPOUT: u16 = 3000;
+/// How late a packet may be before the source is taken to have started anew (MAX_MISORDER).
+const MAX_MISORDER: u16 = 100;
+
+/// Counts of one leg's streams, complete at any moment.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// One for each stream of the port.
+    pub streams: Vec<StreamStatistics>,
+}
+
+/// Counts of one stream. Received and sent are seen from tandem.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct StreamStatistics {
+    /// Audio, video …; none when it was never negotiated.
+    pub kind: Option<MediaKind>,
+    /// Where its RTP comes from and goes to now.
+    pub remote: Option<SocketAddr>,
+    /// RTP received and taken.
+    pub received: Count,
+    /// RTP sent.
+    pub sent: Count,
+    /// RTP packets missing in what was received.
+    pub lost: u64,
+    /// Jitter of what was received.
+    pub jitter: Duration,
+    /// Round trip to the peer, when its RTCP tells.
+    pub round_trip: Option<Duration>,
+    /// What the peer reports of what it receives.
+    pub reported: Option<Reported>,
+    /// Named events (RFC 4733), such as digits, that were received.
+    pub events: u64,
+    /// Packets dropped because they came from another address than the peer's.
+    pub strangers: u64,
+    /// Packets dropped because they were neither RTP nor RTCP.
+    pub malformed: u64,
+    /// Packets dropped because the other side is on hold, has no address or is not bridged.
+    pub withheld: u64,
+}
+
+/// Packets and their octets, RTP header included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Octets.
+    pub octets: u64,
+}
+
+impl Count {
+    pub(crate) fn add(&mut self, octets: usize) {
+        self.packets += 1;
+        self.octets += octets as u64;
+    }
+}
+
+/// A receiver's report on what we sent to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Packets lost since the beginning.
+    pub lost: i32,
+    /// Loss since its last report, in 256ths.
+    pub fraction_lost: u8,
+}
+
+/// Running figures of one stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quality {
+    pub(crate) received: Count,
+    pub(crate) sent: Count,
+    pub(crate) events: u64,
+    pub(crate) strangers: u64,
+    pub(crate) malformed: u64,
+    pub(crate) withheld: u64,
+    source: Option<Source>,
+    /// Lost of sources before the present one.
+    lost_before: u64,
+    /// Timestamp of the named event that is going on.
+    event: Option<u32>,
+    reported: Option<Reported>,
+    round_trip: Option<Duration>,
+    /// The newest sender report that went to the peer: its NTP time, and when.
+    last_sr: Option<(u32, Instant)>,
+}
+
+/// What RFC 3550 A.1 keeps of a source.
+#[derive(Clone, Debug)]
+struct Source {
+    ssrc: u32,
+    first: u64,
+    /// Highest sequence number with its cycles.
+    highest: u64,
+    received: u64,
+    began: Instant,
+    payload_type: u8,
+    rate: u32,
+    transit: u32,
+    /// In clock units times 16 (A.8).
+    jitter: u32,
+}
+
+impl Quality {
+    /// Counts a packet of the peer. `rate` is its clock rate; `event` tells a named event from media.
+    pub(crate) fn count(&mut self, now: Instant, packet: &Packet<'_>, octets: usize, rate: u32, event: bool) {
+        self.received.add(octets);
+        let restart = match &mut self.source {
+            Some(source) if source.ssrc == packet.ssrc() => !source.advance(packet.sequence()),
+            Some(_) | None => true,
+        };
+        if restart {
+            self.lost_before += self.source.as_ref().map_or(0, Source::lost);
+            self.source = Some(Source::new(now, packet, rate));
+        }
+        if event {
+            // An event is several packets with the timestamp of its beginning (RFC 4733 §2.5.1.2).
+            if self.event.replace(packet.timestamp()) != Some(packet.timestamp()) {
+                self.events += 1;
+            }
+        } else if let Some(source) = self.source.as_mut() {
+            source.measure(now, packet, rate);
+        }
+    }
+
+    /// Reads the peer's reports on what it receives from us.
+    pub(crate) fn reports(&mut self, now: Instant, compound: &Compound<'_>) {
+        for packet in compound.packets() {
+            let blocks = match packet {
+                Rtcp::SenderReport { blocks, .. } | Rtcp::ReceiverReport { blocks, .. } => blocks,
+                Rtcp::Bye | Rtcp::Other(_) => continue,
+            };
+            for block in blocks.iter() {
+                self.reported = Some(Reported { lost: block.lost, fraction_lost: block.fraction_lost });
+                self.round_trip = self.round_trip_of(now, &block).or(self.round_trip);
+            }
+        }
+    }
+
+    /// Remembers a sender report that goes to the peer, so that its answer tells the round trip.
+    pub(crate) fn forwards(&mut self, now: Instant, compound: &Compound<'_>) {
+        for packet in compound.packets() {
+            if let Rtcp::SenderReport { ntp, .. } = packet {
+                self.last_sr = Some((ntp, now));
+            }
+        }
+    }
+
+    fn round_trip_of(&self, now: Instant, block: &Block) -> Option<Duration> {
+        let (ntp, at) = self.last_sr.filter(|(ntp, _)| block.last_sr != 0 && *ntp == block.last_sr)?;
+        debug_assert_eq!(ntp, block.last_sr);
+        let delay = Duration::from_nanos(u64::from(block.delay_since_last_sr) * 1_000_000_000 / 65536);
+        now.saturating_duration_since(at).checked_sub(delay)
+    }
+
+    pub(crate) fn report(&self) -> StreamStatistics {
+        StreamStatistics {
+            received: self.received,
+            sent: self.sent,
+            lost: self.lost_before + self.source.as_ref().map_or(0, Source::lost),
+            jitter: self.source.as_ref().map_or(Duration::ZERO, Source::jitter),
+            round_trip: self.round_trip,
+            reported: self.reported,
+            events: self.events,
+            strangers: self.strangers,
+            malformed: self.malformed,
+            withheld: self.withheld,
+            ..StreamStatistics::default()
+        }
+    }
+}
+
+impl Source {
+    fn new(now: Instant, packet: &Packet<'_>, rate: u32) -> Self {
+        let first = u64::from(packet.sequence());
+        Self {
+            ssrc: packet.ssrc(),
+            first,
+            highest: first,
+            received: 1,
+            began: now,
+            payload_type: packet.payload_type(),
+            rate,
+            transit: packet.timestamp().wrapping_neg(),
+            jitter: 0,
+        }
+    }
+
+    /// Takes a sequence number; false when it is too far from the last (A.1).
+    fn advance(&mut self, sequence: u16) -> bool {
+        let ahead = sequence.wrapping_sub(self.highest as u16);
+        if ahead < MAX_DROPOUT {
+            self.highest += u64::from(ahead);
+        } else if ahead <= u16::MAX - MAX_MISORDER {
+            return false;
+        }
+        self.received += 1;
+        true
+    }
+
+    /// Packets missing (A.3); duplicates make up for some.
+    fn lost(&self) -> u64 {
+        (self.highest - self.first + 1).saturating_sub(self.received)
+    }
+
+    /// Interarrival jitter (A.8).
+    fn measure(&mut self, now: Instant, packet: &Packet<'_>, rate: u32) {
+        let since = now.saturating_duration_since(self.began).as_micros() as u64;
+        let arrival = (since.wrapping_mul(u64::from(rate)) / 1_000_000) as u32;
+        let transit = arrival.wrapping_sub(packet.timestamp());
+        let same_clock = packet.payload_type() == self.payload_type && rate == self.rate;
+        let difference = (transit.wrapping_sub(self.transit) as i32).unsigned_abs();
+        (self.transit, self.payload_type, self.rate) = (transit, packet.payload_type(), rate);
+        // More than a second is a new timestamp origin, not jitter.
+        if same_clock && difference <= rate {
+            self.jitter = self.jitter + difference - ((self.jitter + 8) >> 4);
+        }
+    }
+
+    fn jitter(&self) -> Duration {
+        Duration::from_micros(u64::from(self.jitter >> 4) * 1_000_000 / u64::from(self.rate.max(1)))
+    }
+}

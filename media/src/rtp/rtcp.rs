@@ -1,0 +1,146 @@
+//! RTCP compound packets (RFC 3550 §6): as much as statistics need. Sender and receiver reports are read; SDES, BYE, XR,
+//! feedback and unknown types are stepped over by their length. A reduced-size packet (RFC 5506) is a compound of one.
+
+/// Why octets are no RTCP compound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A packet ends after the datagram, or inside its own fixed part.
+    #[error("a packet is shorter than its length or type says")]
+    Length,
+    /// Another version than 2, or a type that is not RTCP's.
+    #[error("not RTCP")]
+    Type,
+}
+
+/// A compound whose packets lie within the datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Compound<'a>(&'a [u8]);
+
+/// One packet of a compound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// SR.
+    SenderReport {
+        /// Who sends.
+        ssrc: u32,
+        /// The middle 32 bits of its NTP time.
+        ntp: u32,
+        /// What it received.
+        blocks: Blocks<'a>,
+    },
+    /// RR.
+    ReceiverReport {
+        /// Who reports.
+        ssrc: u32,
+        /// What it received.
+        blocks: Blocks<'a>,
+    },
+    /// BYE.
+    Bye,
+    /// Another type.
+    Other(u8),
+}
+
+/// Report blocks, at most 31.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks<'a>(&'a [u8]);
+
+/// What a receiver says of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The source it is about.
+    pub ssrc: u32,
+    /// Loss since the last report, in 256ths.
+    pub fraction_lost: u8,
+    /// Packets lost since the beginning; duplicates can make it negative.
+    pub lost: i32,
+    /// Jitter in units of the source's clock.
+    pub jitter: u32,
+    /// NTP time of the last SR it saw (middle 32 bits), 0 when none.
+    pub last_sr: u32,
+    /// Time since that SR in 65536ths of a second.
+    pub delay_since_last_sr: u32,
+}
+
+/// Checks that every packet of the datagram has a right version, type and length.
+///
+/// # Errors
+/// [`Error`] when one has not; then nothing of it is used.
+pub fn parse(bytes: &[u8]) -> Result<Compound<'_>, Error> {
+    let mut rest = bytes;
+    loop {
+        let (packet, next) = split(rest)?;
+        if read(packet).is_none() {
+            return Err(Error::Length);
+        }
+        if next.is_empty() {
+            return Ok(Compound(bytes));
+        }
+        rest = next;
+    }
+}
+
+/// The first packet, and what follows it.
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
+    let [first, kind, high, low, ..] = *bytes else {
+        return Err(Error::Length);
+    };
+    if first >> 6 != 2 || !(192..=223).contains(&kind) {
+        return Err(Error::Type);
+    }
+    let length = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;
+    bytes.split_at_checked(length).ok_or(Error::Length)
+}
+
+fn read(packet: &[u8]) -> Option<Packet<'_>> {
+    let [first, kind, ..] = *packet else {
+        return None;
+    };
+    let blocks = |at: usize| Some(Blocks(packet.get(at..at + usize::from(first & 0x1f) * BLOCK)?));
+    Some(match kind {
+        200 => Packet::SenderReport { ssrc: word(packet, 4)?, ntp: ntp_middle(packet)?, blocks: blocks(28)? },
+        201 => Packet::ReceiverReport { ssrc: word(packet, 4)?, blocks: blocks(8)? },
+        203 => Packet::Bye,
+        other => Packet::Other(other),
+    })
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u32::from_be_bytes(*chunk))
+}
+
+fn ntp_middle(packet: &[u8]) -> Option<u32> {
+    Some(word(packet, 8)? << 16 | word(packet, 12)? >> 16)
+}
+
+/// Octets of a report block.
+const BLOCK: usize = 24;
+
+impl<'a> Compound<'a> {
+    /// Its packets.
+    pub fn packets(&self) -> impl Iterator<Item = Packet<'a>> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let (packet, next) = split(rest).ok()?;
+            rest = next;
+            read(packet)
+        })
+    }
+}
+
+impl Blocks<'_> {
+    /// The blocks.
+    pub fn iter(&self) -> impl Iterator<Item = Block> {
+        self.0.chunks_exact(BLOCK).filter_map(|block| {
+            let loss = word(block, 4)?;
+            Some(Block {
+                ssrc: word(block, 0)?,
+                fraction_lost: (loss >> 24) as u8,
+                lost: ((loss << 8) as i32) >> 8, // 24 bits with a sign
+                jitter: word(block, 12)?,
+                last_sr: word(block, 16)?,
+                delay_since_last_sr: word(block, 20)?,
+            })
+        })
+    }
+}

@@ -1,0 +1,415 @@
+//! Session descriptions (RFC 8866, RFC 4566): a `Description` and its parts, as they came.
+//!
+//! Reading is in `parse.rs`, writing in `print.rs`, offer and answer in `negotiate.rs`. Text keeps its bytes, whatever their
+//! encoding; unknown lines and attributes keep their order. This module knows no SIP, no ports of ours and no policy.
+
+pub mod negotiate;
+mod parse;
+mod print;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+pub use parse::ParseError;
+
+/// Most octets of a description; a longer one is refused unread.
+pub const MAX_SIZE: usize = 64 * 1024;
+/// Most m-lines of a description; one more is an error.
+pub const MAX_MEDIA: usize = 16;
+/// Most formats of an m-line; one more is an error.
+pub const MAX_FORMATS: usize = 64;
+/// Most attributes of the session or of one m-line; one more is an error.
+pub const MAX_ATTRIBUTES: usize = 512;
+/// Most `a=candidate` lines of one m-line; one more is an error.
+pub const MAX_CANDIDATES: usize = 64;
+/// Most other lines (i, u, e, p, b, t, r, z, k and unknown ones) of the session or of one m-line; one more is an error.
+pub const MAX_LINES: usize = 64;
+
+/// Text of a description: octets without CR, LF or NUL, usually UTF-8.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Text(Bytes);
+
+impl Text {
+    /// The octets as they came.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether both are the same text when ASCII letters are compared without case.
+    #[must_use]
+    pub fn eq_ignore_case(&self, other: &[u8]) -> bool {
+        self.0.eq_ignore_ascii_case(other)
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(text: &'static str) -> Self {
+        Self(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// A session description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// `o=`: who made it, and which version it is.
+    pub origin: Origin,
+    /// `s=`.
+    pub session_name: Text,
+    /// `c=` of the session; m-lines may have their own.
+    pub connection: Option<Connection>,
+    /// `b=` of the session.
+    pub bandwidth: Vec<Bandwidth>,
+    /// The other session lines in their order.
+    pub lines: Vec<Line>,
+    /// `a=` of the session in their order.
+    pub attributes: Vec<Attribute>,
+    /// The m-lines and what belongs to them.
+    pub media: Vec<MediaDescription>,
+}
+
+/// `o=`: the fields as text, since peers put numbers of any length there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// User name, `-` when there is none.
+    pub username: Text,
+    /// Session id.
+    pub session_id: Text,
+    /// Version of the description.
+    pub version: Text,
+    /// Network type, address type and address.
+    pub address: Text,
+}
+
+/// `c=`: where media is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// A literal address; the TTL and count of a multicast address are left out, for nothing is sent to one.
+    Ip(IpAddr),
+    /// A host name or an address of another network: kept, but never a media address.
+    Name {
+        /// Network and address type, as in `IN IP4`.
+        kind: Text,
+        /// The name.
+        name: Text,
+    },
+}
+
+/// `b=`: a bandwidth of at most [`MAX_BANDWIDTH`]; others are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// `AS`, `TIAS`, `RS`, `RR`, `CT` or another.
+    pub kind: Text,
+    /// In the unit of the kind: kilobits or bits a second.
+    pub value: u32,
+}
+
+/// Largest value of a `b=` line; a larger one is left out.
+pub const MAX_BANDWIDTH: u32 = 1_000_000_000;
+/// Longest `ptime` and `maxptime`; a longer one, or zero, is left out.
+pub const MAX_PTIME: Duration = Duration::from_millis(1000);
+/// Clock rates of an `rtpmap`; with another the attribute is left out.
+pub const CLOCK_RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
+/// Most channels of an `rtpmap`; with more, or none, the attribute is left out.
+pub const MAX_CHANNELS: u8 = 8;
+
+/// A line that is neither v, o, s, c, b, m nor a.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The letter before `=`.
+    pub kind: u8,
+    /// What stands after it.
+    pub value: Text,
+}
+
+/// An m-line and the lines that belong to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaDescription {
+    /// audio, video …
+    pub kind: MediaKind,
+    /// Port; 0 = the stream is refused or ended.
+    pub port: u16,
+    /// Number of ports; 1 unless the line says otherwise.
+    pub port_count: u16,
+    /// Transport and profile, as in `RTP/AVP`.
+    pub protocol: Text,
+    /// Formats in the order of preference: payload types for RTP. None stands twice.
+    pub formats: Vec<Text>,
+    /// `c=` of this m-line.
+    pub connection: Option<Connection>,
+    /// `b=` of this m-line.
+    pub bandwidth: Vec<Bandwidth>,
+    /// The other lines of this m-line in their order.
+    pub lines: Vec<Line>,
+    /// `a=` of this m-line in their order.
+    pub attributes: Vec<Attribute>,
+}
+
+/// The media of an m-line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MediaKind {
+    /// `audio`.
+    Audio,
+    /// `video`.
+    Video,
+    /// Any other, by its name.
+    Other(Text),
+}
+
+/// An attribute. One that is known but malformed or out of range is left out when it is read, as if it were not there: an
+/// `a=ptime:0` must neither end a call nor reach the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attribute {
+    /// `rtpmap`.
+    Rtpmap(Format),
+    /// `fmtp` of a payload type.
+    Fmtp {
+        /// The payload type it is about.
+        payload_type: u8,
+        /// Parameters, as they came.
+        parameters: Text,
+    },
+    /// `ptime`: media in a packet.
+    Ptime(Duration),
+    /// `maxptime`.
+    MaxPtime(Duration),
+    /// `sendrecv`, `sendonly`, `recvonly` or `inactive`.
+    Direction(Direction),
+    /// `rtcp` (RFC 3605).
+    Rtcp {
+        /// Port for RTCP.
+        port: u16,
+        /// Address for RTCP, if not that of RTP.
+        address: Option<IpAddr>,
+    },
+    /// `rtcp-mux` (RFC 5761).
+    RtcpMux,
+    /// Any other.
+    Other {
+        /// Its name.
+        name: Text,
+        /// What stands after the colon.
+        value: Option<Text>,
+    },
+}
+
+/// What a payload type stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Payload type, 0 to 127.
+    pub payload_type: u8,
+    /// Encoding name, compared without case.
+    pub encoding: Text,
+    /// RTP clock rate in Hz.
+    pub clock_rate: u32,
+    /// Audio channels; 1 for what is no audio.
+    pub channels: u8,
+}
+
+impl Format {
+    /// Whether both are the same codec, whatever their payload types.
+    #[must_use]
+    pub fn same_codec(&self, other: &Self) -> bool {
+        self.encoding.eq_ignore_case(other.encoding.as_bytes()) && self.clock_rate == other.clock_rate && self.channels == other.channels
+    }
+
+    /// Whether it carries named events (RFC 4733) rather than sound.
+    #[must_use]
+    pub fn is_telephone_event(&self) -> bool {
+        self.encoding.eq_ignore_case(b"telephone-event")
+    }
+
+    /// Whether it only accompanies a codec: events and comfort noise.
+    #[must_use]
+    pub fn is_auxiliary(&self) -> bool {
+        self.is_telephone_event() || self.encoding.eq_ignore_case(b"CN")
+    }
+
+    /// The payload types that need no `rtpmap` (RFC 3551 §6).
+    #[must_use]
+    pub fn of_static_type(payload_type: u8) -> Option<Self> {
+        let (encoding, clock_rate, channels) = match payload_type {
+            0 => ("PCMU", 8000, 1),
+            3 => ("GSM", 8000, 1),
+            4 => ("G723", 8000, 1),
+            5 => ("DVI4", 8000, 1),
+            6 => ("DVI4", 16000, 1),
+            7 => ("LPC", 8000, 1),
+            8 => ("PCMA", 8000, 1),
+            9 => ("G722", 8000, 1),
+            10 => ("L16", 44100, 2),
+            11 => ("L16", 44100, 1),
+            12 => ("QCELP", 8000, 1),
+            13 => ("CN", 8000, 1),
+            14 => ("MPA", 90000, 1),
+            15 => ("G728", 8000, 1),
+            16 => ("DVI4", 11025, 1),
+            17 => ("DVI4", 22050, 1),
+            18 => ("G729", 8000, 1),
+            25 => ("CelB", 90000, 1),
+            26 => ("JPEG", 90000, 1),
+            28 => ("nv", 90000, 1),
+            31 => ("H261", 90000, 1),
+            32 => ("MPV", 90000, 1),
+            33 => ("MP2T", 90000, 1),
+            34 => ("H263", 90000, 1),
+            _ => return None,
+        };
+        Some(Self { payload_type, encoding: encoding.into(), clock_rate, channels })
+    }
+}
+
+/// Direction of a stream, from the point of view of whoever says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Both ways.
+    #[default]
+    SendRecv,
+    /// Out only.
+    SendOnly,
+    /// In only.
+    RecvOnly,
+    /// Neither.
+    Inactive,
+}
+
+impl Direction {
+    /// Made of its two halves.
+    #[must_use]
+    fn of(sends: bool, receives: bool) -> Self {
+        match (sends, receives) {
+            (true, true) => Self::SendRecv,
+            (true, false) => Self::SendOnly,
+            (false, true) => Self::RecvOnly,
+            (false, false) => Self::Inactive,
+        }
+    }
+
+    /// Whether the speaker sends.
+    #[must_use]
+    pub fn sends(self) -> bool {
+        matches!(self, Self::SendRecv | Self::SendOnly)
+    }
+
+    /// Whether the speaker receives.
+    #[must_use]
+    pub fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+
+    /// The same stream seen from the other end.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self::of(self.receives(), self.sends())
+    }
+
+    /// What both allow.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::of(self.sends() && other.sends(), self.receives() && other.receives())
+    }
+
+    /// Its attribute name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
+impl Description {
+    /// The connection that holds for an m-line: its own, else that of the session.
+    #[must_use]
+    pub fn connection_of<'a>(&'a self, media: &'a MediaDescription) -> Option<&'a Connection> {
+        media.connection.as_ref().or(self.connection.as_ref())
+    }
+
+    /// The direction that holds for an m-line. `c=0.0.0.0` says that the speaker does not receive (RFC 3264 §8.4, the hold of
+    /// RFC 2543).
+    #[must_use]
+    pub fn direction_of(&self, media: &MediaDescription) -> Direction {
+        let said = media.direction().or_else(|| direction_in(&self.attributes)).unwrap_or_default();
+        match self.connection_of(media) {
+            Some(Connection::Ip(ip)) if ip.is_unspecified() => said.and(Direction::SendOnly),
+            Some(_) | None => said,
+        }
+    }
+}
+
+impl MediaDescription {
+    /// Whether it is plain RTP that a port can carry.
+    #[must_use]
+    pub fn is_plain_rtp(&self) -> bool {
+        self.protocol.eq_ignore_case(b"RTP/AVP") && self.port_count == 1
+    }
+
+    /// Its own direction attribute.
+    #[must_use]
+    pub fn direction(&self) -> Option<Direction> {
+        direction_in(&self.attributes)
+    }
+
+    /// Its payload types in the order of preference, each with what it stands for. One that is not 0 to 127, or has neither an
+    /// `rtpmap` nor a static meaning, is left out; of two `rtpmap` lines the first counts.
+    #[must_use]
+    pub fn rtp_formats(&self) -> Vec<Format> {
+        self.formats.iter().filter_map(|text| self.format_of(parse::number(text.as_bytes())?)).collect()
+    }
+
+    /// What one payload type stands for.
+    #[must_use]
+    pub fn format_of(&self, payload_type: u8) -> Option<Format> {
+        let mapped = self.attributes.iter().find_map(|attribute| {
+            if let Attribute::Rtpmap(format) = attribute { Some(format).filter(|format| format.payload_type == payload_type) } else { None }
+        });
+        mapped.cloned().or_else(|| Format::of_static_type(payload_type))
+    }
+
+    /// Whether `a=rtcp-mux` is there.
+    #[must_use]
+    pub fn rtcp_mux(&self) -> bool {
+        self.attributes.contains(&Attribute::RtcpMux)
+    }
+}
+
+fn direction_in(attributes: &[Attribute]) -> Option<Direction> {
+    attributes.iter().find_map(|attribute| if let Attribute::Direction(direction) = attribute { Some(*direction) } else { None })
+}
+
+impl Connection {
+    /// The address media may be sent to, if it is one.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) if !ip.is_unspecified() => Some(*ip),
+            Self::Ip(_) | Self::Name { .. } => None,
+        }
+    }
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+}

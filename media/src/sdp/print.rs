@@ -1,0 +1,160 @@
+//! `Description` to octets (RFC 8866 §5), lines in the order of the grammar. It adds nothing.
+
+use std::net::IpAddr;
+
+use super::{Attribute, Bandwidth, Connection, Description, Format, Line, MediaDescription, MediaKind, Text};
+
+impl Description {
+    /// Writes the description.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(b"v=0\r\n");
+        line(&mut out, b'o', |out| {
+            for (text, end) in [(&self.origin.username, " "), (&self.origin.session_id, " "), (&self.origin.version, " ")] {
+                out.extend_from_slice(text.as_bytes());
+                out.extend_from_slice(end.as_bytes());
+            }
+            out.extend_from_slice(self.origin.address.as_bytes());
+        });
+        text_line(&mut out, b's', self.session_name.as_bytes());
+        // RFC 8866 §9: i, u, e and p stand before c and b; the others after them.
+        let early = |line: &&Line| matches!(line.kind, b'i' | b'u' | b'e' | b'p');
+        self.lines.iter().filter(early).for_each(|l| text_line(&mut out, l.kind, l.value.as_bytes()));
+        connection(&mut out, self.connection.as_ref());
+        bandwidth(&mut out, &self.bandwidth);
+        self.lines.iter().filter(|line| !early(line)).for_each(|l| text_line(&mut out, l.kind, l.value.as_bytes()));
+        self.attributes.iter().for_each(|a| attribute(&mut out, a));
+        self.media.iter().for_each(|m| media(&mut out, m));
+        out
+    }
+}
+
+fn line(out: &mut Vec<u8>, kind: u8, value: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[kind, b'=']);
+    value(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn text_line(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    line(out, kind, |out| out.extend_from_slice(value));
+}
+
+fn decimal(out: &mut Vec<u8>, number: impl Into<u64>) {
+    let mut number: u64 = number.into();
+    let start = out.len();
+    loop {
+        out.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
+}
+
+/// `IN IP4 192.0.2.1`, as in c=, o= and a=rtcp.
+pub(super) fn address(out: &mut Vec<u8>, ip: IpAddr) {
+    out.extend_from_slice(if ip.is_ipv4() { b"IN IP4 " } else { b"IN IP6 " });
+    out.extend_from_slice(ip.to_string().as_bytes());
+}
+
+fn connection(out: &mut Vec<u8>, connection: Option<&Connection>) {
+    match connection {
+        None => {}
+        Some(Connection::Ip(ip)) => line(out, b'c', |out| address(out, *ip)),
+        Some(Connection::Name { kind, name }) => line(out, b'c', |out| {
+            out.extend_from_slice(kind.as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(name.as_bytes());
+        }),
+    }
+}
+
+fn bandwidth(out: &mut Vec<u8>, list: &[Bandwidth]) {
+    for bandwidth in list {
+        line(out, b'b', |out| {
+            out.extend_from_slice(bandwidth.kind.as_bytes());
+            out.push(b':');
+            decimal(out, bandwidth.value);
+        });
+    }
+}
+
+fn media(out: &mut Vec<u8>, media: &MediaDescription) {
+    line(out, b'm', |out| {
+        out.extend_from_slice(match &media.kind {
+            MediaKind::Audio => b"audio",
+            MediaKind::Video => b"video",
+            MediaKind::Other(name) => name.as_bytes(),
+        });
+        out.push(b' ');
+        decimal(out, media.port);
+        if media.port_count != 1 {
+            out.push(b'/');
+            decimal(out, media.port_count);
+        }
+        out.push(b' ');
+        out.extend_from_slice(media.protocol.as_bytes());
+        for format in &media.formats {
+            out.push(b' ');
+            out.extend_from_slice(format.as_bytes());
+        }
+    });
+    let title = |line: &&Line| line.kind == b'i';
+    media.lines.iter().filter(title).for_each(|l| text_line(out, l.kind, l.value.as_bytes()));
+    connection(out, media.connection.as_ref());
+    bandwidth(out, &media.bandwidth);
+    media.lines.iter().filter(|line| !title(line)).for_each(|l| text_line(out, l.kind, l.value.as_bytes()));
+    media.attributes.iter().for_each(|a| attribute(out, a));
+}
+
+fn attribute(out: &mut Vec<u8>, attribute: &Attribute) {
+    let named = |out: &mut Vec<u8>, name: &[u8], value: &dyn Fn(&mut Vec<u8>)| {
+        out.extend_from_slice(name);
+        out.push(b':');
+        value(out);
+    };
+    line(out, b'a', |out| match attribute {
+        Attribute::Rtpmap(format) => named(out, b"rtpmap", &|out| rtpmap(out, format)),
+        Attribute::Fmtp { payload_type, parameters } => named(out, b"fmtp", &|out| {
+            decimal(out, *payload_type);
+            out.push(b' ');
+            out.extend_from_slice(parameters.as_bytes());
+        }),
+        Attribute::Ptime(time) => named(out, b"ptime", &|out| decimal(out, time.as_millis() as u64)),
+        Attribute::MaxPtime(time) => named(out, b"maxptime", &|out| decimal(out, time.as_millis() as u64)),
+        Attribute::Direction(direction) => out.extend_from_slice(direction.name().as_bytes()),
+        Attribute::RtcpMux => out.extend_from_slice(b"rtcp-mux"),
+        Attribute::Rtcp { port, address: ip } => named(out, b"rtcp", &|out| {
+            decimal(out, *port);
+            if let Some(ip) = ip {
+                out.push(b' ');
+                address(out, *ip);
+            }
+        }),
+        Attribute::Other { name, value: None } => out.extend_from_slice(name.as_bytes()),
+        Attribute::Other { name, value: Some(value) } => named(out, name.as_bytes(), &|out| out.extend_from_slice(value.as_bytes())),
+    });
+}
+
+fn rtpmap(out: &mut Vec<u8>, format: &Format) {
+    decimal(out, format.payload_type);
+    out.push(b' ');
+    out.extend_from_slice(format.encoding.as_bytes());
+    out.push(b'/');
+    decimal(out, format.clock_rate);
+    if format.channels != 1 {
+        out.push(b'/');
+        decimal(out, format.channels);
+    }
+}
+
+/// The address part of an `o=` line.
+pub(super) fn origin_address(ip: IpAddr) -> Text {
+    let mut out = Vec::with_capacity(24);
+    address(&mut out, ip);
+    Text(out.into())
+}

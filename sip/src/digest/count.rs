@@ -1,0 +1,1 @@
+//! Which nonce counts were used.

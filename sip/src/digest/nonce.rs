@@ -1,0 +1,1 @@
+//! Nonces that prove themselves.

@@ -1,0 +1,124 @@
+//! Faults that no single key shows: ports used twice, a certificate without its key, two users of one name.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Config;
+
+/// A key and what is wrong with it.
+type Fault = (String, String);
+
+/// Returns the first fault.
+pub(super) fn fault(config: &Config) -> Option<Fault> {
+    listeners(config).or_else(|| media(config)).or_else(|| pairs(config)).or_else(|| people(config)).or_else(|| trunks(config))
+}
+
+fn fault_at(key: impl Into<String>, fault: impl Into<String>) -> Option<Fault> {
+    Some((key.into(), fault.into()))
+}
+
+/// Each listener on an address of its own, none on a wildcard.
+fn listeners(config: &Config) -> Option<Fault> {
+    let (sip, http) = (&config.sip, &config.http);
+    let udp = [("sip.udp", &sip.udp)];
+    let streams = [("sip.tcp", &sip.tcp), ("sip.tls", &sip.tls), ("sip.ws", &sip.ws), ("sip.wss", &sip.wss), ("http.listen", &http.listen)];
+    if udp.iter().chain(&streams).all(|(_, list)| list.is_empty()) {
+        return fault_at("sip", "no listener; accepted: at least one address in sip.udp, tcp, tls, ws, wss or http.listen");
+    }
+    same_address(&udp).or_else(|| same_address(&streams)).or_else(|| {
+        let exposed = http.listen.iter().find(|address| http.plain && !address.ip().is_loopback())?;
+        fault_at("http.plain", format!("{exposed} is not loopback; accepted: plain = true on loopback only"))
+    })
+}
+
+fn same_address(lists: &[(&str, &Vec<SocketAddr>)]) -> Option<Fault> {
+    let mut seen = BTreeMap::new();
+    for (list, addresses) in lists {
+        for (index, address) in addresses.iter().enumerate() {
+            let key = format!("{list}[{index}]");
+            if let Some(fault) = unusable(address.ip()) {
+                return fault_at(key, fault);
+            }
+            if let Some(other) = seen.insert(*address, key.clone()).filter(|_| address.port() != 0) {
+                return fault_at(key, format!("{address} is taken by {other}; accepted: an address of its own"));
+            }
+        }
+    }
+    None
+}
+
+/// A listener's address is what Via, Contact and SDP tell the peer, so it has to be a real one.
+fn unusable(ip: IpAddr) -> Option<String> {
+    (ip.is_unspecified() || ip.is_multicast())
+        .then(|| format!("{ip} is no address that a peer can answer to; accepted: an address of this machine, each in an entry of its own"))
+}
+
+fn media(config: &Config) -> Option<Fault> {
+    let media = &config.media;
+    for (key, ip) in [("media.address", media.address), ("media.advertise", media.advertise)] {
+        if let Some(fault) = unusable(ip) {
+            return fault_at(key, fault);
+        }
+    }
+    if media.rtp_ports.contains(media.webrtc_port) {
+        return fault_at("media.webrtc_port", "the port is in media.rtp_ports; accepted: a port outside of them");
+    }
+    let (index, udp) = config.sip.udp.iter().enumerate().find(|(_, udp)| {
+        let port = udp.port();
+        udp.ip() == media.address && (media.rtp_ports.contains(port) || port == media.webrtc_port)
+    })?;
+    fault_at(format!("sip.udp[{index}]"), format!("{udp} is among the media ports; accepted: another port"))
+}
+
+/// Keys that only make sense together.
+fn pairs(config: &Config) -> Option<Fault> {
+    let (sip, tls) = (&config.sip, &config.tls);
+    if tls.certificate.is_some() != tls.key.is_some() {
+        return fault_at("tls", "only one of certificate and key; accepted: both, or none for a self-signed one");
+    }
+    if sip.min_expires > sip.default_expires {
+        return fault_at("sip.min_expires", "longer than sip.default_expires; accepted: at most that");
+    }
+    if sip.default_expires > sip.max_expires {
+        return fault_at("sip.default_expires", "longer than sip.max_expires; accepted: at most that");
+    }
+    None
+}
+
+/// A name or number leads to one user.
+fn people(config: &Config) -> Option<Fault> {
+    let mut seen = BTreeMap::new();
+    for (index, user) in config.users.iter().enumerate() {
+        let numbers = user.numbers.iter().enumerate();
+        let numbers = numbers.map(|(n, number)| (format!("user[{index}].numbers[{n}]"), number.as_str()));
+        for (key, name) in std::iter::once((format!("user[{index}].name"), user.name.as_str())).chain(numbers) {
+            if let Some(other) = seen.insert(name, key.clone()) {
+                return fault_at(key, format!("{name:?} is taken by {other}; accepted: a name or number of its own"));
+            }
+        }
+    }
+    None
+}
+
+/// A name leads to one trunk, and so does an address.
+fn trunks(config: &Config) -> Option<Fault> {
+    let mut names = BTreeMap::new();
+    let mut networks = BTreeMap::new();
+    for (index, trunk) in config.trunks.iter().enumerate() {
+        let key = format!("trunk[{index}].name");
+        if let Some(other) = names.insert(trunk.name.as_str(), key.clone()) {
+            return fault_at(key, format!("{:?} is taken by {other}; accepted: a name of its own", trunk.name.as_str()));
+        }
+        if trunk.addresses.is_empty() {
+            let key = format!("trunk[{index}].addresses");
+            return fault_at(key, "no address; accepted: at least one, for an ip trunk is known by nothing else");
+        }
+        for (n, network) in trunk.addresses.iter().enumerate() {
+            let key = format!("trunk[{index}].addresses[{n}]");
+            if let Some(other) = networks.insert(*network, key.clone()) {
+                return fault_at(key, format!("{network} is taken by {other}; accepted: an address of its own"));
+            }
+        }
+    }
+    None
+}

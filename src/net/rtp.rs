@@ -1,0 +1,314 @@
+//! Media threads: sockets around [`media::Engine`], on threads of their own, so that signaling never delays a packet.
+//!
+//! [`Media`] is the handle that signaling holds. It binds ports on the caller's thread, so that their addresses can stand in
+//! an SDP at once, and hands the sockets to a thread over a bounded channel; events come back over the channel given to
+//! [`Media::start`]. The loop of a thread is in `rtp/worker.rs`, the choice of ports in `rtp/socket.rs`. It knows no SIP and no
+//! call.
+
+mod socket;
+mod worker;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+};
+
+use media::{
+    Event, PortId, Settings,
+    port::destination::{Loopback, Policy, PortSet},
+    sdp::negotiate::{MAX_STREAMS, StreamAddress},
+};
+use tokio::sync::mpsc;
+
+use self::{
+    socket::{Pair, Range},
+    worker::{Wake, Worker},
+};
+
+/// Commands that may wait for a media thread. When there are more, [`Error::Busy`]: the thread does not get on.
+const COMMANDS: usize = 16 * 1024;
+
+/// Where media is received, and how.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address that ports are bound to.
+    pub address: IpAddr,
+    /// Address that is told to peers; that of the ports unless a NAT stands before us.
+    pub advertise: IpAddr,
+    /// Ports: RTP on even ones, RTCP on the next.
+    pub ports: RangeInclusive<u16>,
+    /// Whether media may go to loopback addresses.
+    pub loopback: Loopback,
+    /// Other sockets of ours, to which media is never sent.
+    pub listeners: Vec<SocketAddr>,
+    /// Media threads; by default one per core.
+    pub threads: Option<usize>,
+    /// Seed for the choice of ports: random outside tests.
+    pub seed: u64,
+}
+
+/// Why a port could not be opened or commanded. Ours or the machine's fault in every case.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Every port pair of the range is in use, by us or by others.
+    #[error("all RTP ports from {first} to {last} are in use; widen media.rtp_ports")]
+    Exhausted {
+        /// First port of the range.
+        first: u16,
+        /// Last port of the range.
+        last: u16,
+    },
+    /// The range has no even port with its successor.
+    #[error("media.rtp_ports {first}-{last} has no even port with the odd one after it")]
+    NoPorts {
+        /// First port of the range.
+        first: u16,
+        /// Last port of the range.
+        last: u16,
+    },
+    /// The system refused a socket.
+    #[error("cannot open a media socket on {address}: {source}")]
+    Socket {
+        /// The media address.
+        address: IpAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A media thread could not be started.
+    #[error("cannot start a media thread: {0}")]
+    Thread(io::Error),
+    /// The media thread has too many commands waiting.
+    #[error("the media thread is overloaded")]
+    Busy,
+    /// The media thread has ended.
+    #[error("the media thread has ended")]
+    Ended,
+    /// Two ports to be bridged live on different threads: the second was not opened beside the first.
+    #[error("the ports live on different media threads")]
+    Apart,
+}
+
+/// The handle of the media threads. Clones are cheap; the threads end when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Media(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    advertise: IpAddr,
+    range: Range,
+    threads: Vec<Thread>,
+    next_thread: AtomicUsize,
+    next_port: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Thread {
+    /// Taken when dropped.
+    commands: Option<SyncSender<Command>>,
+    wake: Arc<Wake>,
+}
+
+/// What a media thread is told.
+#[derive(Debug)]
+enum Command {
+    Open { port: PortId, pairs: Vec<Pair> },
+    Extend { port: PortId, pairs: Vec<Pair> },
+    Set { port: PortId, settings: Settings },
+    Bridge { a: PortId, b: PortId },
+    Unbridge { port: PortId },
+    Report { port: PortId },
+    Close { port: PortId },
+}
+
+/// A port that was opened: what a call keeps of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenPort {
+    /// Names it in commands and events.
+    pub id: PortId,
+    /// What peers are told of its streams: for `make_offer` and `make_answer`.
+    pub addresses: Vec<StreamAddress>,
+}
+
+impl Media {
+    /// Starts the media threads.
+    ///
+    /// # Errors
+    /// [`Error::NoPorts`], [`Error::Thread`], and [`Error::Socket`] when nothing can be bound to the media address.
+    pub fn start(config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+        let ports = Arc::new(PortSet::default());
+        let range = Range::new(config.address, &config.ports, Arc::clone(&ports), config.seed)?;
+        range.probe()?;
+        let policy = Policy { loopback: config.loopback, own: vec![config.address, config.advertise], ports, listeners: config.listeners };
+        let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = config.threads.unwrap_or_else(cores).clamp(1, usize::from(u16::MAX));
+        let threads = (0..count).map(|index| Thread::start(index, policy.clone(), events.clone())).collect::<io::Result<_>>();
+        Ok(Self(Arc::new(Shared {
+            advertise: config.advertise,
+            range,
+            threads: threads.map_err(Error::Thread)?,
+            next_thread: AtomicUsize::new(0),
+            next_port: AtomicU64::new(0),
+        })))
+    }
+
+    /// Opens a port with 1 to 4 streams, bound when this returns. `beside` is the port of the call's other leg: both then
+    /// live on the same thread, and can be bridged.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`], [`Error::Socket`], [`Error::Busy`], [`Error::Ended`]; nothing is open then.
+    pub fn open(&self, streams: usize, beside: Option<PortId>) -> Result<OpenPort, Error> {
+        let shared = &self.0;
+        let round_robin = || shared.next_thread.fetch_add(1, Ordering::Relaxed) % shared.threads.len();
+        let thread = beside.map_or_else(round_robin, |port| usize::from(port.thread()));
+        let id = PortId::new(thread as u16, shared.next_port.fetch_add(1, Ordering::Relaxed));
+        let pairs = shared.pairs(streams.clamp(1, MAX_STREAMS))?;
+        let addresses = shared.addresses(&pairs);
+        // No wake-up: nothing comes in before the port is set, and that wakes the thread.
+        self.push(id, Command::Open { port: id, pairs })?;
+        Ok(OpenPort { id, addresses })
+    }
+
+    /// Gives a port more streams, up to the number given; their addresses are added.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); the port is then as before.
+    pub fn extend(&self, port: &mut OpenPort, streams: usize) -> Result<(), Error> {
+        let more = streams.min(MAX_STREAMS).saturating_sub(port.addresses.len());
+        if more == 0 {
+            return Ok(());
+        }
+        let pairs = self.0.pairs(more)?;
+        let addresses = self.0.addresses(&pairs);
+        self.push(port.id, Command::Extend { port: port.id, pairs })?;
+        port.addresses.extend(addresses);
+        Ok(())
+    }
+
+    /// Applies what a leg's offer and answer agreed.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Ended`].
+    pub fn set(&self, port: PortId, settings: Settings) -> Result<(), Error> {
+        self.tell(port, Command::Set { port, settings })
+    }
+
+    /// Lets two ports hear each other, m-line by m-line; whoever they were bridged with before hears them no more.
+    ///
+    /// # Errors
+    /// [`Error::Apart`], [`Error::Busy`], [`Error::Ended`].
+    pub fn bridge(&self, a: PortId, b: PortId) -> Result<(), Error> {
+        if a.thread() != b.thread() {
+            return Err(Error::Apart);
+        }
+        self.tell(a, Command::Bridge { a, b })
+    }
+
+    /// Takes a port out of its bridge.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Ended`].
+    pub fn unbridge(&self, port: PortId) -> Result<(), Error> {
+        self.tell(port, Command::Unbridge { port })
+    }
+
+    /// Asks for a port's figures: they come as [`Event::Statistics`].
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Ended`].
+    pub fn report(&self, port: PortId) -> Result<(), Error> {
+        self.tell(port, Command::Report { port })
+    }
+
+    /// Closes a port; its last figures come as [`Event::Closed`]. It waits for room in the thread's channel rather than lose a
+    /// port for ever.
+    pub fn close(&self, port: PortId) {
+        let Some(thread) = self.thread(port) else { return };
+        if let Err(Error::Busy) = self.tell(port, Command::Close { port })
+            && let Some(commands) = &thread.commands
+        {
+            let _ended = commands.send(Command::Close { port });
+            thread.wake.wake();
+        }
+    }
+
+    fn tell(&self, port: PortId, command: Command) -> Result<(), Error> {
+        self.push(port, command)?;
+        if let Some(thread) = self.thread(port) {
+            thread.wake.wake();
+        }
+        Ok(())
+    }
+
+    fn push(&self, port: PortId, command: Command) -> Result<(), Error> {
+        let thread = self.thread(port).ok_or(Error::Ended)?;
+        let commands = thread.commands.as_ref().ok_or(Error::Ended)?;
+        commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(command) => {
+                thread.wake.wake();
+                self.0.give_back(command);
+                Error::Busy
+            }
+            TrySendError::Disconnected(command) => {
+                self.0.give_back(command);
+                Error::Ended
+            }
+        })
+    }
+
+    fn thread(&self, port: PortId) -> Option<&Thread> {
+        self.0.threads.get(usize::from(port.thread()))
+    }
+}
+
+impl Shared {
+    fn pairs(&self, count: usize) -> Result<Vec<Pair>, Error> {
+        let mut pairs = Vec::with_capacity(count);
+        for _ in 0..count {
+            match self.range.open() {
+                Ok(pair) => pairs.push(pair),
+                Err(error) => {
+                    pairs.into_iter().for_each(|pair: Pair| self.range.close(pair));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn addresses(&self, pairs: &[Pair]) -> Vec<StreamAddress> {
+        let at = |port| SocketAddr::new(self.advertise, port);
+        pairs.iter().map(|pair| StreamAddress { rtp: at(pair.rtp.port), rtcp: at(pair.rtcp.port) }).collect()
+    }
+
+    /// Releases the sockets of a command that found no taker.
+    fn give_back(&self, command: Command) {
+        match command {
+            Command::Open { pairs, .. } | Command::Extend { pairs, .. } => pairs.into_iter().for_each(|pair| self.range.close(pair)),
+            Command::Set { .. } | Command::Bridge { .. } | Command::Unbridge { .. } | Command::Report { .. } | Command::Close { .. } => {}
+        }
+    }
+}
+
+impl Thread {
+    fn start(index: usize, policy: Policy, events: mpsc::Sender<Event>) -> io::Result<Self> {
+        let (sender, receiver) = sync_channel(COMMANDS);
+        let wake = Arc::new(Wake::new()?);
+        let worker = Worker::new(policy, receiver, events, Arc::clone(&wake))?;
+        thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;
+        Ok(Self { commands: Some(sender), wake })
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.commands = None;
+        self.wake.wake();
+    }
+}

@@ -1,0 +1,255 @@
+//! The loop of one media thread: epoll, one buffer, [`media::Engine`].
+//!
+//! Level-triggered, and one datagram per ready socket and round: a socket with a backlog is simply ready again in the next
+//! round, so that it can neither starve the others nor be forgotten after an overload. The clock is read once per round.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use media::{
+    Engine, Event, PortId, SocketId,
+    port::{
+        SOCKETS,
+        destination::{Policy, PortSet},
+        rtp::Component,
+    },
+};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use tokio::sync::mpsc::{Sender, error::TrySendError};
+
+use super::{
+    Command,
+    socket::{Pair, Socket, close},
+};
+use crate::clock;
+
+/// Ready sockets taken in one round.
+const ROUND: usize = 256;
+/// Commands carried out in one round, so that packets do not wait for all of a burst.
+const COMMANDS: usize = 64;
+/// Largest datagram. Longer ones are dropped; no RTP sender makes them.
+const DATAGRAM: usize = 9 * 1024;
+/// Room behind a datagram for what a kind of port may add.
+const ROOM: usize = 256;
+/// When to try again to hand an event to signaling that has not read those before.
+const RETRY: Duration = Duration::from_millis(10);
+/// The epoll token of [`Wake`]; no socket's index is as high.
+const WAKE: u64 = u64::MAX;
+
+/// Wakes a media thread for its commands, with at most one system call for each time it sleeps.
+#[derive(Debug)]
+pub(super) struct Wake {
+    event: OwnedFd,
+    pending: AtomicBool,
+}
+
+impl Wake {
+    pub(super) fn new() -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self { event, pending: AtomicBool::new(false) })
+    }
+
+    pub(super) fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            // It fails only when its counter is full, and then the thread wakes anyway.
+            let _full = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Before looking at the commands: one that comes after this wakes again.
+    fn clear(&self) {
+        let _empty = rustix::io::read(&self.event, &mut [0; 8]);
+        self.pending.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// A media thread.
+pub(super) struct Worker {
+    engine: Engine,
+    /// By [`SocketId::index`].
+    sockets: Vec<Option<Socket>>,
+    taken: Arc<PortSet>,
+    epoll: OwnedFd,
+    wake: Arc<Wake>,
+    commands: Receiver<Command>,
+    /// Whether there may be commands that the last round left.
+    more: bool,
+    events: Sender<Event>,
+    /// An event that signaling had no room for.
+    held: Option<Event>,
+    buffer: Box<[u8; DATAGRAM + ROOM]>,
+}
+
+/// Whether the loop goes on.
+#[derive(PartialEq, Eq)]
+enum Loop {
+    GoesOn,
+    Ends,
+}
+
+impl Worker {
+    pub(super) fn new(policy: Policy, commands: Receiver<Command>, events: Sender<Event>, wake: Arc<Wake>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, wake.event.as_fd(), epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        Ok(Self {
+            taken: Arc::clone(&policy.ports),
+            engine: Engine::new(policy),
+            sockets: Vec::new(),
+            epoll,
+            wake,
+            commands,
+            more: false,
+            events,
+            held: None,
+            buffer: Box::new([0; DATAGRAM + ROOM]),
+        })
+    }
+
+    /// Runs until the handle is dropped. A panic over one packet or command loses that one; the calls go on.
+    pub(super) fn run(mut self) {
+        while catch_unwind(AssertUnwindSafe(|| self.rounds())).is_err() {}
+    }
+
+    fn rounds(&mut self) {
+        let mut ready = [const { MaybeUninit::<epoll::Event>::uninit() }; ROUND];
+        let mut now = clock::now();
+        loop {
+            let Ok((events, _)) = epoll::wait(&self.epoll, &mut ready, self.sleep(now).as_ref()) else { continue };
+            now = clock::now();
+            let mut woken = std::mem::take(&mut self.more);
+            for event in events {
+                match event.data.u64() {
+                    WAKE => woken = true,
+                    index => self.packet(now, index as usize),
+                }
+            }
+            if woken && self.carry_out(now) == Loop::Ends {
+                return;
+            }
+            if self.engine.poll_timeout().is_some_and(|due| due <= now) {
+                self.engine.handle_timeout(now);
+            }
+            self.tell_events();
+        }
+    }
+
+    /// How long to wait for packets; none = for ever.
+    fn sleep(&self, now: Instant) -> Option<Timespec> {
+        let timer = self.engine.poll_timeout().map(|due| due.saturating_duration_since(now));
+        let retry = self.held.is_some().then_some(RETRY);
+        let more = self.more.then_some(Duration::ZERO);
+        let wait = [timer, retry, more].into_iter().flatten().min()?;
+        // A wait that does not fit ends early, which is harmless.
+        Some(Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }))
+    }
+
+    /// Moves one datagram.
+    fn packet(&mut self, now: Instant, index: usize) {
+        let Some(Some(socket)) = self.sockets.get(index) else { return };
+        // An error is the answer of the network to something sent before: of no use here.
+        let Ok((length, from)) = socket.udp.recv_from(&mut self.buffer[..DATAGRAM]) else { return };
+        if length == DATAGRAM {
+            return; // cut off
+        }
+        let transmit = self.engine.handle_packet(now, SocketId::from_index(index), canonical(from), &mut self.buffer[..], length);
+        let Some(transmit) = transmit else { return };
+        let Some(Some(socket)) = self.sockets.get(transmit.socket.index()) else { return };
+        if let Some(bytes) = self.buffer.get(..transmit.length) {
+            // What the network does not take now is lost, as it would be on the way.
+            let _lost = socket.udp.send_to(bytes, transmit.to);
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant) -> Loop {
+        self.wake.clear();
+        for _ in 0..COMMANDS {
+            match self.commands.try_recv() {
+                Ok(command) => self.command(now, command),
+                Err(TryRecvError::Empty) => return Loop::GoesOn,
+                Err(TryRecvError::Disconnected) => return Loop::Ends,
+            }
+        }
+        self.more = true;
+        Loop::GoesOn
+    }
+
+    fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Open { port, pairs } => {
+                let slot = self.engine.open(port, pairs.len());
+                self.install(slot, 0, pairs);
+            }
+            Command::Extend { port, pairs } => self.extend(port, pairs),
+            Command::Set { port, settings } => self.engine.set(now, port, &settings),
+            Command::Bridge { a, b } => self.engine.bridge(a, b),
+            Command::Unbridge { port } => self.engine.unbridge(port),
+            Command::Report { port } => self.engine.report(port),
+            Command::Close { port } => self.close(port),
+        }
+    }
+
+    fn extend(&mut self, port: PortId, pairs: Vec<Pair>) {
+        let Some(slot) = self.engine.slot(port) else {
+            return pairs.into_iter().for_each(|pair| {
+                close(pair.rtcp, &self.taken);
+                close(pair.rtp, &self.taken);
+            });
+        };
+        let first = self.sockets.iter().skip(slot * SOCKETS).take(SOCKETS).step_by(2).flatten().count();
+        self.engine.extend(port, first + pairs.len());
+        self.install(slot, first, pairs);
+    }
+
+    /// Puts sockets into the table and under watch, `pairs` being the streams of a slot from `first` on.
+    fn install(&mut self, slot: usize, first: usize, pairs: Vec<Pair>) {
+        let end = (slot + 1) * SOCKETS;
+        if self.sockets.len() < end {
+            self.sockets.resize_with(end, || None);
+        }
+        for (index, pair) in pairs.into_iter().enumerate() {
+            for (component, socket) in [(Component::Rtp, pair.rtp), (Component::Rtcp, pair.rtcp)] {
+                let index = SocketId::new(slot, first + index, component).index();
+                let watched = epoll::add(&self.epoll, &socket.udp, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN);
+                debug_assert!(watched.is_ok(), "only a lack of memory or of watches refuses a fresh socket");
+                if let Some(entry) = self.sockets.get_mut(index) {
+                    *entry = Some(socket);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, port: PortId) {
+        let Some(slot) = self.engine.close(port) else { return };
+        let sockets = self.sockets.iter_mut().skip(slot * SOCKETS).take(SOCKETS);
+        // The odd port first: whoever claims the even one then finds both free. Closing ends the watch.
+        sockets.rev().filter_map(Option::take).for_each(|socket| close(socket, &self.taken));
+    }
+
+    fn tell_events(&mut self) {
+        while let Some(event) = self.held.take().or_else(|| self.engine.poll_output()) {
+            match self.events.try_send(event) {
+                Ok(()) | Err(TrySendError::Closed(_)) => {}
+                Err(TrySendError::Full(event)) => {
+                    self.held = Some(event);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The address as SDP and signaling write it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,354 @@
+//! Group commit: the queue in front of a backend, the thread that commits what has gathered, and the acknowledgements.
+//!
+//! One group costs one commit of the backend, one lock per writer and one wake-up per writer, however many batches it has.
+//! It must not know where the backend keeps things.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use super::batch::{Batch, Changes};
+use super::{Backend, StorageError};
+
+/// Most batches that wait for the disk; more are refused with [`StorageError::Full`].
+pub const MAX_QUEUED: usize = 65_536;
+/// Most bytes of batches that wait for the disk; more are refused with [`StorageError::Full`].
+pub const MAX_QUEUED_BYTES: usize = 16 << 20;
+/// Most batches a writer may have submitted without collecting their tokens; more are refused with [`StorageError::Full`].
+pub const MAX_UNCOLLECTED: usize = 2 * MAX_QUEUED;
+
+/// Most bytes in one group, save for a larger last batch; what is beyond is the next group. It is far below a segment of
+/// sled, so that sled never writes over a segment whose successor is not yet durable (see `sled.rs`).
+const MAX_GROUP_BYTES: usize = 256 << 10;
+/// How long the next group may gather for each batch that the last one had.
+const GATHER_PER_BATCH: Duration = Duration::from_millis(1);
+
+/// Submits batches without blocking and learns which have become durable.
+pub struct Writer {
+    committer: Arc<Committer>,
+    acks: Arc<Acks>,
+}
+
+impl Writer {
+    pub(super) fn new(committer: Arc<Committer>) -> Self {
+        let acks = Arc::new(Acks::default());
+        let mut state = lock(&committer.queue.state);
+        if let Some(error) = &state.failed {
+            acks.fail(error);
+        }
+        state.writers.retain(|writer| writer.strong_count() > 0);
+        state.writers.push(Arc::downgrade(&acks));
+        drop(state);
+        Self { committer, acks }
+    }
+
+    /// Takes the batch (its bytes are copied) and gives its token back through [`Self::committed`] once it is durable.
+    /// Batches become durable in the order of their submission. Costs a copy and an uncontended lock; never blocks on the disk.
+    ///
+    /// # Errors
+    /// The batch was not taken: [`StorageError::Full`], [`StorageError::TooLarge`] or, for ever, [`StorageError::Failed`].
+    pub fn submit(&mut self, batch: &Batch, token: u64) -> Result<(), StorageError> {
+        if self.acks.uncollected.load(Ordering::Relaxed) >= MAX_UNCOLLECTED {
+            return Err(StorageError::Full);
+        }
+        self.acks.uncollected.fetch_add(1, Ordering::Relaxed);
+        self.committer.submit(batch, Ack::Token(Arc::clone(&self.acks), token)).inspect_err(|_| {
+            self.acks.uncollected.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
+    /// Waits for the next acknowledgements and returns the tokens, in the order of submission, of every batch that became
+    /// durable since the last call. Cancel safe.
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`], once: no token still out will ever come. Later calls wait for ever.
+    pub async fn committed(&mut self) -> Result<Vec<u64>, StorageError> {
+        loop {
+            if let Some(outcome) = self.try_committed() {
+                return outcome;
+            }
+            self.acks.wake.notified().await;
+        }
+    }
+
+    /// Does the same as [`Self::committed`] without waiting.
+    pub fn try_committed(&mut self) -> Option<Result<Vec<u64>, StorageError>> {
+        let mut done = lock(&self.acks.done);
+        if done.tokens.is_empty() {
+            return done.failed.take().map(Err);
+        }
+        let tokens = mem::take(&mut done.tokens);
+        self.acks.uncollected.fetch_sub(tokens.len(), Ordering::Relaxed);
+        Some(Ok(tokens))
+    }
+}
+
+/// The acknowledgements on their way to one writer; bounded by [`MAX_UNCOLLECTED`].
+#[derive(Default)]
+struct Acks {
+    done: Mutex<Done>,
+    wake: Notify,
+    uncollected: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Done {
+    tokens: Vec<u64>,
+    failed: Option<StorageError>,
+}
+
+impl Acks {
+    fn deliver(&self, mut tokens: Vec<u64>) {
+        let mut done = lock(&self.done);
+        if done.tokens.is_empty() {
+            done.tokens = tokens;
+        } else {
+            done.tokens.append(&mut tokens);
+        }
+        drop(done);
+        self.wake.notify_one();
+    }
+
+    fn fail(&self, error: &StorageError) {
+        lock(&self.done).failed = Some(error.clone());
+        self.wake.notify_one();
+    }
+}
+
+/// Who is to hear that a batch is durable.
+enum Ack {
+    Token(Arc<Acks>, u64),
+    Once(oneshot::Sender<Result<(), StorageError>>),
+}
+
+/// Batches one after the other, with where each ends.
+#[derive(Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    entries: Vec<(usize, Ack)>,
+}
+
+struct State {
+    pending: Pending,
+    writers: Vec<Weak<Acks>>,
+    failed: Option<StorageError>,
+    /// The thread waits for a first batch and wants to be woken by it.
+    idle: bool,
+    /// Nothing is committed until this ends (tests only).
+    held: bool,
+    closing: bool,
+}
+
+/// The backend, the queue before it, and the thread between them.
+pub(crate) struct Committer {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Queue {
+    backend: Arc<dyn Backend>,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl Committer {
+    /// Makes a committer whose thread commits in groups with pauses of at most `window`.
+    pub(crate) fn start(backend: Arc<dyn Backend>, window: Duration) -> std::io::Result<Self> {
+        let queue = Queue::new(backend);
+        let thread = std::thread::Builder::new().name("storage".into()).spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.run(window)
+        })?;
+        Ok(Self { queue, thread: Some(thread) })
+    }
+
+    /// Makes a committer that commits each batch within its submission.
+    pub(crate) fn inline(backend: Arc<dyn Backend>) -> Self {
+        Self { queue: Queue::new(backend), thread: None }
+    }
+
+    /// Keeps everything taken from now on waiting.
+    pub(crate) fn hold(&self) {
+        lock(&self.queue.state).held = true;
+    }
+
+    /// Ends [`Self::hold`] and commits what waits as one group.
+    pub(crate) fn release(&self) {
+        lock(&self.queue.state).held = false;
+        self.commit_inline();
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        &*self.queue.backend
+    }
+
+    pub(super) async fn write(&self, batch: &Batch) -> Result<(), StorageError> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(batch, Ack::Once(sender))?;
+        receiver.await.expect("a batch that was taken is acknowledged or failed")
+    }
+
+    fn submit(&self, batch: &Batch, ack: Ack) -> Result<(), StorageError> {
+        self.queue.submit(batch.checked()?, ack)?;
+        if self.thread.is_none() {
+            self.commit_inline();
+        }
+        Ok(())
+    }
+
+    fn commit_inline(&self) {
+        let mut state = lock(&self.queue.state);
+        if !state.held {
+            let mut pending = mem::take(&mut state.pending);
+            drop(state);
+            self.queue.commit(&mut pending);
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        lock(&self.queue.state).closing = true;
+        self.queue.wake.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the storage thread ended by a panic");
+        }
+    }
+}
+
+impl Queue {
+    fn new(backend: Arc<dyn Backend>) -> Arc<Self> {
+        let state = State { pending: Pending::default(), writers: Vec::new(), failed: None, idle: false, held: false, closing: false };
+        Arc::new(Self { backend, state: Mutex::new(state), wake: Condvar::new() })
+    }
+
+    fn submit(&self, changes: &[u8], ack: Ack) -> Result<(), StorageError> {
+        let mut state = lock(&self.state);
+        if let Some(failed) = &state.failed {
+            return Err(failed.clone());
+        }
+        let pending = &mut state.pending;
+        if pending.entries.len() >= MAX_QUEUED || pending.bytes.len() + changes.len() > MAX_QUEUED_BYTES {
+            return Err(StorageError::Full);
+        }
+        pending.bytes.extend_from_slice(changes);
+        pending.entries.push((pending.bytes.len(), ack));
+        let wake = mem::take(&mut state.idle);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// The life of the storage thread.
+    fn run(&self, window: Duration) {
+        let mut pending = Pending::default();
+        let mut pause = Duration::ZERO;
+        while self.take(&mut pending, pause) {
+            let batches = u32::try_from(pending.entries.len()).unwrap_or(u32::MAX);
+            pause = match batches {
+                0 | 1 => Duration::ZERO, // a writer alone waits for us, not we for more of it
+                _ => GATHER_PER_BATCH.saturating_mul(batches).min(window),
+            };
+            self.commit(&mut pending);
+        }
+    }
+
+    /// Pauses, waits for at least one batch, and swaps what is there for the empty `pending`. False: nothing more will come.
+    fn take(&self, pending: &mut Pending, pause: Duration) -> bool {
+        let mut state = lock(&self.state);
+        if !pause.is_zero() {
+            // Nobody wakes this but the end: that is what makes a submission cheap under load.
+            let (woken, _) = self.wake.wait_timeout_while(state, pause, |state| !state.closing).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+        }
+        while state.pending.entries.is_empty() {
+            if state.closing {
+                return false;
+            }
+            state.idle = true;
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle = false;
+        mem::swap(&mut state.pending, pending);
+        true
+    }
+
+    /// Commits everything in `pending`, group by group, acknowledges it, and empties it.
+    fn commit(&self, pending: &mut Pending) {
+        let mut start = 0;
+        while !pending.entries.is_empty() {
+            let mut group = Vec::with_capacity(pending.entries.len());
+            let first = start;
+            for (end, _) in &pending.entries {
+                if start - first >= MAX_GROUP_BYTES {
+                    break;
+                }
+                group.push(Changes(pending.bytes.get(start..*end).unwrap_or_default()));
+                start = *end;
+            }
+            let committed = catch_unwind(AssertUnwindSafe(|| self.backend.commit(&group)))
+                .unwrap_or_else(|_| Err(StorageError::Failed("the store panicked; its message is in the log".into())));
+            let batches = group.len();
+            if let Err(error) = committed {
+                tracing::error!(%error, "storage takes and acknowledges no more writes; restart when its disk is mended");
+                self.fail(pending, &error);
+                return;
+            }
+            acknowledge(pending.entries.drain(..batches).map(|(_, ack)| ack));
+        }
+        pending.bytes.clear();
+    }
+
+    /// Lets everyone know that nothing will be acknowledged any more.
+    fn fail(&self, pending: &mut Pending, error: &StorageError) {
+        let mut state = lock(&self.state);
+        state.failed = Some(error.clone());
+        let waiting = mem::take(&mut state.pending);
+        let writers = mem::take(&mut state.writers);
+        drop(state);
+        for (_, ack) in pending.entries.drain(..).chain(waiting.entries) {
+            if let Ack::Once(sender) = ack {
+                let _gone = sender.send(Err(error.clone()));
+            }
+        }
+        for writer in writers {
+            if let Some(acks) = writer.upgrade() {
+                acks.fail(error);
+            }
+        }
+    }
+}
+
+/// Tells each writer of its tokens: one lock and one wake-up for each run of batches of one writer.
+fn acknowledge(acks: impl Iterator<Item = Ack>) {
+    let mut run: Option<(Arc<Acks>, Vec<u64>)> = None;
+    for ack in acks {
+        match (ack, &mut run) {
+            (Ack::Once(sender), _) => {
+                let _gone = sender.send(Ok(()));
+            }
+            (Ack::Token(acks, token), Some((writer, tokens))) if Arc::ptr_eq(&acks, writer) => tokens.push(token),
+            (Ack::Token(acks, token), _) => {
+                if let Some((writer, tokens)) = run.replace((acks, vec![token])) {
+                    writer.deliver(tokens);
+                }
+            }
+        }
+    }
+    if let Some((writer, tokens)) = run {
+        writer.deliver(tokens);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner) // nothing here panics between two related changes
+}

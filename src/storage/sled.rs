@@ -1,0 +1,275 @@
+//! Sled: the embedded store, sled 0.34.7 with the durability that it lacks on Linux.
+//!
+//! sled's own flush ends in `sync_file_range`, which empties no disk cache and writes no metadata. So each group is applied,
+//! flushed by sled, and then `fdatasync`ed through a handle of our own on sled's one file, `db`. What follows from reading
+//! sled, and must stay true for that to be enough:
+//! - All tables share one tree. Its log is recovered up to the first gap, so a later write never survives an earlier one.
+//! - Values are small enough that sled never keeps one, or a page of them, in a file of its own (`blobs/`): its limit is a
+//!   quarter of a segment, and a page splits beyond 16 entries.
+//! - A segment is written over only when the segment that holds its successors is full; a group is far smaller than a
+//!   segment, so by then its successors are durable.
+//! - `conf`, `snap.*` and the folder's entries change only while sled opens; they are synced at the end of it.
+//! - A batch of several changes is written behind an intent, a copy of it under a key of our own, which is applied again
+//!   at the next start unless it was taken away. (sled's batches do the same with two more flushes, and can wait for ever
+//!   when the disk is full.)
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::mem;
+use std::ops::Bound;
+use std::os::unix::fs::DirBuilderExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use thiserror::Error;
+
+use super::batch::Changes;
+use super::{Backend, Entry, PAGE, StorageError};
+
+/// The layout of tables and keys that this tandem reads and writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+const SCHEMA_KEY: &[u8] = b"\x01schema";
+/// Sorts before all tables and belongs to none.
+const INTENT_KEY: &[u8] = b"\x00intent";
+/// Power of two. See the module on why it bounds values and groups.
+const SEGMENT_SIZE: usize = 2 << 20;
+
+/// Says in one sentence why the store could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The path is something else than a folder.
+    #[error("the data folder {} is not a folder", .folder.display())]
+    NotAFolder {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// The folder may not be made or written.
+    #[error("the data folder {} is not writable ({source})", .folder.display())]
+    NotWritable {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else has it open.
+    #[error("the data folder {} is in use by another process", .folder.display())]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+    },
+    /// What is stored contradicts itself.
+    #[error("the store in the data folder {} is corrupt ({reason}); restore it from a backup", .folder.display())]
+    Corrupt {
+        /// The data folder.
+        folder: PathBuf,
+        /// What sled said.
+        reason: String,
+    },
+    /// It was written by another version of tandem.
+    #[error("the store in the data folder {} has schema {found}, this version reads {SCHEMA_VERSION}", .folder.display())]
+    Schema {
+        /// The data folder.
+        folder: PathBuf,
+        /// The schema found there.
+        found: u32,
+    },
+    /// The system failed us.
+    #[error("the store in the data folder {} could not be opened ({source})", .folder.display())]
+    Io {
+        /// The data folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+pub(super) struct Sled {
+    /// None only while it is dropped.
+    db: Option<sled::Db>,
+    file: File,
+    /// Set while a commit runs, so that it stays set after one that failed or panicked.
+    failed: AtomicBool,
+}
+
+impl Sled {
+    pub(super) fn open(folder: &Path, cache_capacity: u64) -> Result<Self, OpenError> {
+        let made = make_folder(folder)?;
+        let config = sled::Config::new().path(folder).segment_size(SEGMENT_SIZE).cache_capacity(cache_capacity).flush_every_ms(None);
+        let db = catch_unwind(AssertUnwindSafe(|| config.open())) // sled asserts that some of what it reads is its own
+            .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked while it opened".into())))
+            .map_err(|error| open_error(folder, error))?;
+        let io = |source| OpenError::Io { folder: folder.to_owned(), source };
+        let file = File::open(folder.join("db")).map_err(io)?;
+        let store = Self { db: Some(db), file, failed: AtomicBool::new(false) };
+        store.recover(folder)?;
+        sync_folder(folder, made).map_err(io)?;
+        Ok(store)
+    }
+
+    /// Checks the schema and applies a batch that the last process left half applied.
+    fn recover(&self, folder: &Path) -> Result<(), OpenError> {
+        let sled = |error| open_error(folder, error);
+        let corrupt = |reason: &str| OpenError::Corrupt { folder: folder.to_owned(), reason: reason.into() };
+        let db = self.db();
+        match db.get(SCHEMA_KEY).map_err(sled)? {
+            Some(found) => {
+                let found = <[u8; 4]>::try_from(&*found).map_err(|_| corrupt("its schema is no number"))?;
+                let found = u32::from_le_bytes(found);
+                if found != SCHEMA_VERSION {
+                    return Err(OpenError::Schema { folder: folder.to_owned(), found });
+                }
+            }
+            None if db.is_empty() => {
+                db.insert(SCHEMA_KEY, &SCHEMA_VERSION.to_le_bytes()).map_err(sled)?;
+            }
+            None => return Err(corrupt("it has no schema")),
+        }
+        if let Some(intent) = db.get(INTENT_KEY).map_err(sled)? {
+            let changes = Changes(&intent);
+            if !changes.is_whole() {
+                return Err(corrupt("its intent is no batch"));
+            }
+            self.change(changes).and_then(|()| db.remove(INTENT_KEY)).map_err(sled)?;
+        }
+        db.flush().map_err(sled)?;
+        Ok(())
+    }
+
+    /// Applies the batches in order; a single change that a later batch changes again is left out.
+    fn apply(&self, batches: &[Changes<'_>]) -> sled::Result<()> {
+        let mut last = HashMap::new();
+        if batches.len() > 1 {
+            for (index, batch) in batches.iter().enumerate() {
+                last.extend(batch.map(|change| (change.key, index)));
+            }
+        }
+        let mut intent = false;
+        for (index, batch) in batches.iter().enumerate() {
+            if !batch.is_single() {
+                intent = true;
+                self.db().insert(INTENT_KEY, batch.bytes())?;
+            } else if let Some(change) = batch.clone().next()
+                && last.get(change.key).is_some_and(|last| *last != index)
+            {
+                continue;
+            }
+            self.change(*batch)?;
+        }
+        if intent {
+            self.db().remove(INTENT_KEY)?;
+        }
+        Ok(())
+    }
+
+    fn change(&self, changes: Changes<'_>) -> sled::Result<()> {
+        for change in changes {
+            match change.value {
+                Some(value) => self.db().insert(change.key, value)?,
+                None => self.db().remove(change.key)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("taken only in drop")
+    }
+}
+
+impl Backend for Sled {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let value = self.db().get(key).map_err(read_error)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn page(&self, prefix: &[u8], after: Option<&[u8]>, page: &mut Vec<Entry>) -> Result<(), StorageError> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        for entry in self.db().range::<&[u8], _>((from, Bound::Unbounded)).take(PAGE) {
+            let (key, value) = entry.map_err(read_error)?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            page.push((key.to_vec(), value.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn commit(&self, batches: &[Changes<'_>]) -> Result<(), StorageError> {
+        self.failed.store(true, Ordering::Relaxed);
+        self.apply(batches)
+            .and_then(|()| self.db().flush())
+            .map_err(|error| StorageError::Failed(format!("sled could not write ({error})").into()))?;
+        self.file.sync_data().map_err(|error| StorageError::Failed(format!("fdatasync of its file failed ({error})").into()))?;
+        self.failed.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Sled {
+    fn drop(&mut self) {
+        if self.failed.load(Ordering::Relaxed) {
+            // sled would write once more, and panic when its fsync fails; the file stays locked until the process ends.
+            mem::forget(self.db.take());
+        }
+    }
+}
+
+/// Makes the folder with its parents if need be, and returns how many were made.
+fn make_folder(folder: &Path) -> Result<usize, OpenError> {
+    let made = folder.ancestors().take_while(|path| !or_here(path).exists()).count();
+    match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
+        Ok(()) => Ok(made),
+        Err(error) => Err(system_error(folder, error)),
+    }
+}
+
+/// Makes durable what sled made while it opened: its files, their names, and the folders' names.
+fn sync_folder(folder: &Path, made: usize) -> io::Result<()> {
+    for entry in folder.read_dir()? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    for path in folder.ancestors().take(1 + made) {
+        File::open(or_here(path))?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The parent of a relative path of one part is the empty path.
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+fn open_error(folder: &Path, error: sled::Error) -> OpenError {
+    let folder_owned = folder.to_owned();
+    match error {
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => OpenError::InUse { folder: folder_owned },
+        sled::Error::Io(error) => system_error(folder, error),
+        sled::Error::Unsupported(reason) | sled::Error::ReportableBug(reason) => OpenError::Corrupt { folder: folder_owned, reason },
+        error @ (sled::Error::Corruption { .. } | sled::Error::CollectionNotFound(_)) => {
+            OpenError::Corrupt { folder: folder_owned, reason: error.to_string() }
+        }
+    }
+}
+
+fn system_error(folder: &Path, source: io::Error) -> OpenError {
+    let folder = folder.to_owned();
+    if source.kind() == io::ErrorKind::PermissionDenied || source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        OpenError::NotWritable { folder, source }
+    } else if folder.exists() && !folder.is_dir() || source.kind() == io::ErrorKind::NotADirectory {
+        OpenError::NotAFolder { folder }
+    } else if source.kind() == io::ErrorKind::UnexpectedEof {
+        OpenError::Corrupt { folder, reason: "a file ends early".into() }
+    } else {
+        OpenError::Io { folder, source }
+    }
+}
+
+fn read_error(error: sled::Error) -> StorageError {
+    StorageError::Read(error.to_string().into())
+}
