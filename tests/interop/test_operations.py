@@ -11,15 +11,10 @@ import time
 
 from harness.cases import case
 from harness.certificate import make_certificate
-from harness.sut import STAND_IN, Switch
+from harness.sut import Switch, needs_tandem
 from harness.switch import BINARY
 from harness.wire import Agent, Media, Wire
 from harness.world import Failed, Skip, check, equal, read
-
-
-def needs_tandem():
-    if STAND_IN:
-        raise Skip("about tandem itself")
 
 
 def fails_to_start(world, switch, *expected, forbidden=()):

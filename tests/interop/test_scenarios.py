@@ -2,14 +2,9 @@
 
 from harness.cases import case
 from harness.sipp import Sipp, registered
-from harness.sut import STAND_IN, Switch
+from harness.sut import Switch, needs_tandem
 from harness.wire import Agent, Media
 from harness.world import Skip, check, equal
-
-
-def needs_tandem():
-    if STAND_IN:
-        raise Skip("a proxy cannot do this")
 
 
 def between(world, caller, callee, **keys):

@@ -157,7 +157,7 @@ class Wire:
                     continue
             left = until - time.monotonic()
             pending = getattr(self.socket, "pending", lambda: 0)()
-            if left <= 0 or not pending and not select.select([self.socket], [], [], left)[0]:
+            if not pending and not select.select([self.socket], [], [], max(0, left))[0]:
                 return None
             try:
                 data = self.socket.recv(65536)
@@ -353,7 +353,11 @@ class Agent:
         self.wire.send("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
 
     def incoming(self, seconds=5):
-        return Incoming(self, self.wait_request("INVITE", seconds))
+        """The next call: an INVITE with a Call-ID not seen before."""
+        seen = self.__dict__.setdefault("calls", set())
+        invite = self.wire.receive(lambda m: m.method == "INVITE" and m.get("Call-ID") not in seen, "call", seconds)
+        seen.add(invite.get("Call-ID"))
+        return Incoming(self, invite)
 
 
 def best(response):
