@@ -1,5 +1,6 @@
 //! tandem: the map of the system.
 
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod net;
