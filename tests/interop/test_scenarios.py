@@ -123,7 +123,7 @@ def sipp_calls_as_a_trunk_without_digest(world):
 def sipp_calls_many_times(world):
     trunk = world.address(50)
     switch = Switch(world, trunks=[("test", trunk)])
-    at_callee = Sipp(world, switch, "answer", peer="alice", calls=40, **registered(world, switch, "bob"))
-    Sipp(world, switch, "trunk-call", address=trunk, calls=40, options=("-r", "20", "-l", "40")).wait()
+    at_callee = Sipp(world, switch, "answer", peer="alice", calls=30, **registered(world, switch, "bob"))
+    Sipp(world, switch, "trunk-call", address=trunk, calls=30, options=("-r", "20", "-l", "30")).wait()
     at_callee.wait(5)
     switch.finish()

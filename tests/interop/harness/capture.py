@@ -17,9 +17,9 @@ class Capture:
         needs_program("tshark")
         self.world, self.switch = world, switch
         self.file = world.path("wire.pcap")
-        first, span = switch.rtp
+        first, last = switch.rtp
         self.ports = set()  # SIP ports of the other side, where a packet of ours may go
-        only = f"host {switch.address} and not udp portrange {first}-{first + span}"
+        only = f"host {switch.address} and not udp portrange {first}-{last}"
         if ":" in switch.address:  # shared with other tests
             only += " and (" + " or ".join(f"port {p}" for p in set(switch.ports.values())) + ")"
         self.process = world.start("capture", ["dumpcap", "-q", "-P", "-i", "lo", "-f", only, "-w", self.file])

@@ -91,7 +91,7 @@ class Kamailio(Tandem):
         self.address = self.host = world.address(1)
         self.ports = {k: world.port(self.address) for k in ("udp", "tls", "ws", "wss", "http")}
         self.ports["tcp"] = self.ports["udp"]
-        self.rtp = (1, 1)
+        self.rtp = (1, 2)
         self.certificate, self.key = world.path("switch-cert.pem"), world.path("switch-key.pem")
         make_certificate(self.certificate, self.key, self.domain, self.address)
         text = CONFIG.replace("@CERT@", self.certificate).replace("@KEY@", self.key).replace("@TRUNK@", self.trunk)

@@ -34,7 +34,7 @@ class Tandem:
         self.ports["wss"] = world.port(self.address)
         self.ports["http"] = world.port(self.address)
         self.ports["webrtc"] = world.port(self.address)
-        self.rtp = (20000, 1999)  # on an address of its own
+        self.rtp = world.media_ports
         self.data = world.path("data", "")
         self.certificate, self.key = world.path("switch-cert.pem"), world.path("switch-key.pem")
         if tls:
@@ -45,7 +45,7 @@ class Tandem:
             f'domain = "{self.domain}"', f'data_dir = "{self.data}"', "", "[sip]", listen, "dns = false", sip_extra, "",
             f'[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n' if tls else "",
             f'[http]\nlisten = ["{self.host}:{self.ports["http"]}"]\nplain = true\n',
-            f'[media]\naddress = "{self.address}"\nrtp_ports = "{self.rtp[0]}-{self.rtp[0] + self.rtp[1]}"',
+            f'[media]\naddress = "{self.address}"\nrtp_ports = "{self.rtp[0]}-{self.rtp[1]}"',
             f'webrtc_port = {self.ports["webrtc"]}\nallow_loopback = true\n',
             f"[limits]\n{limits}\n" if limits else "",
             *(user if user.startswith("[[") else user_table(user, 501 + i) for i, user in enumerate(users)),

@@ -61,6 +61,7 @@ class World:
         for block in random.sample(range(80), 80):
             if self._claim("127.255.255.253", 1000 + block):
                 self._ports = iter(range(10000 + 250 * block, 10250 + 250 * block))  # below the ephemeral range
+                self.media_ports = (40000 + 250 * block, 40249 + 250 * block)
                 break
         else:
             raise Skip("no free ports on 127.0.0.1")
