@@ -18,6 +18,7 @@ use bytes::Bytes;
 use media::{Event as MediaEvent, PortId};
 use serde::Serialize;
 use sip::message::{Headers, NameAddr};
+use sip::random::Random;
 use sip::{ClientId, DialogEvent, DialogId, Endpoint, Hop, ServerId, StatusCode, Uri};
 use tracing::{debug, info};
 
@@ -47,7 +48,7 @@ pub struct Switch<'a> {
     /// Media.
     pub media: &'a mut dyn Ports,
     /// Random 64 bits, for SDP session ids.
-    pub random: &'a mut dyn FnMut() -> u64,
+    pub random: &'a mut Random,
 }
 
 /// How calls behave.

@@ -16,7 +16,7 @@ impl Calls {
     /// Starts a call: every device rings at once.
     pub fn start(&mut self, switch: &mut Switch<'_>, plan: Plan) {
         let id = self.id(switch.unix);
-        let mut caller = Leg::new(plan.dialog, (switch.random)(), Some(plan.signaling), plan.caller.clone());
+        let mut caller = Leg::new(plan.dialog, switch.random.number(), Some(plan.signaling), plan.caller.clone());
         let fault = match () {
             () if self.calls.len() >= Self::MAX => Some((StatusCode::SERVICE_UNAVAILABLE, "too many calls".to_owned())),
             () if plan.offer.is_empty() => None,
@@ -63,7 +63,7 @@ impl Calls {
             let Some(call) = self.calls.get_mut(&id) else { return };
             let label = target.uri.to_string();
             // Until the INVITE is placed the leg has the caller's dialog: nothing looks it up there.
-            let mut leg = Leg::new(plan.dialog, (switch.random)(), Some(target.hop.remote().ip()), label);
+            let mut leg = Leg::new(plan.dialog, switch.random.number(), Some(target.hop.remote().ip()), label);
             let offer = if plan.offer.is_empty() { Ok(Bytes::new()) } else { leg.make_offer(&call.caller, switch.media) };
             match offer {
                 Ok(body) => leg.dialog = place(switch, &plan, target, body),
