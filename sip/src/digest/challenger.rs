@@ -236,7 +236,7 @@ impl Challenger {
     fn is_ourselves(&self, digest: &str) -> bool {
         let Some(uri) = Uri::parse(&digest.into()) else { return false };
         let Some(host) = uri.host() else { return false };
-        uri.user().is_empty() && (host.to_string() == self.realm || host.ip().is_some_and(|ip| self.policy.own.contains(&ip)))
+        uri.user().is_empty() && (self.realm == host.to_string() || host.ip().is_some_and(|ip| self.policy.own.contains(&ip)))
     }
 
     fn is_bound(&self, method: &Method) -> bool {
