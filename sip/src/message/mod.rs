@@ -114,11 +114,15 @@ impl Response {
         {
             // The text as it came, so that a display name we only understood in part is returned byte for byte.
             let mut text = self.headers.get(Name::To).unwrap_or(b"").to_vec();
-            if !text.contains(&b'<') {
-                text = to.to_string().into_bytes();
+            if to.params.get("tag").is_some() {
+                text = to.with_tag(tag).to_string().into_bytes(); // a tag without value is none, and would hide ours
+            } else {
+                if !text.contains(&b'<') {
+                    text = to.to_string().into_bytes();
+                }
+                text.extend_from_slice(b";tag=");
+                text.extend_from_slice(tag.as_bytes());
             }
-            text.extend_from_slice(b";tag=");
-            text.extend_from_slice(tag.as_bytes());
             self.headers.set_received(Name::To, &text);
         }
     }
@@ -166,14 +170,54 @@ fn tag(headers: &Headers, name: Name) -> Option<ByteString> {
     address.tag().map(ByteString::from)
 }
 
+/// Makes a table of the letters, the digits and these characters.
+pub(crate) const fn alphanumeric_and(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
 /// Returns true for a character of a token (§25.1).
 #[must_use]
 pub(crate) fn is_token_char(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
+    static TOKEN: [bool; 256] = alphanumeric_and(b"-.!%*_+`'~");
+    TOKEN[usize::from(byte)]
 }
 
 /// Returns true for a token (§25.1).
 #[must_use]
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_char)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_has_one_tag_in_to() {
+        for (to, wanted) in [
+            ("<sip:a@h>", "<sip:a@h>;tag=x"),
+            ("sip:a@h", "<sip:a@h>;tag=x"),
+            ("<sip:a@h>;tag;y", "<sip:a@h>;y;tag=x"),
+            ("\"\\\u{1}\" <sip:a@h;tag=n>", "\"\\\u{1}\" <sip:a@h;tag=n>;tag=x"),
+            ("<sip:a@h>;tag=y", "<sip:a@h>;tag=y"),
+        ] {
+            let mut headers = Headers::default();
+            headers.push(Name::To, to);
+            let mut response = Response::to_headers(&headers, StatusCode::OK);
+            response.set_to_tag("x");
+            assert_eq!(response.headers.get(Name::To), Some(wanted.as_bytes()));
+            assert!(response.to_tag().is_some());
+        }
+    }
 }

@@ -32,64 +32,68 @@ pub enum ParseError {
 /// # Errors
 /// See [`ParseError`].
 pub fn parse(datagram: Bytes) -> Result<Message, ParseError> {
-    let mut bytes = datagram;
-    while bytes.starts_with(b"\r\n") {
-        bytes = bytes.slice(2..);
-    }
+    let start = datagram.chunks(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+    let bytes = datagram.slice(start..);
     if bytes.is_empty() || bytes.len() > MAX_MESSAGE {
         return Err(ParseError::NotSip("empty or too long"));
     }
-    let bytes = unfold(bytes);
-    let line_end = memchr::memmem::find(&bytes, b"\r\n").ok_or(ParseError::NotSip("no line"))?;
-    let line = bytes.get(..line_end).and_then(|line| std::str::from_utf8(line).ok());
-    let line = bytes.slice_ref(line.ok_or(ParseError::NotSip("start line is not UTF-8"))?.as_bytes());
-    let line = ByteString::try_from(line).map_err(|_| ParseError::NotSip("start line is not UTF-8"))?;
-    let mut fault = None;
-    let (headers, body_at) = index(&bytes, line_end + 2, &mut fault);
-    let body = bytes.slice(body_at.min(bytes.len())..);
-    if line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("SIP/")) && !line.contains(" SIP/") {
-        return response(&line, headers, &body, fault);
-    }
-    request(&line, headers, &body, fault)
+    read(&bytes).unwrap_or_else(|Folded| read(&unfold(&bytes)).unwrap_or(Err(ParseError::NotSip("folded twice"))))
 }
 
-/// Turns each line fold into spaces (§7.3.1), in a copy that is made only when there is one.
-fn unfold(bytes: Bytes) -> Bytes {
-    let head = memchr::memmem::find(&bytes, b"\r\n\r\n").unwrap_or(bytes.len());
-    let is_fold = |at: usize| at < head && matches!(bytes.get(at + 2), Some(b' ' | b'\t'));
-    let mut folds = memchr::memmem::find_iter(&bytes, b"\r\n").filter(|at| is_fold(*at)).peekable();
-    if folds.peek().is_none() {
-        return bytes;
+/// A row continues the one before (§7.3.1): the bytes are to be unfolded and read again.
+struct Folded;
+
+fn read(bytes: &Bytes) -> Result<Result<Message, ParseError>, Folded> {
+    let Some(line_end) = memchr::memchr(b'\n', bytes).and_then(|at| at.checked_sub(1)).filter(|at| bytes.get(*at) == Some(&b'\r')) else {
+        return Ok(Err(ParseError::NotSip("no line")));
+    };
+    let Ok(line) = ByteString::try_from(bytes.slice(..line_end)) else {
+        return Ok(Err(ParseError::NotSip("start line is not UTF-8")));
+    };
+    let mut fault = None;
+    let (headers, body_at) = index(bytes, line_end + 2, &mut fault)?;
+    let body = bytes.slice(body_at.min(bytes.len())..);
+    if line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("SIP/")) && !line.contains(" SIP/") {
+        return Ok(response(&line, headers, &body, fault));
     }
+    Ok(request(&line, headers, &body, fault))
+}
+
+/// Turns each line fold into spaces, in a copy.
+fn unfold(bytes: &Bytes) -> Bytes {
+    let head = memchr::memmem::find(bytes, b"\r\n\r\n").unwrap_or(bytes.len());
     let mut copy = bytes.to_vec();
-    for at in folds {
-        if let Some(pair) = copy.get_mut(at..at + 2) {
-            pair.fill(b' ');
+    for at in memchr::memmem::find_iter(bytes, b"\r\n").take_while(|at| *at < head) {
+        if let Some([cr, lf, b' ' | b'\t']) = copy.get_mut(at..at + 3) {
+            (*cr, *lf) = (b' ', b' ');
         }
     }
     copy.into()
 }
 
 /// Indexes the header rows from `at` on; returns where the body begins. The first fault is kept.
-fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> (Headers, usize) {
+fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> Result<(Headers, usize), Folded> {
     let mut headers = Headers::over(bytes.clone());
     while let Some(rest) = bytes.get(at..) {
         let Some(length) = memchr::memchr2(b'\r', b'\n', rest) else {
             fault.get_or_insert("the header section does not end in an empty line");
-            return (headers, bytes.len());
+            return Ok((headers, bytes.len()));
         };
         if rest.get(length..length + 2) != Some(b"\r\n") {
             fault.get_or_insert("a lone CR or LF in the header section");
-            return (headers, bytes.len());
+            return Ok((headers, bytes.len()));
         }
         let Some(row) = rest.get(..length).filter(|row| !row.is_empty()) else {
-            return (headers, at + 2);
+            return Ok((headers, at + 2));
         };
+        if matches!(row.first(), Some(b' ' | b'\t')) {
+            return Err(Folded);
+        }
         match split_row(row) {
             Some((name, value)) => {
                 if !headers.index((at, at + name), (at + value.0, at + value.1)) {
                     fault.get_or_insert("too many headers");
-                    return (headers, bytes.len());
+                    return Ok((headers, bytes.len()));
                 }
             }
             None => {
@@ -98,7 +102,7 @@ fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> (Hea
         }
         at += length + 2;
     }
-    (headers, bytes.len())
+    Ok((headers, bytes.len()))
 }
 
 /// Returns the length of the name and the span of the value. White space before the colon is legal (HCOLON).
@@ -143,8 +147,9 @@ fn request(line: &ByteString, headers: Headers, body: &Bytes, fault: Option<&'st
     if !version.eq_ignore_ascii_case("SIP/2.0") {
         return Err(refuse(StatusCode::VERSION_NOT_SUPPORTED, "SIP version", headers));
     }
-    let uri = match line.split(' ').collect::<Vec<_>>()[..] {
-        [_, uri, _] => Uri::parse(&line.slice_ref(uri)),
+    let mut words = line.split(' ').skip(1);
+    let uri = match (words.next(), words.next(), words.next()) {
+        (Some(uri), Some(_), None) => Uri::parse(&line.slice_ref(uri)),
         _ => None,
     };
     let Some(uri) = uri else {
@@ -172,6 +177,9 @@ fn response(line: &ByteString, headers: Headers, body: &Bytes, fault: Option<&'s
     let (true, Some(status)) = (version.eq_ignore_ascii_case("SIP/2.0"), status) else {
         return Err(ParseError::NotSip("malformed status line"));
     };
+    if line.bytes().any(|b| b.is_ascii_control() && b != b'\t') {
+        return Err(ParseError::NotSip("a control character in the status line"));
+    }
     let reason = words.next().map(|reason| line.slice_ref(reason).into_bytes()).unwrap_or_default();
     if let Some(fault) = fault {
         return Err(ParseError::NotSip(fault));
@@ -302,5 +310,8 @@ mod tests {
         assert_eq!(response.reason(), "= 2**3 * 5**2 \u{442}".as_bytes());
         let Ok(Message::Response(response)) = read(&format!("SIP/2.0 100 \r\n{head}\r\n")) else { panic!("no response") };
         assert_eq!(response.status, StatusCode::TRYING);
+        for reason in ["a\rb", "a\nX: y", "a\0b"] {
+            assert!(read(&format!("SIP/2.0 200 {reason}\r\n{head}\r\n")).is_err(), "{reason:?}"); // S7
+        }
     }
 }

@@ -26,7 +26,10 @@ impl Response {
         out.put_slice(b"SIP/2.0 ");
         number(&mut out, self.status.code().into());
         out.put_u8(b' ');
+        let reason = out.len();
         out.put_slice(self.reason());
+        // No reason that an application gives can start a new line (S7).
+        out.iter_mut().skip(reason).filter(|b| b.is_ascii_control() && **b != b'\t').for_each(|b| *b = b' ');
         out.put_slice(b"\r\n");
         finish(&mut out, &self.headers, &self.body);
         out.freeze()
@@ -88,6 +91,14 @@ mod tests {
         assert_eq!(first, second);
         assert!(first.ends_with(b"Content-Length: 2\r\n\r\nhi"));
         assert!(first.windows(12).any(|w| w == b"X-Any: \xF0\x9F\x98\x80\r"));
+    }
+
+    #[test]
+    fn no_reason_can_start_a_new_line() {
+        // S7
+        let mut response = Response::new(crate::StatusCode::OK);
+        response.reason = Bytes::from_static(b"a\r\nX: y");
+        assert!(response.encode().starts_with(b"SIP/2.0 200 a  X: y\r\n"));
     }
 
     #[test]

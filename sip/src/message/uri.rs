@@ -34,11 +34,19 @@ impl Host {
     /// Reads a host name, an IPv4 address or a bracketed IPv6 reference; none if it is neither.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        let text = ByteString::from(text);
+        Self::parse_in(&text, &text)
+    }
+
+    /// As `parse`, of a part of a text that the host then shares.
+    fn parse_in(whole: &ByteString, text: &str) -> Option<Self> {
         if let Some(inner) = text.strip_prefix('[') {
             let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
             return Some(Self::Ip(address.into()));
         }
-        if let Ok(address) = text.parse() {
+        if text.ends_with(|c: char| c.is_ascii_digit())
+            && let Ok(address) = text.parse()
+        {
             return Some(Self::Ip(IpAddr::V4(address)));
         }
         let valid = !text.is_empty()
@@ -48,7 +56,8 @@ impl Host {
         if !valid {
             return None;
         }
-        Some(Self::Name(if text.bytes().any(|b| b.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }))
+        let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
+        Some(Self::Name(if lower { whole.slice_ref(text) } else { text.to_ascii_lowercase().into() }))
     }
 
     /// Returns the address if the host is a literal one.
@@ -71,8 +80,8 @@ impl fmt::Display for Host {
     }
 }
 
-/// Splits `host[:port]`, with IPv6 in brackets. `Some((_, None))` where there is no port.
-pub(crate) fn host_port(text: &str) -> Option<(Host, Option<u16>)> {
+/// Splits `host[:port]`, a part of the whole, with IPv6 in brackets. `Some((_, None))` where there is no port.
+pub(crate) fn host_port(whole: &ByteString, text: &str) -> Option<(Host, Option<u16>)> {
     let end = if text.starts_with('[') { text.find(']')? + 1 } else { text.find(':').unwrap_or(text.len()) };
     let (host, rest) = text.split_at_checked(end)?;
     let port = match rest.strip_prefix(':') {
@@ -80,7 +89,7 @@ pub(crate) fn host_port(text: &str) -> Option<(Host, Option<u16>)> {
         None => return None,
         Some(digits) => Some(params::decimal(digits).filter(|port| *port > 0)?),
     };
-    Some((Host::parse(host)?, port))
+    Some((Host::parse_in(whole, host)?, port))
 }
 
 /// A URI. Two are `==` when their text is; use [`Uri::is_equivalent`] for §19.1.4.
@@ -146,7 +155,7 @@ impl Uri {
             return None;
         }
         let host_len = tail.find([';', '?']).unwrap_or(tail.len());
-        let host = host_port(tail.get(..host_len)?)?;
+        let host = host_port(text, tail.get(..host_len)?)?;
         let after = tail.get(host_len..)?;
         let params_len = after.find('?').unwrap_or(after.len());
         if after.get(params_len..) == Some("?") {
@@ -276,10 +285,11 @@ impl Uri {
     }
 }
 
+/// Of a parameter that is there twice, against §19.1.1, the first counts, here as everywhere.
 fn params_match(one: &Uri, other: &Uri) -> bool {
-    one.params().iter().all(|(name, value)| match other.param(name) {
-        Some(theirs) => same_in_any_case(value, theirs),
-        None => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| same_in_any_case(n, name)),
+    one.params().iter().all(|(name, _)| match (one.param(name), other.param(name)) {
+        (Some(ours), Some(theirs)) => same_in_any_case(ours, theirs),
+        (None, _) | (_, None) => !["user", "ttl", "method", "maddr", "transport"].iter().any(|n| same_in_any_case(n, name)),
     })
 }
 
@@ -486,6 +496,7 @@ mod tests {
         let equal = [
             ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
             ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
+            ("sip:carol@chicago.com;a=1;a=2", "sip:carol@chicago.com;a=1;a=2"),
             ("sip:carol@chicago.com;%74ransport=%74cp", "sip:carol@chicago.com;transport=TCP"),
             (
                 "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",

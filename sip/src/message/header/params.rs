@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytestring::ByteString;
 
+use crate::message::alphanumeric_and;
+
 /// A list of parameters, kept as text (`;a=b;c`), checked once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Params(ByteString);
@@ -139,7 +141,8 @@ fn end_of_param(text: &str) -> Option<usize> {
 
 /// Token characters, and those that URI parameters have besides (§25.1, param-unreserved).
 fn is_param_char(byte: u8) -> bool {
-    super::super::is_token_char(byte) || matches!(byte, b'[' | b']' | b'/' | b':' | b'&' | b'+' | b'$' | b'(' | b')')
+    static PARAM: [bool; 256] = alphanumeric_and(b"-.!%*_+`'~[]/:&$()");
+    PARAM[usize::from(byte)]
 }
 
 fn is_value(value: &str) -> bool {

@@ -79,7 +79,12 @@ impl Header for Via {
         let semicolon = sent.find(';').unwrap_or(sent.len());
         let (sent_by, params) = sent.split_at_checked(semicolon)?;
         // "host : port" with white space around the colon is legal (§25.1, COLON).
-        let (host, port) = if sent_by.contains([' ', '\t']) { host_port(&sent_by.replace([' ', '\t'], ""))? } else { host_port(sent_by)? };
+        let (host, port) = if sent_by.contains([' ', '\t']) {
+            let whole = ByteString::from(sent_by.replace([' ', '\t'], ""));
+            host_port(&whole, &whole)?
+        } else {
+            host_port(text, sent_by)?
+        };
         is_token(transport).then_some(())?;
         Some(Self { transport: text.slice_ref(transport), host, port, params: Params::parse(&text.slice_ref(params))? })
     }
