@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use sip::digest::Algorithm;
 
 pub use file::ConfigError;
 pub use secret::Secret;
@@ -71,6 +72,10 @@ pub struct Sip {
     pub origins: Vec<Origin>,
     /// Whether names are looked up (RFC 3263); default true. False: only literal addresses are reachable.
     pub dns: bool,
+    /// Digest algorithms of challenges (RFC 8760), the preferred one first; default `["MD5"]`, because many phones give up when they see
+    /// SHA-256.
+    #[serde(deserialize_with = "value::algorithms")]
+    pub digest: Vec<Algorithm>,
     /// Shortest registration; a shorter one is refused with 423; default `"60s"`.
     #[serde(deserialize_with = "value::duration")]
     pub min_expires: Duration,
@@ -92,6 +97,7 @@ impl Default for Sip {
             wss: Vec::new(),
             origins: Vec::new(),
             dns: true,
+            digest: vec![Algorithm::Md5],
             min_expires: Duration::from_secs(60),
             default_expires: Duration::from_secs(3600),
             max_expires: Duration::from_secs(7200),
@@ -283,5 +289,181 @@ impl Config {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir).map_err(refused)?;
         let probe = self.data_dir.join(".probe");
         std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe)).map_err(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../examples/tandem.toml");
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("tandem.toml"), text).map_err(|error| error.to_string())
+    }
+
+    fn fault(text: &str) -> String {
+        parse(text).err().expect("a fault")
+    }
+
+    #[test]
+    fn the_example_is_the_defaults() {
+        let example = parse(EXAMPLE).unwrap();
+        let absent = parse("").unwrap();
+        assert_eq!(example.domain, absent.domain);
+        assert_eq!(example.data_dir, absent.data_dir);
+        assert_eq!(example.sip, absent.sip);
+        assert_eq!(example.tls, absent.tls);
+        assert_eq!(example.http, absent.http);
+        assert_eq!(example.media, absent.media);
+        assert_eq!(example.policy, absent.policy);
+        assert_eq!(example.limits, absent.limits);
+        assert_eq!(Config::built_in().unwrap_or_else(|e| panic!("{e}")).sip, absent.sip);
+    }
+
+    #[test]
+    fn the_example_shows_every_key() {
+        for section in ["", "[sip]", "[tls]", "[http]", "[media]", "[policy]", "[limits]", "[[user]]", "[[trunk]]"] {
+            let refused = fault(&format!("{section}\nno_such_key = 1\n"));
+            let (_, accepted) = refused.split_once("accepted:").unwrap();
+            let keys: Vec<_> = accepted.split('`').skip(1).step_by(2).collect();
+            assert!(keys.len() >= 2, "{refused}");
+            for key in keys {
+                let shown = EXAMPLE.lines().any(|line| {
+                    let line = line.trim_start_matches("# ");
+                    line.starts_with(&format!("{key} = ")) || line.starts_with(&format!("[{key}]")) || line == format!("[[{key}]]")
+                });
+                assert!(shown, "{section} {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_contract_is_read() {
+        let config = parse(
+            "domain = \"Tandem.test\"\ndata_dir = \"/var/d\"\n\
+             [sip]\nudp = [\"127.0.66.1:5060\", \"[::1]:5060\"]\norigins = [\"http://127.0.0.1:*\"]\ndns = false\n\
+             [tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n\
+             [http]\nlisten = [\"127.0.66.1:8443\"]\nplain = true\n\
+             [media]\naddress = \"127.0.66.1\"\nadvertise = \"203.0.113.5\"\nrtp_ports = \"20000-29999\"\n\
+             webrtc_port = 8443\nallow_loopback = true\n\
+             [limits]\nfailed_logins_per_minute = 10\n\
+             [[user]]\nname = \"alice\"\npassword = \"alice-secret\"\nnumbers = [\"501\"]\n\
+             [[trunk]]\nname = \"test\"\nkind = \"ip\"\naddresses = [\"127.0.66.50\"]\n",
+        )
+        .unwrap();
+        assert_eq!(config.domain.as_str(), "tandem.test");
+        assert_eq!(config.data_dir, Path::new("/var/d"));
+        assert_eq!(config.sip.udp.len(), 2);
+        assert!(config.sip.tcp.is_empty() && !config.sip.dns);
+        assert_eq!(config.media.advertise.to_string(), "203.0.113.5");
+        assert_eq!(config.users[0].password.reveal(), "alice-secret");
+        assert!(config.trunks[0].addresses[0].contains(&"127.0.66.50".parse::<IpAddr>().unwrap()));
+    }
+
+    #[test]
+    fn paths_start_at_the_files_folder() {
+        let text = "[tls]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"";
+        let config = Config::parse(Path::new("/etc/tandem/tandem.toml"), text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(config.data_dir, Path::new("/etc/tandem/data"));
+        assert_eq!(config.tls.certificate.as_deref(), Some(Path::new("/etc/tandem/c.pem")));
+        assert_eq!(config.tls.key.as_deref(), Some(Path::new("/k.pem")));
+    }
+
+    #[test]
+    fn media_follows_the_first_listener() {
+        let config = parse("[sip]\ntls = [\"192.0.2.1:5061\"]").unwrap();
+        assert_eq!(config.media.address.to_string(), "192.0.2.1");
+        assert_eq!(config.media.advertise.to_string(), "192.0.2.1");
+        assert!(!config.media.allow_loopback);
+    }
+
+    #[test]
+    fn a_fault_names_file_line_and_key_and_what_is_accepted() {
+        for (text, sentence) in [
+            (
+                "domain = \"d\"\n[sip]\ntcp = []\nudp = [\n  \"127.0.0.1:1\",\n  \"foo\"]",
+                "tandem.toml:6: sip.udp[1]: \"foo\" is no address; accepted: IP:PORT such as \"127.0.0.1:5060\" or \"[::1]:5060\"",
+            ),
+            ("\n[policy]\nmadia = 1", "tandem.toml:3: policy.madia: unknown key `madia`; accepted: `media` or `no_answer`"),
+            ("\n[policy]\nmedia = \"x\"", "tandem.toml:3: policy.media: unknown value `x`; accepted: `relay` or `direct`"),
+            ("[policy]\nno_answer = 5", "tandem.toml:2: policy.no_answer: invalid type: integer `5`; accepted: a string"),
+            (
+                "[policy]\nno_answer = \"5 s/m\"",
+                "tandem.toml:2: policy.no_answer: \"5 s/m\" is no duration; accepted: a number with its unit, such as \"500ms\", \"30s\", \"10m\" or \"2h\"",
+            ),
+            ("[[user]]\nname = \"a\"", "tandem.toml:1: user[0]: missing key `password`"),
+            (
+                "[[user]]\nname = \"a\"\npassword = 7",
+                "tandem.toml:3: user[0].password: a number is no secret; accepted: a string, { file = \"PATH\" } or { env = \"NAME\" }",
+            ),
+            (
+                "[[user]]\nname = \"a\"\npassword = { env = \"NO_SUCH_VARIABLE\" }",
+                "tandem.toml:3: user[0].password: the environment variable NO_SUCH_VARIABLE is not set, or is no UTF-8",
+            ),
+            ("[limits]\nconnections = 0", "tandem.toml:2: limits.connections: invalid value: integer `0`; accepted: a nonzero u32"),
+        ] {
+            assert_eq!(fault(text), sentence);
+        }
+        assert!(fault("a = \n[sip]").starts_with("tandem.toml:1: "), "{}", fault("a = \n[sip]"));
+    }
+
+    #[test]
+    fn keys_that_contradict_each_other_are_refused() {
+        for (text, key) in [
+            ("[sip]\ndns = true", "1: sip: no listener"),
+            ("[sip]\ntcp = [\"127.0.0.1:1\"]\nws = [\"127.0.0.1:1\"]", "3: sip.ws[0]: 127.0.0.1:1 is taken by sip.tcp[0]"),
+            ("[sip]\nudp = [\"127.0.0.1:1\",\n\"127.0.0.1:1\"]", "3: sip.udp[1]: "),
+            ("[sip]\ntls = [\"127.0.0.1:1\"]\n[http]\nlisten = [\"127.0.0.1:1\"]", "4: http.listen[0]: "),
+            ("[sip]\nudp = [\"0.0.0.0:5060\"]", "2: sip.udp[0]: 0.0.0.0 is no address that a peer can answer to"),
+            ("[sip]\nudp = [\"[::]:5060\"]", "2: sip.udp[0]: "),
+            ("[sip]\nudp = [\"127.0.0.1:20001\"]", "2: sip.udp[0]: 127.0.0.1:20001 is among the media ports"),
+            ("[media]\nadvertise = \"224.0.0.1\"", "2: media.advertise: "),
+            ("[media]\nwebrtc_port = 20001", "2: media.webrtc_port: "),
+            ("[media]\nrtp_ports = \"3000-2000\"", "2: media.rtp_ports: \"3000-2000\" is no range"),
+            ("[media]\nrtp_ports = \"80-90\"", "2: media.rtp_ports: "),
+            ("[tls]\nkey = \"k\"", "1: tls: only one of certificate and key"),
+            ("[http]\nlisten = [\"192.0.2.1:80\"]\nplain = true", "3: http.plain: 192.0.2.1:80 is not loopback"),
+            ("[sip]\nudp = [\"127.0.0.1:1\"]\nmin_expires = \"2h\"", "3: sip.min_expires: "),
+            ("[sip]\nudp = [\"127.0.0.1:1\"]\nmax_expires = \"2m\"", "sip.default_expires: "),
+            ("domain = \"a b\"", "1: domain: \"a b\" is no host"),
+            ("domain = \"1.2.3\"", "1: domain: "),
+            ("[[user]]\nname = \"a@b\"\npassword = \"x\"", "2: user[0].name: \"a@b\" is no name"),
+            (
+                "[[user]]\nname = \"a\"\npassword = \"x\"\nnumbers = [\"1\"]\n[[user]]\nname = \"1\"\npassword = \"x\"",
+                "6: user[1].name: \"1\" is taken by user[0].numbers[0]",
+            ),
+            ("[[user]]\nname = \"a\"\npassword = \"\"", "3: user[0].password: the secret is empty"),
+            ("[[trunk]]\nname = \"t\"\nkind = \"ip\"\naddresses = [\"10.0.0.1/8\"]", "4: trunk[0].addresses[0]: "),
+            ("[[trunk]]\nname = \"t\"\nkind = \"ip\"\naddresses = []", "4: trunk[0].addresses: "),
+            ("[sip]\nudp = [\"127.0.0.1:1\"]\norigins = [\"ftp://x\"]", "3: sip.origins[0]: \"ftp://x\" is no origin"),
+        ] {
+            let fault = fault(text);
+            assert!(fault.contains(key), "{fault}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_files_without_their_line_end() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pw"), "s3cret \r\n").unwrap();
+        let text = "[[user]]\nname = \"a\"\npassword = { file = \"pw\" }";
+        let config = Config::parse(&folder.path().join("t.toml"), text).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(config.users[0].password.reveal(), "s3cret ");
+        assert!(fault(&text.replace("pw", "absent")).contains("user[0].password: absent: "), "{}", fault(text));
+    }
+
+    #[test]
+    fn origins_cover_their_ports() {
+        let origin = |text| Origin::parse(text).unwrap();
+        assert!(origin("http://127.0.0.1:*").covers(&origin("http://127.0.0.1:1234")));
+        assert!(origin("https://a.example").covers(&origin("https://A.example:443")));
+        assert!(!origin("https://a.example").covers(&origin("http://a.example")));
+        assert!(!origin("https://a.example").covers(&origin("https://b.a.example")));
+        assert!(!origin("http://127.0.0.1:80").covers(&origin("http://127.0.0.1:81")));
+        for bad in ["null", "https://", "https://a/b", "https://u@a", "file://a", "https://a:x"] {
+            assert_eq!(Origin::parse(bad), None, "{bad}");
+        }
+        assert!(origin("http://[::1]:*").covers(&origin("http://[::1]:8080")));
     }
 }

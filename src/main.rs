@@ -1,3 +1,7 @@
 //! Command line to verb.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tandem::cli::run()
+}

@@ -6,11 +6,16 @@
 //! other leg is told, so a new call, a re-INVITE, a hold, a late offer and an UPDATE are all the same steps:
 //!
 //! 1. `a.receive_offer(Description::parse(body)?)`
-//! 2. `b.make_offer(a.remote_offer(), port_b.addresses)` → the body for the other leg
+//! 2. `b.make_offer(a.remote_offer(), port_b.addresses)` → the body for the other leg; before it, the port is opened with, or
+//!    extended to, `b.streams_needed(a.remote_offer())` streams, and so is that of leg a
 //! 3. `b.receive_answer(Description::parse(body)?, Finality::Final)`; then the port of leg b gets `b.streams()`
 //! 4. `a.make_answer(b.remote(), port_a.addresses)` → the body for the first leg; then its port gets `a.streams()`
 //!
-//! When step 2 or 3 fails: `b.rollback()`, `a.reject_offer()`, and both legs are as before.
+//! When step 2 or 3 fails: `b.rollback()`, `a.reject_offer()`, and both legs are as before. In step 3 an answer in an
+//! unreliable provisional response is [`Finality::Early`](sdp::negotiate::Finality): it may be followed by another. In step 4
+//! an answer once made is repeated in the same transaction, whoever picks up; if then
+//! [`passes_unchanged`](sdp::negotiate::passes_unchanged) fails, the caller needs a new offer. Each device that rings has a
+//! `Negotiation` of its own.
 //!
 //! # The life of a packet
 //!

@@ -162,8 +162,7 @@ impl Quality {
     }
 
     fn round_trip_of(&self, now: Instant, block: &Block) -> Option<Duration> {
-        let (ntp, at) = self.last_sr.filter(|(ntp, _)| block.last_sr != 0 && *ntp == block.last_sr)?;
-        debug_assert_eq!(ntp, block.last_sr);
+        let (_, at) = self.last_sr.filter(|(ntp, _)| block.last_sr != 0 && *ntp == block.last_sr)?;
         let delay = Duration::from_nanos(u64::from(block.delay_since_last_sr) * 1_000_000_000 / 65536);
         now.saturating_duration_since(at).checked_sub(delay)
     }
@@ -234,5 +233,124 @@ impl Source {
 
     fn jitter(&self) -> Duration {
         Duration::from_micros(u64::from(self.jitter >> 4) * 1_000_000 / u64::from(self.rate.max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::rtcp;
+
+    struct Feed {
+        quality: Quality,
+        now: Instant,
+    }
+
+    impl Feed {
+        #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+        fn new() -> Self {
+            Self { quality: Quality::default(), now: Instant::now() }
+        }
+
+        fn packet(&mut self, sequence: u16, timestamp: u32, ssrc: u32, event: bool) {
+            let mut bytes = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+            let mut packet = Packet::parse(&mut bytes).unwrap();
+            packet.set_sequence(sequence);
+            packet.set_timestamp(timestamp);
+            packet.set_ssrc(ssrc);
+            self.quality.count(self.now, &packet, 13, 8000, event);
+        }
+
+        /// Packets in the 20 ms rhythm of G.711.
+        fn play(&mut self, sequences: impl IntoIterator<Item = u16>) {
+            for sequence in sequences {
+                self.now += Duration::from_millis(20);
+                self.packet(sequence, u32::from(sequence) * 160, 1, false);
+            }
+        }
+    }
+
+    #[test]
+    fn a_steady_source_has_neither_loss_nor_jitter() {
+        let mut feed = Feed::new();
+        feed.play(0..500);
+        let report = feed.quality.report();
+        assert_eq!((report.received, report.lost, report.jitter), (Count { packets: 500, octets: 6500 }, 0, Duration::ZERO));
+    }
+
+    #[test]
+    fn loss_is_what_is_missing_between_first_and_highest() {
+        let mut feed = Feed::new();
+        feed.play((65530..=65535).chain(0..10).filter(|sequence| ![65533, 3, 4].contains(sequence)));
+        assert_eq!(feed.quality.report().lost, 3, "over the wrap");
+        feed.play([4]);
+        assert_eq!(feed.quality.report().lost, 2, "late is not lost");
+    }
+
+    #[test]
+    fn a_new_source_or_sequence_starts_anew() {
+        let mut feed = Feed::new();
+        feed.play([1, 2, 4]);
+        feed.play([30000, 30001]);
+        feed.packet(5, 0, 2, false);
+        feed.packet(7, 0, 2, false);
+        assert_eq!(feed.quality.report().lost, 2);
+        assert_eq!(feed.quality.report().received.packets, 7);
+    }
+
+    #[test]
+    fn jitter_settles_at_the_deviation() {
+        let mut feed = Feed::new();
+        for sequence in 0..2000_u16 {
+            let late = if sequence % 2 == 0 { 15 } else { 25 };
+            feed.now += Duration::from_millis(late);
+            feed.packet(sequence, u32::from(sequence) * 160, 1, false);
+        }
+        let jitter = feed.quality.report().jitter;
+        assert!((Duration::from_millis(4)..Duration::from_millis(6)).contains(&jitter), "{jitter:?}");
+    }
+
+    #[test]
+    fn a_jump_of_the_timestamp_is_no_jitter() {
+        let mut feed = Feed::new();
+        feed.play(0..10);
+        for timestamp in [u32::MAX, 0x8000_0000, 0, 0x7fff_ffff] {
+            feed.packet(10, timestamp, 1, false);
+        }
+        assert!(feed.quality.report().jitter < Duration::from_millis(20));
+    }
+
+    #[test]
+    fn an_event_counts_once_for_all_its_packets() {
+        let mut feed = Feed::new();
+        for (sequence, timestamp) in [(1, 800), (2, 800), (3, 800), (4, 1600), (5, 1600)] {
+            feed.packet(sequence, timestamp, 1, true);
+        }
+        assert_eq!(feed.quality.report().events, 2);
+        assert_eq!(feed.quality.report().jitter, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_round_trip_is_the_time_to_the_answer_less_its_delay() {
+        let mut feed = Feed::new();
+        let mut report = vec![0x80, 200, 0, 6, 0, 0, 0, 9, 0, 0, 0x12, 0x34, 0x56, 0x78, 0, 0];
+        report.extend_from_slice(&[0; 12]);
+        feed.quality.forwards(feed.now, &rtcp::parse(&report).unwrap());
+        feed.now += Duration::from_millis(580);
+        let mut answer = vec![0x81, 201, 0, 7, 0, 0, 0, 8, 0, 0, 0, 9, 26, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 0];
+        answer.extend_from_slice(&[0x12, 0x34, 0x56, 0x78, 0, 0, 0x80, 0]); // half a second later
+        feed.quality.reports(feed.now, &rtcp::parse(&answer).unwrap());
+        let read = feed.quality.report();
+        assert_eq!(read.round_trip, Some(Duration::from_millis(80)));
+        assert_eq!(read.reported, Some(Reported { lost: 5, fraction_lost: 26 }));
+        // A delay longer than the time that passed, or an unknown report, tells nothing.
+        let mut unknown = answer.clone();
+        unknown[24] = 0;
+        answer[28..].copy_from_slice(&[0xff; 4]);
+        feed.now += Duration::from_millis(10);
+        for report in [answer, unknown] {
+            feed.quality.reports(feed.now, &rtcp::parse(&report).unwrap());
+        }
+        assert_eq!(feed.quality.report().round_trip, Some(Duration::from_millis(80)));
     }
 }

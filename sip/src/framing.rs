@@ -384,7 +384,10 @@ mod tests {
     #[test]
     fn an_idle_stream_holds_no_memory() {
         let mut framing = Framing::default();
-        framing.handle_input(message("Content-Length: 0", "").as_bytes());
+        for byte in message("Content-Length: 0", "").bytes() {
+            assert_eq!(framing.poll_output(), None);
+            framing.handle_input(&[byte]);
+        }
         assert_eq!(all(&mut framing).len(), 1);
         assert_eq!(framing.buffer.capacity(), 0);
         assert!(!framing.is_partial());

@@ -43,6 +43,13 @@ impl fmt::Display for UnixTime {
     }
 }
 
+/// Where virtual time begins in tests: machines only ever see differences.
+#[cfg(test)]
+pub(crate) fn origin() -> std::time::Instant {
+    #[expect(clippy::disallowed_methods, reason = "there is no other way to make an Instant; its value does not matter")]
+    std::time::Instant::now()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

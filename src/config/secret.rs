@@ -69,6 +69,15 @@ impl<'de> Visitor<'de> for SourceVisitor {
         Ok(SecretSource::Text(text.to_owned()))
     }
 
+    // serde's own words would show the secret
+    fn visit_i64<E: Error>(self, _: i64) -> Result<SecretSource, E> {
+        Err(E::custom(format!("a number is no secret; accepted: {ACCEPTED}")))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<SecretSource, E> {
+        self.visit_i64(0)
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretSource, A::Error> {
         let entry: Option<(String, String)> = map.next_entry()?;
         let source = match entry.as_ref().map(|(key, value)| (key.as_str(), value)) {

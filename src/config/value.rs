@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use sip::digest::Algorithm;
 
 /// Reads a string by `read`; what it refuses becomes a sentence that says what is accepted.
 fn text<'de, D: Deserializer<'de>, T>(
@@ -178,6 +179,12 @@ impl PortRange {
         (first >= 1024 && first < last).then_some(Self { first, last })
     }
 
+    /// Returns the ports.
+    #[must_use]
+    pub fn range(self) -> std::ops::RangeInclusive<u16> {
+        self.first..=self.last
+    }
+
     /// Returns the lowest port.
     #[must_use]
     pub fn first(self) -> u16 {
@@ -249,6 +256,21 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
         }
     }
     Ok(Vec::<Item>::deserialize(deserializer)?.into_iter().map(|item| item.0).collect())
+}
+
+/// Reads a list of digest algorithms, at least one.
+pub(super) fn algorithms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Algorithm>, D::Error> {
+    struct Item(Algorithm);
+    impl<'de> Deserialize<'de> for Item {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            text(deserializer, "digest algorithm", "\"MD5\" or \"SHA-256\"", |text| Algorithm::parse(Some(text)).map(Item))
+        }
+    }
+    let algorithms: Vec<Algorithm> = Vec::<Item>::deserialize(deserializer)?.into_iter().map(|item| item.0).collect();
+    if algorithms.is_empty() {
+        return Err(serde::de::Error::custom("no digest algorithm; accepted: \"MD5\", \"SHA-256\", or both"));
+    }
+    Ok(algorithms)
 }
 
 /// Reads one address.

@@ -372,3 +372,61 @@ impl Watch {
 pub(super) fn watch(task: &Task, first: bool) -> Watch {
     Watch::new(clock::now(), task.limits, first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMES: Times = Times { half_open: Duration::from_secs(20), idle: Duration::from_secs(120) };
+
+    fn watch_from(start: Instant, first: bool) -> (Watch, impl Fn(u64) -> Instant) {
+        (Watch::new(start, TIMES, first), move |seconds| start + Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_first_message_is_owed_whatever_else_comes() {
+        let (mut watch, at) = watch_from(clock::now(), true);
+        watch.bytes(at(10), false);
+        watch.bytes(at(15), true);
+        assert_eq!(watch.deadline(), at(20));
+        assert_eq!(watch.verdict(at(19), false), None);
+        assert_eq!(watch.verdict(at(20), true), Some(CloseReason::HalfOpen));
+    }
+
+    #[test]
+    fn a_message_that_drips_gets_no_more_time() {
+        // S11
+        let (mut watch, at) = watch_from(clock::now(), false);
+        for second in 30..49 {
+            watch.bytes(at(second), true);
+        }
+        assert_eq!(watch.deadline(), at(50));
+        assert_eq!(watch.verdict(at(50), true), Some(CloseReason::HalfOpen));
+    }
+
+    #[test]
+    fn a_complete_message_starts_both_times_anew() {
+        let (mut watch, at) = watch_from(clock::now(), true);
+        watch.message(at(19));
+        watch.bytes(at(19), false);
+        assert_eq!(watch.deadline(), at(139));
+        assert_eq!(watch.verdict(at(138), false), None);
+        assert_eq!(watch.verdict(at(139), false), Some(CloseReason::Idle));
+    }
+
+    #[test]
+    fn silence_is_allowed_with_a_login() {
+        let (mut watch, at) = watch_from(clock::now(), false);
+        assert_eq!(watch.verdict(at(120), true), None);
+        assert_eq!(watch.deadline(), at(240));
+        assert_eq!(watch.verdict(at(240), false), Some(CloseReason::Idle));
+    }
+
+    #[test]
+    fn one_customer_of_ipv6_is_one_address() {
+        let ip = |text: &str| block(text.parse().unwrap());
+        assert_eq!(ip("2001:db8::1"), ip("2001:db8::ffff:0:0:2"));
+        assert_ne!(ip("2001:db8::1"), ip("2001:db8:0:1::1"));
+        assert_ne!(ip("192.0.2.1"), ip("192.0.2.2"));
+    }
+}

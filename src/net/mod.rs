@@ -30,6 +30,8 @@ pub use error::{BindError, CloseReason, SendError};
 const REPORTS: usize = 1024;
 /// How many of them one turn of the loop takes.
 const REPORTS_A_TURN: usize = 64;
+/// Connections without a login that are closed where the process has run out of file descriptors.
+const EVICTIONS: usize = 16;
 
 /// What the sockets tell the loop.
 #[derive(Debug)]
@@ -93,10 +95,9 @@ pub enum Place {
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match (self.place, self.transport.is_secure()) {
-            (Place::Sip, _) => self.transport.param(),
-            (Place::Http, true) => "https",
-            (Place::Http, false) => "http",
+        let name = match self.place {
+            Place::Sip => self.transport.param(),
+            Place::Http => "http",
         };
         write!(f, "{name}={}", self.address)
     }
@@ -140,14 +141,15 @@ impl Net {
         Ok(Self { listeners, udp, acceptors, connections, reports, ready: VecDeque::new(), turn: Turn::Idle, tls })
     }
 
-    /// Finds out what [`Self::bind`] would refuse, without taking a port: certificates, and addresses of other machines.
+    /// Finds out what [`Self::bind`] would refuse, without keeping a port, and returns notes on ports in use: those of a
+    /// running switch are no fault of its file.
     ///
     /// # Errors
     ///
     /// One sentence, as from [`Self::bind`].
-    pub fn check(config: &Config) -> Result<(), ConfigError> {
+    pub fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
         tls::check(config)?;
-        udp::check_local(config)
+        udp::check(config)
     }
 
     /// Returns the open listeners in the order of the configuration. Printed after `ready` they are the line that
@@ -213,7 +215,7 @@ impl Net {
             tcp::Accepted::Socket(socket, remote, acceptor) => {
                 ready.extend(connections.accept(socket, remote, acceptor, tls));
             }
-            tcp::Accepted::Exhausted => ready.extend(connections.evict()),
+            tcp::Accepted::Exhausted => ready.extend((0..EVICTIONS).filter_map(|_| connections.evict())),
         })
     }
 

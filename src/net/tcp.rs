@@ -324,9 +324,9 @@ async fn report_frames(task: &Task, framing: &mut Framing, watch: &mut Watch) ->
 }
 
 pub(super) fn lost(error: &io::Error) -> CloseReason {
-    match error.kind() {
-        // what a peer does that closes TCP without TLS's own farewell
-        io::ErrorKind::UnexpectedEof => CloseReason::Peer,
-        _ => CloseReason::Lost(error.to_string()),
+    // what a peer does that closes TCP without TLS's own farewell
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return CloseReason::Peer;
     }
+    CloseReason::Lost(error.to_string())
 }

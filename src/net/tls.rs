@@ -17,7 +17,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sip::transport::Transport;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
 
@@ -51,6 +51,8 @@ impl Tls {
     /// Reads the certificate, or makes a self-signed one, and begins to watch it.
     pub(super) fn open(config: &Config) -> Result<Self, ConfigError> {
         let client = TlsConnector::from(Arc::new(client(config)?));
+        // also without TLS: nobody means to end the switch by this signal
+        let hangup = signal(SignalKind::hangup()).map_err(|error| config.fault("tls", error))?;
         if !is_used(config) {
             return Ok(Self { server: None, client, reloader: None });
         }
@@ -63,7 +65,7 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(resolver.clone());
         #[expect(clippy::disallowed_methods, reason = "the one task that watches the certificate")]
-        let reloader = tokio::spawn(reload(pair, resolver)).abort_handle();
+        let reloader = tokio::spawn(reload(pair, resolver, hangup)).abort_handle();
         Ok(Self { server: Some(Arc::new(server)), client, reloader: Some(reloader) })
     }
 
@@ -174,12 +176,13 @@ impl Pair {
             text: format!("{}: {error}; accepted: a private key in PEM", self.key.display()),
         };
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| fault(&pem(&error)))?;
-        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => PairFault {
-                key: "tls.key",
-                text: format!("{} does not belong to the certificate {}", self.key.display(), self.certificate.display()),
-            },
-            error => fault(&error),
+        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| {
+            if !matches!(error, rustls::Error::InconsistentKeys(_)) {
+                return fault(&error);
+            }
+            let (key, certificate) = (self.key.display(), self.certificate.display());
+            let text = format!("{key} does not belong to the certificate {certificate}; accepted: its own key");
+            PairFault { key: "tls.key", text }
         })
     }
 
@@ -237,11 +240,8 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 
 /// Reads the pair again when its files change, and at once on SIGHUP. A pair that cannot be used is reported once, and the
 /// old one stays; a pair that is half replaced gets one more look first.
-async fn reload(pair: Pair, resolver: Arc<Resolver>) {
+async fn reload(pair: Pair, resolver: Arc<Resolver>, mut hangup: Signal) {
     let pair = Arc::new(pair);
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return;
-    };
     let (mut used, mut broken) = (contents(&pair).await, None);
     loop {
         tokio::select! { biased; _ = hangup.recv() => {} () = tokio::time::sleep(RELOAD) => {} }

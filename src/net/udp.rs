@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::net::{SocketAddr, UdpSocket as StdSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmmsg, sendto};
 use sip::transport::{Flow, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
@@ -51,27 +52,22 @@ impl Sockets {
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>, ready: &mut VecDeque<Event>) -> Turn {
         let mut turn = Turn::Idle;
         for (local, socket) in &self.sockets {
-            loop {
-                match socket.poll_recv_ready(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) | Poll::Pending => break,
-                }
+            while let Poll::Ready(Ok(())) = socket.poll_recv_ready(cx) {
                 let read = socket.try_io(Interest::READABLE, || {
                     let count = receive(socket.as_raw_fd(), *local, &mut self.buffers, ready)?;
                     // a short batch has emptied the socket: with this tokio waits for the next edge, without another call
                     if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
                 });
                 match read {
-                    Ok(()) => {
-                        turn = Turn::Busy;
-                        break;
-                    }
                     // the next look sets the waker
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(error) => {
                         tracing::debug!(%local, %error, "a datagram was lost on its way in")
                     }
+                    Ok(()) => {}
                 }
+                turn = Turn::Busy; // there may be more
+                break;
             }
         }
         turn
@@ -80,10 +76,15 @@ impl Sockets {
     pub(super) fn send(&self, flow: &Flow, bytes: &[u8]) -> Result<(), SendError> {
         let socket = self.sockets.iter().find(|(local, _)| *local == flow.local);
         let (_, socket) = socket.ok_or(SendError::NoListener(flow.local))?;
-        match socket.try_send_to(bytes, flow.remote) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()), // lost, as the network may lose it
-            Err(error) => Err(SendError::Network(error)),
+        // past tokio, whose idea of a writable socket is as old as the last look at the poller
+        let (fd, now) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        let sent = match flow.remote {
+            SocketAddr::V4(remote) => sendto(fd, bytes, &SockaddrIn::from(remote), now),
+            SocketAddr::V6(remote) => sendto(fd, bytes, &SockaddrIn6::from(remote), now),
+        };
+        match sent {
+            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(()), // lost, as the network may lose it
+            Err(error) => Err(SendError::Network(error.into())),
         }
     }
 }
@@ -105,6 +106,7 @@ fn open(address: SocketAddr) -> io::Result<(SocketAddr, UdpSocket)> {
 
 /// Says why an address could not be listened on.
 pub(super) fn refused(config: &Config, key: &str, address: SocketAddr, error: &io::Error) -> ConfigError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is open; all but these print well")]
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => "is in use by another program; accepted: a free port".to_owned(),
         io::ErrorKind::AddrNotAvailable => "is no address of this machine; accepted: one that `ip address` lists".to_owned(),
@@ -116,8 +118,8 @@ pub(super) fn refused(config: &Config, key: &str, address: SocketAddr, error: &i
     config.fault(key, format!("{address} {reason}"))
 }
 
-/// Finds addresses of other machines, without taking a port of the configuration.
-pub(super) fn check_local(config: &Config) -> Result<(), ConfigError> {
+/// Finds addresses of other machines. A port in use may be our own running switch's, so it makes a note, no error.
+pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
     let (sip, http) = (&config.sip, &config.http);
     let lists = [
         ("sip.udp", &sip.udp),
@@ -129,16 +131,24 @@ pub(super) fn check_local(config: &Config) -> Result<(), ConfigError> {
     ];
     let listed = lists
         .into_iter()
-        .flat_map(|(list, addresses)| addresses.iter().enumerate().map(move |(index, address)| (format!("{list}[{index}]"), address.ip())));
-    for (key, ip) in listed.chain([("media.address".to_owned(), config.media.address)]) {
-        is_local(ip).map_err(|error| refused(config, &key, (ip, 0).into(), &error))?;
+        .flat_map(|(list, addresses)| addresses.iter().enumerate().map(move |(index, address)| (format!("{list}[{index}]"), *address)));
+    let mut notes = Vec::new();
+    for (key, address) in listed.chain([("media.address".to_owned(), (config.media.address, 0).into())]) {
+        match is_free(address, if key.starts_with("sip.udp") { Type::DGRAM } else { Type::STREAM }) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                notes.push(refused(config, &key, address, &error).to_string());
+            }
+            Err(error) => return Err(refused(config, &key, address, &error)),
+        }
     }
-    Ok(())
+    Ok(notes)
 }
 
-fn is_local(ip: IpAddr) -> io::Result<()> {
-    let address = SocketAddr::from((ip, 0));
-    Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?.bind(&address.into())
+fn is_free(address: SocketAddr, kind: Type) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    socket.set_reuse_address(kind == Type::STREAM)?;
+    socket.bind(&address.into())
 }
 
 thread_local! {

@@ -102,7 +102,8 @@ fn answer(request: &[u8], upgrade: &Upgrade) -> Result<Option<(usize, String)>, 
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let head = match parsed.parse(request) {
-        Ok(httparse::Status::Complete(head)) => head,
+        Ok(httparse::Status::Complete(head)) if head <= REQUEST => head,
+        Ok(httparse::Status::Complete(_)) => return Err("431 Request Header Fields Too Large"),
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
         Err(_) => return Err("400 Bad Request"),
@@ -124,8 +125,9 @@ fn answer(request: &[u8], upgrade: &Upgrade) -> Result<Option<(usize, String)>, 
             return Err("403 Forbidden");
         }
     }
-    if !headers.has("sec-websocket-protocol", "sip") {
-        return Err("400 Bad Request"); // RFC 7118 §4: the subprotocol is required
+    // RFC 7118 §4: the subprotocol is required, and spelled so
+    if !headers.tokens("sec-websocket-protocol").any(|token| token == b"sip") {
+        return Err("400 Bad Request");
     }
     let key = headers.one("sec-websocket-key")?.filter(|key| key.len() == 24).ok_or("400 Bad Request")?;
     Ok(Some((head, key.to_owned())))
@@ -139,10 +141,14 @@ impl<'a> Headers<'a> {
         self.0.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
     }
 
-    /// Returns true where the comma-separated list has the token, in any case.
+    /// Returns the members of comma-separated lists.
+    fn tokens(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.all(name).flat_map(|value| value.split(|b| *b == b',')).map(<[u8]>::trim_ascii)
+    }
+
+    /// Returns true where a list has the token, in any case.
     fn has(&self, name: &str, token: &str) -> bool {
-        let mut tokens = self.all(name).flat_map(|value| value.split(|b| *b == b','));
-        tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+        self.tokens(name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     /// Returns the value of a header that may be there once.

@@ -352,3 +352,178 @@ fn acknowledge(acks: impl Iterator<Item = Ack>) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner) // nothing here panics between two related changes
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::super::{Entry, Storage, Table};
+    use super::*;
+
+    /// A backend that tells the keys of each group and commits it when the test lets it.
+    struct Gate {
+        groups: Mutex<Sender<Vec<Vec<u8>>>>,
+        let_through: Mutex<Receiver<Result<(), StorageError>>>,
+    }
+
+    impl Backend for Gate {
+        fn get(&self, _key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+            Ok(None)
+        }
+
+        fn page(&self, _: &[u8], _: Option<&[u8]>, _: &mut Vec<Entry>) -> Result<(), StorageError> {
+            Ok(())
+        }
+
+        fn commit(&self, batches: &[Changes<'_>]) -> Result<(), StorageError> {
+            let keys = batches.iter().copied().flatten().map(|change| change.key[1..].to_vec());
+            lock(&self.groups).send(keys.collect()).unwrap();
+            lock(&self.let_through).recv().expect("the test ended: a panic of the backend")
+        }
+    }
+
+    type Groups = Receiver<Vec<Vec<u8>>>;
+
+    fn gated() -> (Storage, Groups, Sender<Result<(), StorageError>>) {
+        let ((groups, seen), (go, let_through)) = (channel(), channel());
+        let gate = Gate { groups: Mutex::new(groups), let_through: Mutex::new(let_through) };
+        let committer = Committer::start(Arc::new(gate), Duration::from_millis(10)).unwrap();
+        (Storage { committer: Arc::new(committer) }, seen, go)
+    }
+
+    fn put(key: u64) -> Batch {
+        let mut batch = Batch::new();
+        batch.put(Table::Binding, &key.to_be_bytes(), b"value");
+        batch
+    }
+
+    #[tokio::test]
+    async fn what_comes_during_a_commit_is_the_next_group_and_one_message() {
+        let (storage, groups, go) = gated();
+        let mut writer = storage.writer();
+        writer.submit(&put(0), 0).unwrap();
+        assert_eq!(groups.recv().unwrap(), [0u64.to_be_bytes()], "a lone write does not wait for others");
+        for n in 1..100 {
+            writer.submit(&put(n), n).unwrap();
+        }
+        assert!(writer.try_committed().is_none(), "nothing is acknowledged before its commit");
+        go.send(Ok(())).unwrap();
+        assert_eq!(writer.committed().await, Ok(vec![0]));
+        assert_eq!(groups.recv().unwrap(), (1..100u64).map(u64::to_be_bytes).collect::<Vec<_>>());
+        go.send(Ok(())).unwrap();
+        assert_eq!(writer.committed().await, Ok((1..100).collect()));
+    }
+
+    #[tokio::test]
+    async fn each_writer_hears_of_its_own_tokens_only() {
+        let (storage, memory) = Storage::memory();
+        let (mut ann, mut bob) = (storage.writer(), storage.writer());
+        memory.hold();
+        for n in 0..10 {
+            ann.submit(&put(n), n).unwrap();
+            bob.submit(&put(n), 100 + n).unwrap();
+        }
+        memory.release();
+        assert_eq!(ann.committed().await, Ok((0..10).collect()));
+        assert_eq!(bob.committed().await, Ok((100..110).collect()));
+    }
+
+    #[test]
+    fn a_group_is_bounded_in_bytes_and_nothing_is_lost_between_two() {
+        let (storage, groups, go) = gated();
+        let mut writer = storage.writer();
+        let mut batch = Batch::new();
+        for n in 0..100u64 {
+            batch.clear();
+            batch.put(Table::Cdr, &n.to_be_bytes(), &[0; 10_000]);
+            writer.submit(&batch, n).unwrap();
+        }
+        for _ in 0..10 {
+            go.send(Ok(())).unwrap();
+        }
+        drop((writer, storage));
+        let groups: Vec<_> = groups.iter().collect();
+        assert!(groups.iter().all(|group| group.len() <= MAX_GROUP_BYTES / 10_000 + 1), "bounded");
+        assert_eq!(groups.concat(), (0..100u64).map(u64::to_be_bytes).collect::<Vec<_>>(), "in order, each once");
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_and_takes_again() {
+        let (storage, memory) = Storage::memory();
+        let mut writer = storage.writer();
+        memory.hold();
+        for n in 0..MAX_QUEUED as u64 {
+            writer.submit(&put(n), n).unwrap();
+        }
+        assert_eq!(writer.submit(&put(0), 0), Err(StorageError::Full));
+        memory.release();
+        assert_eq!(writer.submit(&put(0), 7), Ok(()));
+        assert_eq!(writer.committed().await.unwrap().len(), MAX_QUEUED + 1);
+    }
+
+    #[test]
+    fn large_batches_fill_the_queue_by_their_bytes() {
+        let (storage, memory) = Storage::memory();
+        let mut writer = storage.writer();
+        memory.hold();
+        let mut batch = Batch::new();
+        batch.put(Table::Cdr, b"key", &[0; 16_000]);
+        let taken = (0..MAX_QUEUED as u64).take_while(|n| writer.submit(&batch, *n).is_ok()).count();
+        assert_eq!(taken, MAX_QUEUED_BYTES / batch.checked().unwrap().len());
+    }
+
+    #[test]
+    fn a_writer_that_collects_nothing_is_refused() {
+        let (storage, _memory) = Storage::memory();
+        let mut writer = storage.writer();
+        for n in 0..MAX_UNCOLLECTED as u64 {
+            writer.submit(&put(0), n).unwrap();
+        }
+        assert_eq!(writer.submit(&put(0), 0), Err(StorageError::Full));
+        assert_eq!(writer.try_committed().unwrap().unwrap().len(), MAX_UNCOLLECTED);
+        assert_eq!(writer.submit(&put(0), 0), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_is_acknowledged_or_taken() {
+        let (storage, groups, go) = gated();
+        let (mut writer, mut idle) = (storage.writer(), storage.writer());
+        writer.submit(&put(1), 1).unwrap();
+        groups.recv().unwrap();
+        writer.submit(&put(2), 2).unwrap();
+        go.send(Ok(())).unwrap();
+        groups.recv().unwrap(); // the first is durable, though not yet collected
+        writer.submit(&put(3), 3).unwrap();
+        let failed = Err(StorageError::Failed("EIO".into()));
+        go.send(failed.clone()).unwrap();
+        assert_eq!(idle.committed().await, failed.clone().map(|()| vec![]), "who waits for nothing hears of it too");
+        assert_eq!(writer.committed().await, Ok(vec![1]), "what was durable before is acknowledged");
+        assert_eq!(writer.committed().await, failed.clone().map(|()| vec![]));
+        assert!(writer.try_committed().is_none(), "told once");
+        assert_eq!(writer.submit(&put(4), 4), failed);
+        assert_eq!(storage.write(&put(5)).await, failed);
+        assert_eq!(storage.writer().committed().await, failed.map(|()| vec![]), "a later writer hears of it");
+        drop((writer, idle, storage));
+        assert!(groups.recv().is_err(), "and nothing was tried again");
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_backend_is_a_failure() {
+        let (storage, _groups, go) = gated();
+        drop(go);
+        assert!(matches!(storage.write(&put(1)).await, Err(StorageError::Failed(_))));
+        assert!(matches!(storage.write(&put(2)).await, Err(StorageError::Failed(_))));
+    }
+
+    #[test]
+    fn the_end_waits_for_what_was_taken() {
+        let (storage, groups, go) = gated();
+        let mut writer = storage.writer();
+        for n in 0..20 {
+            writer.submit(&put(n), n).unwrap();
+            go.send(Ok(())).unwrap();
+        }
+        drop((writer, storage));
+        assert_eq!(groups.iter().flatten().count(), 20);
+    }
+}

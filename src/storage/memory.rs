@@ -96,3 +96,59 @@ impl Backend for Disk {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Batch, Table};
+    use super::*;
+
+    fn put(key: &[u8], value: &[u8]) -> Batch {
+        let mut batch = Batch::new();
+        batch.put(Table::User, key, value);
+        batch
+    }
+
+    #[tokio::test]
+    async fn a_restart_finds_what_was_acknowledged_and_no_more() {
+        let (storage, memory) = Storage::memory();
+        let mut writer = storage.writer();
+        storage.write(&put(b"ann", b"1")).await.unwrap();
+        memory.hold();
+        writer.submit(&put(b"ann", b"2"), 1).unwrap();
+        writer.submit(&put(b"bob", b"2"), 2).unwrap();
+        assert!(writer.try_committed().is_none(), "held back");
+        drop((writer, storage));
+        let storage = memory.open();
+        let users: Vec<_> = storage.scan(Table::User, b"").map(Result::unwrap).collect();
+        assert_eq!(users, [(b"ann".to_vec(), b"1".to_vec())]);
+    }
+
+    #[tokio::test]
+    async fn an_injected_failure_ends_the_store_but_not_what_it_kept() {
+        let (storage, memory) = Storage::memory();
+        storage.write(&put(b"ann", b"1")).await.unwrap();
+        memory.fail("pulled the plug");
+        let failed = Err(StorageError::Failed("pulled the plug".into()));
+        assert_eq!(storage.write(&put(b"ann", b"2")).await, failed);
+        assert_eq!(storage.write(&put(b"ann", b"3")).await, failed);
+        assert_eq!(memory.open().get(Table::User, b"ann").unwrap().unwrap(), b"1");
+    }
+
+    #[tokio::test]
+    async fn a_scan_pages_in_order_and_stays_in_its_prefix_and_table() {
+        let (storage, _memory) = Storage::memory();
+        for n in 0..1000u32 {
+            let mut key = b"k".to_vec();
+            key.extend(n.to_be_bytes());
+            storage.write(&put(&key, b"")).await.unwrap();
+        }
+        storage.write(put(b"j", b"").put(Table::Trunk, b"k", b"").put(Table::User, b"l", b"")).await.unwrap();
+        let keys = |scan: super::super::Scan| scan.map(|entry| entry.unwrap().0).collect::<Vec<_>>();
+        let all = keys(storage.scan(Table::User, b"k"));
+        assert_eq!(all.len(), 1000);
+        assert!(all.is_sorted());
+        assert_eq!(keys(storage.scan_after(Table::User, b"k", &all[499])), all[500..]);
+        assert_eq!(keys(storage.scan_after(Table::User, b"k", b"")), all);
+        assert_eq!(keys(storage.scan(Table::User, b"")).len(), 1002);
+    }
+}

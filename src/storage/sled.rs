@@ -8,13 +8,14 @@
 //!   quarter of a segment, and a page splits beyond 16 entries.
 //! - A segment is written over only when the segment that holds its successors is full; a group is far smaller than a
 //!   segment, so by then its successors are durable.
-//! - `conf`, `snap.*` and the folder's entries change only while sled opens; they are synced at the end of it.
+//! - `conf`, `snap.*` and the folder's entries change only while sled opens; they are synced at the end of it. The first
+//!   time, that happens in a folder aside, which then gets its name.
 //! - A batch of several changes is written behind an intent, a copy of it under a key of our own, which is applied again
 //!   at the next start unless it was taken away. (sled's batches do the same with two more flushes, and can wait for ever
 //!   when the disk is full.)
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::mem;
 use std::ops::Bound;
@@ -23,6 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fs2::FileExt;
 use thiserror::Error;
 
 use super::batch::Changes;
@@ -36,6 +38,8 @@ const SCHEMA_KEY: &[u8] = b"\x01schema";
 const INTENT_KEY: &[u8] = b"\x00intent";
 /// Power of two. See the module on why it bounds values and groups.
 const SEGMENT_SIZE: usize = 2 << 20;
+/// Below this sled spends its time on evicting; it asserts 256.
+const MIN_CACHE: u64 = 64 << 10;
 
 /// Says in one sentence why the store could not be opened.
 #[derive(Debug, Error)]
@@ -87,8 +91,8 @@ pub enum OpenError {
 }
 
 pub(super) struct Sled {
-    /// None only while it is dropped.
-    db: Option<sled::Db>,
+    /// With the lock on the data folder; none only while it is dropped.
+    held: Option<(sled::Db, File)>,
     file: File,
     /// Set while a commit runs, so that it stays set after one that failed or panicked.
     failed: AtomicBool,
@@ -97,16 +101,19 @@ pub(super) struct Sled {
 impl Sled {
     pub(super) fn open(folder: &Path, cache_capacity: u64) -> Result<Self, OpenError> {
         let made = make_folder(folder)?;
-        let config = sled::Config::new().path(folder).segment_size(SEGMENT_SIZE).cache_capacity(cache_capacity).flush_every_ms(None);
-        let db = catch_unwind(AssertUnwindSafe(|| config.open())) // sled asserts that some of what it reads is its own
-            .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked while it opened".into())))
-            .map_err(|error| open_error(folder, error))?;
+        let lock = File::open(folder).map_err(|error| system_error(folder, error))?;
+        lock.try_lock_exclusive().map_err(|_| OpenError::InUse { folder: folder.to_owned() })?;
+        let store = folder.join("store");
+        if !store.exists() {
+            first_start(folder, &store, made)?;
+        }
+        let db = open_sled(&store, cache_capacity).map_err(|error| open_error(folder, error))?;
         let io = |source| OpenError::Io { folder: folder.to_owned(), source };
-        let file = File::open(folder.join("db")).map_err(io)?;
-        let store = Self { db: Some(db), file, failed: AtomicBool::new(false) };
-        store.recover(folder)?;
-        sync_folder(folder, made).map_err(io)?;
-        Ok(store)
+        let file = File::open(store.join("db")).map_err(io)?;
+        let opened = Self { held: Some((db, lock)), file, failed: AtomicBool::new(false) };
+        opened.recover(folder)?;
+        sync_folder(&store).map_err(io)?;
+        Ok(opened)
     }
 
     /// Checks the schema and applies a batch that the last process left half applied.
@@ -114,18 +121,11 @@ impl Sled {
         let sled = |error| open_error(folder, error);
         let corrupt = |reason: &str| OpenError::Corrupt { folder: folder.to_owned(), reason: reason.into() };
         let db = self.db();
-        match db.get(SCHEMA_KEY).map_err(sled)? {
-            Some(found) => {
-                let found = <[u8; 4]>::try_from(&*found).map_err(|_| corrupt("its schema is no number"))?;
-                let found = u32::from_le_bytes(found);
-                if found != SCHEMA_VERSION {
-                    return Err(OpenError::Schema { folder: folder.to_owned(), found });
-                }
-            }
-            None if db.is_empty() => {
-                db.insert(SCHEMA_KEY, &SCHEMA_VERSION.to_le_bytes()).map_err(sled)?;
-            }
-            None => return Err(corrupt("it has no schema")),
+        let found = db.get(SCHEMA_KEY).map_err(sled)?.ok_or_else(|| corrupt("it has no schema"))?;
+        let found = <[u8; 4]>::try_from(&*found).map_err(|_| corrupt("its schema is no number"))?;
+        let found = u32::from_le_bytes(found);
+        if found != SCHEMA_VERSION {
+            return Err(OpenError::Schema { folder: folder.to_owned(), found });
         }
         if let Some(intent) = db.get(INTENT_KEY).map_err(sled)? {
             let changes = Changes(&intent);
@@ -175,7 +175,7 @@ impl Sled {
     }
 
     fn db(&self) -> &sled::Db {
-        self.db.as_ref().expect("taken only in drop")
+        &self.held.as_ref().expect("taken only in drop").0
     }
 }
 
@@ -214,30 +214,68 @@ impl Backend for Sled {
 impl Drop for Sled {
     fn drop(&mut self) {
         if self.failed.load(Ordering::Relaxed) {
-            // sled would write once more, and panic when its fsync fails; the file stays locked until the process ends.
-            mem::forget(self.db.take());
+            // sled would write once more, and panic when its fsync fails; the folder stays locked until the process ends.
+            mem::forget(self.held.take());
         }
     }
+}
+
+fn open_sled(store: &Path, cache_capacity: u64) -> sled::Result<sled::Db> {
+    for entry in fs::read_dir(store)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(path)?; // half a snapshot, left by a start that was killed; sled takes it for a whole one
+        }
+    }
+    let config =
+        sled::Config::new().path(store).segment_size(SEGMENT_SIZE).cache_capacity(cache_capacity.max(MIN_CACHE)).flush_every_ms(None);
+    // sled asserts that some of what it reads is its own.
+    catch_unwind(AssertUnwindSafe(|| config.open()))
+        .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked while it opened".into())))
+}
+
+/// Makes the store aside and moves it into place when it is whole and synced: sled could not open half a first start.
+fn first_start(folder: &Path, store: &Path, made: usize) -> Result<(), OpenError> {
+    let aside = folder.join("store.new");
+    let io = |error| system_error(folder, error);
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(io)?; // left by a first start that did not end
+    }
+    DirBuilder::new().mode(0o700).create(&aside).map_err(io)?;
+    let new = || {
+        let db = open_sled(&aside, 0)?;
+        db.insert(SCHEMA_KEY, &SCHEMA_VERSION.to_le_bytes())?;
+        db.flush()?;
+        Ok(())
+    };
+    catch_unwind(new) // when sled closes it panics if its fsync fails
+        .unwrap_or_else(|_| Err(io::Error::other("sled could not sync its file").into()))
+        .map_err(|error| open_error(folder, error))?;
+    sync_folder(&aside).map_err(io)?;
+    fs::rename(&aside, store).map_err(io)?;
+    for path in folder.ancestors().take(1 + made) {
+        sync(or_here(path)).map_err(io)?;
+    }
+    Ok(())
 }
 
 /// Makes the folder with its parents if need be, and returns how many were made.
 fn make_folder(folder: &Path) -> Result<usize, OpenError> {
     let made = folder.ancestors().take_while(|path| !or_here(path).exists()).count();
-    match DirBuilder::new().recursive(true).mode(0o700).create(folder) {
-        Ok(()) => Ok(made),
-        Err(error) => Err(system_error(folder, error)),
-    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| system_error(folder, error))?;
+    Ok(made)
 }
 
-/// Makes durable what sled made while it opened: its files, their names, and the folders' names.
-fn sync_folder(folder: &Path, made: usize) -> io::Result<()> {
-    for entry in folder.read_dir()? {
-        File::open(entry?.path())?.sync_all()?;
+/// Makes durable what sled made while it opened: its files, their names, and its folder for blobs.
+fn sync_folder(store: &Path) -> io::Result<()> {
+    for entry in store.read_dir()? {
+        sync(&entry?.path())?;
     }
-    for path in folder.ancestors().take(1 + made) {
-        File::open(or_here(path))?.sync_all()?;
-    }
-    Ok(())
+    sync(store)
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// The parent of a relative path of one part is the empty path.
@@ -246,15 +284,13 @@ fn or_here(path: &Path) -> &Path {
 }
 
 fn open_error(folder: &Path, error: sled::Error) -> OpenError {
-    let folder_owned = folder.to_owned();
-    match error {
-        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => OpenError::InUse { folder: folder_owned },
-        sled::Error::Io(error) => system_error(folder, error),
-        sled::Error::Unsupported(reason) | sled::Error::ReportableBug(reason) => OpenError::Corrupt { folder: folder_owned, reason },
-        error @ (sled::Error::Corruption { .. } | sled::Error::CollectionNotFound(_)) => {
-            OpenError::Corrupt { folder: folder_owned, reason: error.to_string() }
-        }
-    }
+    let reason = match error {
+        sled::Error::Io(error) => return system_error(folder, error),
+        sled::Error::Unsupported(reason) | sled::Error::ReportableBug(reason) => reason,
+        sled::Error::Corruption { .. } => "a checksum is wrong".into(),
+        sled::Error::CollectionNotFound(_) => "its tree is missing".into(),
+    };
+    OpenError::Corrupt { folder: folder.to_owned(), reason }
 }
 
 fn system_error(folder: &Path, source: io::Error) -> OpenError {

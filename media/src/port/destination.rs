@@ -155,3 +155,80 @@ impl PortSet {
         self.0.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(own: &str, loopback: Loopback) -> Policy {
+        let listeners = vec!["192.0.2.100:5060".parse().unwrap(), "0.0.0.0:8443".parse().unwrap()];
+        Policy { loopback, own: vec![own.parse().unwrap()], ports: Arc::default(), listeners }
+    }
+
+    fn check(policy: &Policy, to: &str) -> Result<(), Refusal> {
+        policy.check(to.parse().unwrap())
+    }
+
+    #[test]
+    fn media_is_not_sent_inside() {
+        // S19
+        let v4 = policy("192.0.2.100", Loopback::Refused);
+        for (to, refusal) in [
+            ("127.0.0.1:4000", Refusal::Loopback),
+            ("127.255.1.9:4000", Refusal::Loopback),
+            ("0.0.0.0:4000", Refusal::Unspecified),
+            ("0.1.2.3:4000", Refusal::Unspecified),
+            ("203.0.113.1:0", Refusal::Unspecified),
+            ("169.254.169.254:80", Refusal::LinkLocal),
+            ("224.0.0.1:4000", Refusal::Multicast),
+            ("239.255.255.255:4000", Refusal::Multicast),
+            ("240.0.0.1:4000", Refusal::Broadcast),
+            ("255.255.255.255:4000", Refusal::Broadcast),
+            ("[::ffff:127.0.0.1]:4000", Refusal::Loopback),
+            ("[::ffff:169.254.169.254]:80", Refusal::LinkLocal),
+            ("[2001:db8::1]:4000", Refusal::Family),
+            ("192.0.2.100:5060", Refusal::Own),
+            ("192.0.2.100:8443", Refusal::Own),
+        ] {
+            assert_eq!(check(&v4, to), Err(refusal), "{to}");
+        }
+        let v6 = policy("2001:db8::100", Loopback::Refused);
+        for (to, refusal) in [
+            ("[::1]:4000", Refusal::Loopback),
+            ("[::]:4000", Refusal::Unspecified),
+            ("[fe80::1]:4000", Refusal::LinkLocal),
+            ("[ff02::1]:4000", Refusal::Multicast),
+            ("[::127.0.0.1]:4000", Refusal::Loopback),
+            ("[64:ff9b::127.0.0.1]:4000", Refusal::Loopback),
+            ("[64:ff9b::169.254.169.254]:4000", Refusal::LinkLocal),
+            ("[2002:7f00:1::]:4000", Refusal::Loopback),
+            ("[2002:e000:1::]:4000", Refusal::Multicast),
+            ("203.0.113.1:4000", Refusal::Family),
+        ] {
+            assert_eq!(check(&v6, to), Err(refusal), "{to}");
+        }
+    }
+
+    #[test]
+    fn media_is_sent_to_everybody_else() {
+        let v4 = policy("192.0.2.100", Loopback::Refused);
+        for to in ["203.0.113.1:4000", "10.0.0.5:4000", "192.0.2.101:5060", "203.0.113.1:8443", "192.0.2.100:4000"] {
+            assert_eq!(check(&v4, to), Ok(()), "{to}");
+        }
+        assert_eq!(check(&policy("2001:db8::100", Loopback::Refused), "[2001:db8::5]:4000"), Ok(()));
+        assert_eq!(check(&policy("127.0.0.1", Loopback::Allowed), "127.0.0.1:4000"), Ok(()));
+    }
+
+    #[test]
+    fn our_open_ports_are_no_destination() {
+        // S19: two ports of ours pointed at each other would be a loop
+        let policy = policy("192.0.2.100", Loopback::Refused);
+        assert!(policy.ports.claim(20000));
+        assert!(!policy.ports.claim(20000), "taken once");
+        assert_eq!(check(&policy, "192.0.2.100:20000"), Err(Refusal::Own));
+        assert_eq!(check(&policy, "192.0.2.101:20000"), Ok(()));
+        policy.ports.release(20000);
+        assert_eq!(check(&policy, "192.0.2.100:20000"), Ok(()));
+        assert!(policy.ports.claim(0) && policy.ports.claim(65535) && policy.ports.contains(65535));
+    }
+}

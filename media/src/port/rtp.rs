@@ -66,9 +66,8 @@ enum Trust {
 impl Latch {
     /// A new offer and answer. A source learnt for the same address is kept, but may be replaced again.
     fn negotiate(&mut self, now: Instant, signalled: Option<SocketAddr>, signaling: Option<IpAddr>, policy: &Policy) {
-        let same = self.signalled == signalled && signalled.is_some() || self.signaling == signaling && signalled.is_none();
+        let same = self.signalled == signalled && self.signaling == signaling;
         self.source = match self.source {
-            Source::Frozen(address) if same && signalled == Some(address) => self.source,
             Source::Frozen(address) | Source::Learnt { address, .. } if same => match self.trust(address) {
                 Some(trust) => Source::Learnt { address, trust, until: now + LEARN_TIME, left: LEARN_PACKETS },
                 None => Source::Awaited,
@@ -265,4 +264,179 @@ pub(crate) enum Received {
     Kept,
     /// The peer's, for whoever is bridged.
     ToForward(Component),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::port::destination::Loopback;
+
+    const SDP: &str = "203.0.113.5:4000";
+    const SAME_HOST: &str = "203.0.113.5:61000";
+    const NAT: &str = "198.51.100.7:33333";
+    const STRANGER: &str = "192.0.2.66:4000";
+
+    /// A latch and the time.
+    struct Side {
+        latch: Latch,
+        now: Instant,
+        policy: Policy,
+    }
+
+    impl Side {
+        #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
+        fn new(sdp: &str) -> Self {
+            let own = vec!["192.0.2.100".parse().unwrap()];
+            let policy = Policy { loopback: Loopback::Refused, own, ports: Arc::default(), listeners: Vec::new() };
+            let mut side = Self { latch: Latch::default(), now: Instant::now(), policy };
+            side.negotiate(sdp);
+            side
+        }
+
+        fn negotiate(&mut self, sdp: &str) {
+            let signaling = NAT.parse::<SocketAddr>().unwrap().ip();
+            self.latch.negotiate(self.now, sdp.parse().ok(), Some(signaling), &self.policy);
+        }
+
+        fn takes(&mut self, from: &str) -> bool {
+            self.latch.accept(self.now, from.parse().unwrap(), &self.policy)
+        }
+
+        fn sends_to(&self) -> Option<String> {
+            self.latch.destination().map(|to| to.to_string())
+        }
+    }
+
+    #[test]
+    fn the_sdp_is_believed_until_packets_show_otherwise() {
+        let mut side = Side::new(SDP);
+        assert_eq!(side.sends_to().as_deref(), Some(SDP));
+        assert!(side.takes(NAT));
+        assert_eq!(side.sends_to().as_deref(), Some(NAT));
+    }
+
+    #[test]
+    fn nobody_else_is_learnt_when_the_sdp_is_right() {
+        // S2
+        let mut side = Side::new(SDP);
+        assert!(side.takes(SDP));
+        for other in [SAME_HOST, NAT, STRANGER, "203.0.113.5:4001"] {
+            assert!(!side.takes(other), "{other}");
+        }
+        assert_eq!(side.sends_to().as_deref(), Some(SDP));
+    }
+
+    #[test]
+    fn strangers_are_turned_away_before_during_and_after_learning() {
+        // S2
+        let mut side = Side::new(SDP);
+        for _ in 0..1000 {
+            assert!(!side.takes(STRANGER), "before");
+        }
+        assert!(side.takes(NAT), "a flood of strangers does not use up the peer's chance");
+        assert!(!side.takes(STRANGER), "during");
+        side.now += LEARN_TIME;
+        assert!(side.takes(NAT));
+        assert!(!side.takes(STRANGER), "after");
+        assert_eq!(side.sends_to().as_deref(), Some(NAT));
+    }
+
+    #[test]
+    fn the_sdp_address_wins_over_who_came_first() {
+        // S2
+        let mut side = Side::new(SDP);
+        assert!(side.takes(NAT));
+        assert!(side.takes(SAME_HOST), "the media host is better than the signaling host");
+        assert!(!side.takes(NAT), "and not worse");
+        assert!(side.takes(SDP));
+        assert!(!side.takes(SAME_HOST));
+        assert_eq!(side.sends_to().as_deref(), Some(SDP));
+    }
+
+    #[test]
+    fn the_sdp_address_wins_even_over_a_frozen_source() {
+        // S2: whoever came first from the phone's host must not keep the phone out of its own call
+        let mut side = Side::new(SDP);
+        assert!(side.takes(SAME_HOST));
+        side.now += LEARN_TIME;
+        assert!(side.takes(SAME_HOST));
+        assert!(side.takes(SDP));
+        assert!(!side.takes(SAME_HOST));
+    }
+
+    #[test]
+    fn a_learnt_source_is_frozen_after_so_many_packets() {
+        // S2
+        let mut side = Side::new(SDP);
+        for _ in 0..=LEARN_PACKETS {
+            assert!(side.takes(NAT));
+        }
+        assert!(!side.takes(SAME_HOST));
+        assert!(side.takes(NAT));
+    }
+
+    #[test]
+    fn a_learnt_source_is_frozen_after_some_time() {
+        // S2
+        let mut side = Side::new(SDP);
+        assert!(side.takes(NAT));
+        side.now += LEARN_TIME;
+        assert!(!side.takes(SAME_HOST), "even if it says nothing more itself");
+        assert!(side.takes(NAT));
+    }
+
+    #[test]
+    fn two_ports_of_the_signaling_host_do_not_take_turns() {
+        // S2
+        let mut side = Side::new(SDP);
+        assert!(side.takes(NAT));
+        assert!(!side.takes("198.51.100.7:33334"));
+    }
+
+    #[test]
+    fn a_new_offer_and_answer_opens_learning_again() {
+        let mut side = Side::new(SDP);
+        assert!(side.takes(NAT));
+        side.now += LEARN_TIME;
+        assert!(!side.takes(SAME_HOST));
+        side.negotiate(SDP);
+        assert_eq!(side.sends_to().as_deref(), Some(NAT), "a held phone behind a NAT still gets its music");
+        assert!(side.takes(SAME_HOST));
+        side.negotiate("203.0.113.5:5000");
+        assert_eq!(side.sends_to().as_deref(), Some("203.0.113.5:5000"), "a new address is a new beginning");
+        side.negotiate("");
+        assert_eq!(side.sends_to(), None);
+    }
+
+    #[test]
+    fn a_frozen_sdp_address_stays_frozen_over_a_refresh() {
+        // S2
+        let mut side = Side::new(SDP);
+        assert!(side.takes(SDP));
+        side.negotiate(SDP);
+        assert!(!side.takes(NAT));
+    }
+
+    #[test]
+    fn an_address_inside_is_neither_sent_to_nor_learnt() {
+        // S19
+        let mut side = Side::new("127.0.0.1:22");
+        assert_eq!(side.latch.refusal, Some(Refusal::Loopback));
+        assert_eq!(side.sends_to(), None);
+        assert!(!side.takes("127.0.0.1:22") && !side.takes("127.0.0.1:23"));
+        assert!(side.takes(NAT), "where it signals from is no secret");
+        assert!(!side.takes("127.0.0.1:22"), "and a refused address does not win over it");
+        assert_eq!(side.sends_to().as_deref(), Some(NAT));
+    }
+
+    #[test]
+    fn without_an_address_the_signaling_host_is_learnt() {
+        let mut side = Side::new("");
+        assert_eq!(side.sends_to(), None);
+        assert!(!side.takes(STRANGER));
+        assert!(side.takes(NAT));
+        assert_eq!(side.sends_to().as_deref(), Some(NAT));
+    }
 }

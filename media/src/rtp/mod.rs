@@ -123,3 +123,59 @@ impl<'a> Packet<'a> {
 pub fn is_rtcp(bytes: &[u8]) -> bool {
     matches!(bytes, [first, 192..=223, ..] if first >> 6 == 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first, 0x80 | 96, 0x12, 0x34, 1, 2, 3, 4, 5, 6, 7, 8];
+        bytes.extend_from_slice(rest);
+        bytes
+    }
+
+    #[test]
+    fn header_is_read() {
+        let mut bytes = packet(0x80, b"sound");
+        let packet = Packet::parse(&mut bytes).unwrap();
+        assert_eq!((packet.marker(), packet.payload_type(), packet.sequence()), (true, 96, 0x1234));
+        assert_eq!((packet.timestamp(), packet.ssrc(), packet.payload()), (0x0102_0304, 0x0506_0708, &b"sound"[..]));
+    }
+
+    #[test]
+    fn payload_stands_behind_csrc_and_extension_and_before_padding() {
+        let mut bytes = packet(0x80 | 0x20 | 0x10 | 1, b"CSRC\xbe\xde\0\x01EXT.sound\0\0\x03");
+        assert_eq!(Packet::parse(&mut bytes).unwrap().payload(), b"sound");
+    }
+
+    #[test]
+    fn edits_in_place_leave_the_rest() {
+        let mut bytes = packet(0x80, b"sound");
+        let mut packet = Packet::parse(&mut bytes).unwrap();
+        packet.set_payload_type(0xff);
+        packet.set_sequence(0xaabb);
+        packet.set_timestamp(0x1111_2222);
+        packet.set_ssrc(0x3333_4444);
+        assert_eq!(bytes, *b"\x80\xff\xaa\xbb\x11\x11\x22\x22\x33\x33\x44\x44sound");
+    }
+
+    #[test]
+    fn what_is_no_rtp_is_refused() {
+        let error = |mut bytes: Vec<u8>| Packet::parse(&mut bytes).map(|_| ()).unwrap_err();
+        assert_eq!(error(vec![0x80; 11]), Error::Short);
+        assert_eq!(error(packet(0x00, b"stun")), Error::Version);
+        assert_eq!(error(packet(0x8f, &[0; 59])), Error::Short, "15 CSRCs need 60 octets");
+        assert_eq!(error(packet(0x90, b"\xbe\xde\0")), Error::Short);
+        assert_eq!(error(packet(0x90, b"\xbe\xde\xff\xffshort")), Error::Short);
+        assert_eq!(error(packet(0xa0, b"")), Error::Padding);
+        assert_eq!(error(packet(0xa0, b"a\0")), Error::Padding);
+        assert_eq!(error(packet(0xa0, b"a\x03")), Error::Padding);
+        Packet::parse(&mut packet(0xa0, b"a\x02")).expect("all of the payload may be padding");
+    }
+
+    #[test]
+    fn rtcp_is_told_from_rtp_by_its_type() {
+        assert!(is_rtcp(&[0x80, 200]) && is_rtcp(&[0x80, 192]) && is_rtcp(&[0x80, 223]));
+        assert!(!is_rtcp(&[0x80, 224]) && !is_rtcp(&[0x80, 191]) && !is_rtcp(&[0x00, 200]) && !is_rtcp(&[0x80]));
+    }
+}

@@ -144,3 +144,55 @@ impl Blocks<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet with its length filled in.
+    fn packet(count: u8, kind: u8, rest: &[u8]) -> Vec<u8> {
+        let words = (rest.len() / 4) as u16;
+        let mut bytes = vec![0x80 | count, kind];
+        bytes.extend_from_slice(&words.to_be_bytes());
+        bytes.extend_from_slice(rest);
+        bytes
+    }
+
+    fn block() -> Vec<u8> {
+        [7_u32, 0x40ff_fffe, 0x0001_0005, 80, 0xaabb_ccdd, 65536].iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn a_compound_is_read_packet_by_packet() {
+        let mut bytes = packet(1, 200, &[&[0, 0, 0, 9, 1, 2, 0xaa, 0xbb, 0xcc, 0xdd, 3, 4][..], &[0; 12], &block()].concat());
+        bytes.extend(packet(0, 201, &[0, 0, 0, 9]));
+        bytes.extend(packet(1, 202, b"abcdefgh"));
+        bytes.extend(packet(0, 203, b""));
+        bytes.extend(packet(15, 206, b"feedback"));
+        let packets: Vec<_> = parse(&bytes).unwrap().packets().collect();
+        let [Packet::SenderReport { ssrc: 9, ntp: 0xaabb_ccdd, blocks }, Packet::ReceiverReport { .. }, rest @ ..] = &packets[..] else {
+            panic!("{packets:?}")
+        };
+        assert_eq!(rest, [Packet::Other(202), Packet::Bye, Packet::Other(206)]);
+        let expected = Block { ssrc: 7, fraction_lost: 64, lost: -2, jitter: 80, last_sr: 0xaabb_ccdd, delay_since_last_sr: 65536 };
+        assert_eq!(blocks.iter().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn lengths_that_lie_are_refused() {
+        // S18: CVE-2021-43804, CVE-2021-43845, CVE-2022-24786
+        let refused = |bytes: &[u8]| parse(bytes).map(|_| ()).unwrap_err();
+        assert_eq!(refused(b""), Error::Length);
+        assert_eq!(refused(&[0x80, 200, 0]), Error::Length);
+        assert_eq!(refused(&[0x80, 203, 0xff, 0xff]), Error::Length);
+        assert_eq!(refused(&packet(1, 201, &[0, 0, 0, 9])), Error::Length, "a block announced, none there");
+        assert_eq!(refused(&packet(31, 201, &[0; 28])), Error::Length);
+        assert_eq!(refused(&packet(0, 200, &[0; 20])), Error::Length, "no room for the sender's part");
+        assert_eq!(refused(&packet(0, 201, b"")), Error::Length);
+        assert_eq!(refused(&[0x00, 200, 0, 0]), Error::Type);
+        assert_eq!(refused(&[0x80, 96, 0, 0]), Error::Type);
+        let mut trailing = packet(0, 203, b"");
+        trailing.push(0);
+        assert_eq!(refused(&trailing), Error::Length);
+    }
+}

@@ -6,6 +6,7 @@
 pub mod negotiate;
 mod parse;
 mod print;
+mod template;
 
 use std::{
     fmt,
@@ -411,5 +412,53 @@ impl Connection {
 impl Default for Connection {
     fn default() -> Self {
         Self::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audio(lines: &str) -> Description {
+        let text = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n{lines}");
+        Description::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn direction_of_the_line_counts_before_that_of_the_session() {
+        let description = audio("c=IN IP4 192.0.2.1\r\na=inactive\r\nm=audio 4 RTP/AVP 0\r\na=recvonly\r\nm=audio 6 RTP/AVP 0\r\n");
+        let directions: Vec<_> = description.media.iter().map(|media| description.direction_of(media)).collect();
+        assert_eq!(directions, [Direction::RecvOnly, Direction::Inactive]);
+    }
+
+    #[test]
+    fn unspecified_address_means_that_the_peer_does_not_receive() {
+        let held = audio("c=IN IP4 0.0.0.0\r\nm=audio 4 RTP/AVP 0\r\nm=audio 6 RTP/AVP 0\r\nc=IN IP6 ::\r\na=recvonly\r\n");
+        assert_eq!(held.direction_of(&held.media[0]), Direction::SendOnly);
+        assert_eq!(held.direction_of(&held.media[1]), Direction::Inactive);
+        assert_eq!(held.connection_of(&held.media[0]).and_then(Connection::ip), None);
+    }
+
+    #[test]
+    fn formats_without_meaning_are_left_out() {
+        // S18: RED without rtpmap, a payload type of 200, and one that is no number
+        let description = audio("m=audio 4 RTP/AVP 0 96 97 200 x 9\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:97 PCMU/8000\r\n");
+        let formats = description.media[0].rtp_formats();
+        let read: Vec<_> = formats.iter().map(|f| (f.payload_type, f.encoding.to_string(), f.clock_rate, f.channels)).collect();
+        assert_eq!(read, [(0, "PCMU".into(), 8000, 1), (97, "opus".into(), 48000, 2), (9, "G722".into(), 8000, 1)]);
+    }
+
+    #[test]
+    fn encoding_names_have_no_case() {
+        let one = Format { payload_type: 96, encoding: "OPUS".into(), clock_rate: 48000, channels: 2 };
+        assert!(one.same_codec(&Format { payload_type: 111, encoding: "opus".into(), ..one.clone() }));
+        assert!(!one.same_codec(&Format { channels: 1, ..one.clone() }));
+    }
+
+    #[test]
+    fn directions_combine_by_halves() {
+        assert_eq!(Direction::SendOnly.reversed(), Direction::RecvOnly);
+        assert_eq!(Direction::SendRecv.and(Direction::SendOnly), Direction::SendOnly);
+        assert_eq!(Direction::RecvOnly.and(Direction::SendOnly), Direction::Inactive);
     }
 }

@@ -1,27 +1,21 @@
 //! Offer and answer of one leg (RFC 3264), and how one leg's descriptions become the other's.
 //!
 //! A B2BUA holds one [`Negotiation`] per leg. A description that came on one leg is the *template* of what goes out on the
-//! other: same m-lines, formats, payload types, `fmtp`, `ptime` and direction, but our origin, addresses and ports. Only
-//! attributes on a list pass, so that neither the other side's topology nor its transport does. It knows no SIP: who sends
-//! what in which message is the caller's business, and so is the random session id.
+//! other: same m-lines, formats, payload types, `fmtp`, `ptime` and direction, but our origin, addresses and ports
+//! (`template.rs`). It knows no SIP: who sends what in which message is the caller's business, and so is the random session id.
 
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
 use super::{
-    Attribute, Connection, Description, Direction, Format, Line, MediaDescription, MediaKind, Origin, Text, print::origin_address,
+    Attribute, Connection, Description, Direction, Format, Line, MediaDescription, MediaKind, Origin, Text,
+    print::origin_address,
+    template::{active_line, answered_formats, formats_with, is_carried, refused_line},
 };
 
 /// Most RTP streams of a leg; further m-lines are offered and answered with port 0.
 pub const MAX_STREAMS: usize = 4;
-
-/// Attributes that pass from leg to leg besides `rtpmap`, `fmtp`, `ptime`, `maxptime` and direction. All others (candidates,
-/// keys, ssrc, mid, source filters, vendors' own) speak of the other side's addresses or transport, or may.
-const PASSED: [&[u8]; 9] =
-    [b"framerate", b"framesize", b"imageattr", b"maxprate", b"quality", b"lang", b"content", b"silenceSupp", b"orient"];
-/// Bandwidths that pass from leg to leg.
-const PASSED_BANDWIDTH: [&[u8]; 5] = [b"AS", b"TIAS", b"CT", b"RS", b"RR"];
 
 /// Why a description cannot be taken or made. The first five are the peer's fault, the others ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -270,6 +264,36 @@ impl Negotiation {
         Ok(())
     }
 
+    /// The final response to our pending offer has no body: the early answer counts. False when there was none, and the offer
+    /// is still unanswered.
+    pub fn confirm_early(&mut self) -> bool {
+        let Some(early) = self.early.take() else { return false };
+        self.agreed = Some(early);
+        self.state = State::Stable;
+        true
+    }
+
+    /// Offers again what we said last, in the same words: to refresh a session.
+    ///
+    /// # Errors
+    /// [`Error::OfferPending`], [`Error::NoOffer`] when nothing was agreed yet.
+    pub fn repeat_offer(&mut self) -> Result<Bytes, Error> {
+        self.require_stable()?;
+        let agreed = self.agreed.as_ref().ok_or(Error::NoOffer)?;
+        let (mut offer, slots) = (agreed.local.clone(), agreed.slots.clone());
+        let body = self.print(&mut offer);
+        self.answer = None;
+        self.state = State::LocalOffer { offer, slots };
+        Ok(body)
+    }
+
+    /// Whether the peer's pending offer is, word for word, what it said last: then only this leg needs an answer, and the
+    /// other leg's last description is the template for it.
+    #[must_use]
+    pub fn offer_changes_nothing(&self) -> bool {
+        matches!((&self.state, &self.agreed), (State::RemoteOffer(offer), Some(agreed)) if *offer == agreed.remote)
+    }
+
     /// Gives up our pending offer, as when its re-INVITE failed: what was agreed before holds (RFC 6141 §3). The port must be
     /// told [`streams`](Self::streams) again if an early answer had been applied.
     pub fn rollback(&mut self) {
@@ -426,15 +450,6 @@ pub fn passes_unchanged(from: &[Stream], to: &[Stream]) -> bool {
     })
 }
 
-/// Formats of an m-line; a dynamic payload type without `rtpmap` means what it means in the other description.
-fn formats_with(media: &MediaDescription, other: &MediaDescription) -> Vec<Format> {
-    let known = |text: &Text| {
-        let payload_type = super::parse::number(text.as_bytes())?;
-        media.format_of(payload_type).or_else(|| other.format_of(payload_type))
-    };
-    media.formats.iter().filter_map(known).collect()
-}
-
 fn rtcp_address(media: &MediaDescription, ip: Option<IpAddr>) -> Option<SocketAddr> {
     let said = media
         .attributes
@@ -442,29 +457,9 @@ fn rtcp_address(media: &MediaDescription, ip: Option<IpAddr>) -> Option<SocketAd
         .find_map(|attribute| if let Attribute::Rtcp { port, address } = attribute { Some((*port, *address)) } else { None });
     let (port, address) = match said {
         Some((port, address)) => (port, address.filter(|ip| !ip.is_unspecified()).or(ip)),
-        None if media.port == 0 => return None,
         None => (media.port.checked_add(1)?, ip),
     };
     Some(SocketAddr::new(address?, port))
-}
-
-/// Whether an m-line is one that a port of ours can carry.
-fn is_carried(media: &MediaDescription) -> bool {
-    media.port != 0 && media.is_plain_rtp() && media.rtp_formats().iter().any(|format| !format.is_auxiliary())
-}
-
-/// The formats of the other leg's answer that this leg's offer has; none when either refuses the line.
-fn answered_formats(offered: &MediaDescription, template: Option<&MediaDescription>) -> Vec<Format> {
-    let Some(template) = template else {
-        return Vec::new();
-    };
-    if !is_carried(offered) || template.port == 0 || template.kind != offered.kind {
-        return Vec::new();
-    }
-    let offers = offered.rtp_formats();
-    let common: Vec<Format> =
-        formats_with(template, offered).into_iter().filter(|format| offers.iter().any(|offer| offer.same_codec(format))).collect();
-    if common.iter().all(Format::is_auxiliary) { Vec::new() } else { common }
 }
 
 fn check_answer(offer: &Description, answer: &Description) -> Result<(), Error> {
@@ -494,72 +489,4 @@ fn check_answer(offer: &Description, answer: &Description) -> Result<(), Error> 
         }
     }
     Ok(())
-}
-
-/// An m-line of ours after a template.
-fn active_line(
-    template: &MediaDescription,
-    formats: Vec<Format>,
-    direction: Direction,
-    address: &StreamAddress,
-    rtcp_mux: bool,
-    session: &Description,
-) -> MediaDescription {
-    let ip = Connection::Ip(address.rtp.ip());
-    let mut attributes = Vec::with_capacity(template.attributes.len() + formats.len() + 2);
-    let names = formats.iter().map(|format| Text(format.payload_type.to_string().into())).collect();
-    let fmtp = |format: &Format| {
-        template
-            .attributes
-            .iter()
-            .find(|attribute| matches!(attribute, Attribute::Fmtp { payload_type, .. } if *payload_type == format.payload_type))
-    };
-    for format in formats {
-        let parameters = fmtp(&format).cloned();
-        attributes.push(Attribute::Rtpmap(format));
-        attributes.extend(parameters);
-    }
-    attributes.extend(template.attributes.iter().filter(|attribute| passes(attribute)).cloned());
-    attributes.push(Attribute::Direction(direction));
-    if address.rtp.port().checked_add(1) != Some(address.rtcp.port()) || address.rtp.ip() != address.rtcp.ip() {
-        attributes.push(Attribute::Rtcp { port: address.rtcp.port(), address: Some(address.rtcp.ip()) });
-    }
-    if rtcp_mux {
-        attributes.push(Attribute::RtcpMux);
-    }
-    let bandwidth = template.bandwidth.iter();
-    MediaDescription {
-        kind: template.kind.clone(),
-        port: address.rtp.port(),
-        port_count: 1,
-        protocol: "RTP/AVP".into(),
-        formats: names,
-        connection: (session.connection.as_ref() != Some(&ip)).then_some(ip),
-        bandwidth: bandwidth.filter(|line| PASSED_BANDWIDTH.contains(&line.kind.as_bytes())).cloned().collect(),
-        lines: Vec::new(),
-        attributes,
-    }
-}
-
-fn passes(attribute: &Attribute) -> bool {
-    match attribute {
-        Attribute::Ptime(_) | Attribute::MaxPtime(_) => true,
-        Attribute::Other { name, .. } => PASSED.contains(&name.as_bytes()),
-        Attribute::Rtpmap(_) | Attribute::Fmtp { .. } | Attribute::Direction(_) | Attribute::Rtcp { .. } | Attribute::RtcpMux => false,
-    }
-}
-
-/// The m-line that refuses, or offers as refused, a line like this one.
-fn refused_line(like: &MediaDescription) -> MediaDescription {
-    MediaDescription {
-        kind: like.kind.clone(),
-        port: 0,
-        port_count: 1,
-        protocol: like.protocol.clone(),
-        formats: like.formats.first().cloned().into_iter().collect(),
-        connection: None,
-        bandwidth: Vec::new(),
-        lines: Vec::new(),
-        attributes: Vec::new(),
-    }
 }

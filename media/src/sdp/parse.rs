@@ -371,3 +371,170 @@ fn rtcp(rest: &Bytes) -> Option<Attribute> {
     };
     Some(Attribute::Rtcp { port, address })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "v=0\r\no=alice 2890844526 2890844526 IN IP4 host.example.com\r\n";
+
+    fn parse(rest: &str) -> Result<Description, ParseError> {
+        Description::parse(format!("{HEAD}{rest}").as_bytes())
+    }
+
+    fn attributes(lines: &str) -> Vec<Attribute> {
+        parse(&format!("s=-\r\nm=audio 4 RTP/AVP 0\r\n{lines}")).unwrap().media.remove(0).attributes
+    }
+
+    #[test]
+    fn the_example_of_rfc_8866_is_read_whole() {
+        let text = "s=Call to John Smith\r\ni=SDP Offer #1\r\nu=http://www.jdoe.example.com/home.html\r\ne=Jane <jane@jdoe.example.com>\r\n\
+            p=+1 617 555-6011\r\nc=IN IP4 198.51.100.1\r\nt=0 0\r\nm=audio 49170 RTP/AVP 0\r\nm=audio 49180 RTP/AVP 0\r\n\
+            m=video 51372 RTP/AVP 99\r\nc=IN IP6 2001:db8::2\r\na=rtpmap:99 h263-1998/90000\r\n";
+        let description = parse(text).unwrap();
+        assert_eq!(description.origin.address.as_bytes(), b"IN IP4 host.example.com");
+        assert_eq!(description.lines.iter().map(|line| line.kind).collect::<Vec<_>>(), *b"iuept");
+        assert_eq!(description.media.len(), 3);
+        assert_eq!(description.media[2].connection, Some(Connection::Ip("2001:db8::2".parse().unwrap())));
+        assert_eq!(description.media[2].rtp_formats()[0].clock_rate, 90000);
+        assert_eq!(description.to_bytes(), format!("{HEAD}{text}").as_bytes());
+    }
+
+    #[test]
+    fn what_phones_send_is_accepted() {
+        let text = "v=0\no=- 1 1 IN IP4 192.0.2.1\nc=IN IP4 224.2.1.1/127/3\nm=audio 4000/1 RTP/AVP 0\na=rtpmap:0 PCMU/8000/\n\n";
+        let description = Description::parse(text.as_bytes()).unwrap();
+        assert_eq!(description.connection, Some(Connection::Ip("224.2.1.1".parse().unwrap())));
+        assert_eq!(description.media[0].rtp_formats()[0].channels, 1);
+        let again = Description::parse(&description.to_bytes()).unwrap();
+        assert_eq!(again, description, "s= and t= were missing and are there once");
+    }
+
+    #[test]
+    fn other_encodings_and_unknown_lines_are_kept() {
+        let mut body = format!("{HEAD}s=caf").into_bytes();
+        body.extend_from_slice(b"\xe9\r\nt=0 0\r\nq=?\r\nx=1\r\na=X-vendor:\xff\xfe\r\na=flag\r\n");
+        let description = Description::parse(&body).unwrap();
+        assert_eq!(description.session_name.as_bytes(), b"caf\xe9");
+        assert_eq!(description.attributes.len(), 2);
+        assert_eq!(description.to_bytes(), body);
+    }
+
+    #[test]
+    fn a_host_name_is_kept_but_is_no_address() {
+        let description = parse("s=-\r\nc=IN IP4 media.example.com\r\nt=0 0\r\nm=audio 4 RTP/AVP 0\r\n").unwrap();
+        assert_eq!(description.connection.as_ref().and_then(Connection::ip), None);
+        assert!(String::from_utf8(description.to_bytes()).unwrap().contains("c=IN IP4 media.example.com\r\n"));
+    }
+
+    #[test]
+    fn attributes_out_of_range_are_left_out() {
+        // S18
+        for line in [
+            "ptime:0",
+            "ptime:1001",
+            "ptime:-20",
+            "ptime:99999999999999999999",
+            "ptime",
+            "ptime:2.5",
+            "maxptime:",
+            "rtpmap:0 PCMU/0",
+            "rtpmap:0 PCMU/4294967296",
+            "rtpmap:0 PCMU/999999",
+            "rtpmap:0 PCMU/8000/0",
+            "rtpmap:0 PCMU/8000/255",
+            "rtpmap:128 PCMU/8000",
+            "rtpmap:0 /8000",
+            "rtpmap:0",
+            "rtpmap",
+            "fmtp:300 a=b",
+            "fmtp:0",
+            "rtcp:0",
+            "rtcp:65536",
+            "rtcp",
+            "rtcp:5 IN IP4 nowhere",
+        ] {
+            assert_eq!(attributes(&format!("a={line}\r\n")), [], "{line}");
+        }
+    }
+
+    #[test]
+    fn of_attributes_that_stand_twice_the_first_counts() {
+        // S18
+        let read = attributes(
+            "a=ptime:20\r\na=ptime:30\r\na=sendonly\r\na=recvonly\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:0 opus/48000\r\na=fmtp:0 a\r\n\
+             a=fmtp:0 b\r\na=rtcp:7\r\na=rtcp:9\r\na=rtcp-mux\r\na=rtcp-mux\r\na=maxptime:60\r\na=maxptime:61\r\n",
+        );
+        assert_eq!(read.len(), 7);
+        assert_eq!(read[0], Attribute::Ptime(Duration::from_millis(20)));
+        assert_eq!(read[1], Attribute::Direction(Direction::SendOnly));
+        assert!(matches!(&read[2], Attribute::Rtpmap(format) if format.encoding.as_bytes() == b"PCMU"));
+    }
+
+    #[test]
+    fn a_format_named_twice_counts_once() {
+        // S18: CVE-2023-40019
+        let description = parse("s=-\r\nm=audio 4 RTP/AVP 0 8 0 8 0\r\n").unwrap();
+        assert_eq!(description.media[0].formats.len(), 2);
+    }
+
+    #[test]
+    fn bandwidth_is_checked() {
+        let description = parse("s=-\r\nb=AS:64\r\nb=TIAS:1000000001\r\nb=AS:-1\r\nb=AS\r\nb=X-Y:5\r\n").unwrap();
+        let read: Vec<_> = description.bandwidth.iter().map(|line| (line.kind.to_string(), line.value)).collect();
+        assert_eq!(read, [("AS".into(), 64), ("X-Y".into(), 5)]);
+    }
+
+    #[test]
+    fn a_wrong_shape_is_an_error_that_names_the_line() {
+        for (text, line) in [
+            ("s=-\r\nm=audio 65536 RTP/AVP 0\r\n", 4),
+            ("s=-\r\nm=audio -1 RTP/AVP 0\r\n", 4),
+            ("s=-\r\nm=audio 4/0 RTP/AVP 0\r\n", 4),
+            ("s=-\r\nm=audio 4\r\n", 4),
+            ("s=-\r\nc=IN\r\n", 4),
+            ("no line\r\n", 3),
+            ("s=-\r\na=x\ry\r\n", 4),
+            ("s=a\0b\r\n", 3),
+            ("o=- 1 1 IN IP4 192.0.2.1\r\n", 3),
+            ("s=-\r\nm=audio 4 RTP/AVP 0\r\ns=-\r\n", 5),
+        ] {
+            match parse(text) {
+                Err(ParseError::Line { line: found, .. }) => assert_eq!(found, line, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        assert_eq!(Description::parse(b""), Err(ParseError::NoVersion));
+        assert_eq!(Description::parse(b"v=1\r\n"), Err(ParseError::NoVersion));
+        assert_eq!(Description::parse(b"v=0\r\ns=-\r\n"), Err(ParseError::NoOrigin));
+        assert!(matches!(Description::parse(b"v=0\r\no=- 1 1 IN\r\n"), Err(ParseError::Line { line: 2, .. })));
+    }
+
+    #[test]
+    fn every_list_ends_at_its_bound() {
+        // S8, S18
+        let many = |line: &str, count: usize| line.repeat(count);
+        let formats = |count: usize| (0..count).map(|f| format!(" {f}")).collect::<String>();
+        let cases: [(String, String, usize); 6] = [
+            (many("m=audio 4 RTP/AVP 0\r\n", MAX_MEDIA), many("m=audio 4 RTP/AVP 0\r\n", MAX_MEDIA + 1), MAX_MEDIA),
+            (many("a=x\r\n", MAX_ATTRIBUTES), many("a=x\r\n", MAX_ATTRIBUTES + 1), MAX_ATTRIBUTES),
+            (many("b=AS:1\r\n", MAX_LINES), many("b=AS:1\r\n", MAX_LINES + 1), MAX_LINES),
+            (many("i=x\r\n", MAX_LINES - 1), many("i=x\r\n", MAX_LINES + 1), MAX_LINES),
+            (
+                format!("m=audio 4 RTP/AVP 0\r\n{}", many("a=candidate:1\r\n", MAX_CANDIDATES)),
+                format!("m=audio 4 RTP/AVP 0\r\n{}", many("a=candidate:1\r\n", MAX_CANDIDATES + 1)),
+                MAX_CANDIDATES,
+            ),
+            (
+                format!("m=audio 4 RTP/AVP{}\r\n", formats(MAX_FORMATS)),
+                format!("m=audio 4 RTP/AVP{}\r\n", formats(MAX_FORMATS + 1)),
+                MAX_FORMATS,
+            ),
+        ];
+        for (most, more, bound) in cases {
+            parse(&most).unwrap();
+            assert!(matches!(parse(&more), Err(ParseError::TooMany { limit, .. }) if limit == bound), "{bound}");
+        }
+        assert_eq!(Description::parse(&vec![b'a'; MAX_SIZE + 1]), Err(ParseError::TooLong));
+    }
+}

@@ -158,3 +158,30 @@ pub(super) fn origin_address(ip: IpAddr) -> Text {
     address(&mut out, ip);
     Text(out.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_reads_the_same() {
+        let text = "v=0\r\no=- 1 1 IN IP6 2001:db8::1\r\ns= \r\na=tool:x\r\nb=AS:70\r\nc=IN IP6 2001:db8::1\r\nr=1\r\nz=0\r\nt=1 2\r\n\
+            m=application 9 UDP/BFCP *\r\ni=title\r\nk=clear:x\r\na=floorctrl:c-only\r\nm=Video 8/2 RTP/AVP 96 0\r\nb=TIAS:5\r\n\
+            a=rtpmap:96 VP8/90000\r\na=fmtp:96 x=y; z\r\na=fmtp:0 \r\na=ptime:20\r\na=maxptime:1000\r\na=rtcp:9 IN IP4 192.0.2.9\r\na=rtcp-mux\r\n\
+            a=sendonly:odd\r\na=:empty\r\na=\r\nm=audio 0 RTP/AVP\r\n";
+        let read = Description::parse(text.as_bytes()).unwrap();
+        let printed = read.to_bytes();
+        let again = Description::parse(&printed).unwrap();
+        assert_eq!(again, read, "{}", String::from_utf8_lossy(&printed));
+        assert_eq!(again.to_bytes(), printed);
+    }
+
+    #[test]
+    fn numbers_are_printed_whole() {
+        for number in [0, 7, 10, 65535, u64::MAX] {
+            let mut out = b"x".to_vec();
+            decimal(&mut out, number);
+            assert_eq!(out, format!("x{number}").as_bytes());
+        }
+    }
+}

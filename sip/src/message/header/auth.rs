@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::{Headers, Name};
+
 /// The parameters of one `Digest …` row. Values are as written, without their quotes; escapes stay, because a digest is computed
 /// over the text as it came.
 #[derive(Clone, Copy, Default)]
@@ -120,7 +122,6 @@ pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
 #[derive(Clone, Copy)]
 pub struct Credentials<'a> {
     pub(crate) username: &'a str,
-    pub(crate) realm: &'a str,
     pub(crate) nonce: &'a str,
     pub(crate) uri: &'a str,
     pub(crate) response: &'a str,
@@ -135,7 +136,6 @@ impl<'a> Credentials<'a> {
     pub(crate) fn of(row: &Parameters<'a>) -> Option<Self> {
         Some(Self {
             username: row.username?,
-            realm: row.realm?,
             nonce: row.nonce?,
             uri: row.uri?,
             response: row.response?,
@@ -150,6 +150,22 @@ impl<'a> Credentials<'a> {
     #[must_use]
     pub fn username(&self) -> Cow<'a, str> {
         unescape(self.username)
+    }
+}
+
+/// Removes the rows of that name with credentials for that realm; the others keep their order.
+pub(crate) fn remove_credentials(headers: &mut Headers, name: Name, realm: &str) {
+    let is_theirs = |row: &[u8]| match Parameters::parse(row) {
+        Row::Digest(row) => row.realm.is_none_or(|theirs| unescape(theirs) != realm),
+        Row::Malformed | Row::OtherScheme => true,
+    };
+    if headers.all(name).all(is_theirs) {
+        return;
+    }
+    let kept: Vec<Vec<u8>> = headers.all(name).filter(|row| is_theirs(row)).map(<[u8]>::to_vec).collect();
+    headers.remove(name);
+    for row in kept {
+        headers.push(name, row);
     }
 }
 
@@ -198,5 +214,16 @@ mod tests {
         assert!(read(&format!("Digest {}", many[1..].join(","))).is_some());
         assert!(matches!(Parameters::parse(b"Digest realm=\"\xff\""), Row::Malformed));
         assert!(matches!(Parameters::parse(b"Bearer abc"), Row::OtherScheme));
+    }
+
+    #[test]
+    fn only_the_credentials_of_one_realm_are_removed() {
+        let mut headers = Headers::default();
+        for row in ["Digest realm=\"a\"", "Digest realm=\"b\"", "Bearer x", "Digest realm=\"a\", nonce=\"n\""] {
+            headers.push(Name::ProxyAuthorization, row);
+        }
+        remove_credentials(&mut headers, Name::ProxyAuthorization, "a");
+        let rows: Vec<_> = headers.all(Name::ProxyAuthorization).collect();
+        assert_eq!(rows, [b"Digest realm=\"b\"".as_slice(), b"Bearer x"]);
     }
 }

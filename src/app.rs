@@ -1,0 +1,113 @@
+//! Wiring: the only file that knows every part.
+
+use std::time::Duration;
+
+use media::port::destination::Loopback;
+use sip::digest::{self, Challenger};
+use sip::message::Host;
+use sip::random::Random;
+use sip::{Endpoint, Listeners, Setup, UnixTime, registrar};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::call::{self, Calls};
+use crate::clock;
+use crate::config::Config;
+use crate::location::Locations;
+use crate::net::rtp::{self, Media};
+use crate::net::{Listener, Net, Place};
+use crate::signaling::{Parts, Signaling};
+use crate::storage::{Options, Storage};
+use crate::user::Users;
+
+/// Media events that may wait for the signaling loop; beyond it the media threads drop reports, never packets.
+const MEDIA_EVENTS: usize = 16 * 1024;
+/// The session interval that we propose (RFC 4028 §4: 30 minutes).
+const SESSION_INTERVAL: Duration = Duration::from_secs(1800);
+
+/// Runs the switch until SIGTERM or SIGINT; `ready` is called once every socket is open.
+///
+/// # Errors
+///
+/// One sentence: a listener, the store or the media ports cannot be opened. Nothing is half started then.
+pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let signaling = build(&config, ready).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let run = signaling.run(stopped);
+    tokio::pin!(run);
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = &mut run => return Ok(()),
+    }
+    let _ended = stop.send(true);
+    run.await;
+    Ok(())
+}
+
+async fn build(config: &Config, ready: impl FnOnce(&[Listener])) -> anyhow::Result<Signaling> {
+    let net = Net::bind(config)?;
+    let storage = Storage::open(&config.data_dir, &Options::default())?;
+    let users = Users::new(config);
+    users.keep(&storage).await?;
+    let locations = Locations::load(&storage, UnixTime(clock::unix().as_secs()))?;
+    let listeners = Listeners(net.listeners().iter().filter(|l| l.place == Place::Sip).map(|l| (l.transport, l.address)).collect());
+    let (events, media_events) = mpsc::channel(MEDIA_EVENTS);
+    let mut random = Random::new(seed()?);
+    let media = Media::start(media_config(config, &net, random.number()), events)?;
+    let setup = Setup {
+        listeners: listeners.clone(),
+        node: 0,
+        seed: seed()?,
+        product: concat!("tandem/", env!("CARGO_PKG_VERSION")).to_owned(),
+        session_interval: SESSION_INTERVAL,
+    };
+    let guesses = digest::Policy {
+        guesses_per_minute: config.limits.failed_logins_per_minute.get(),
+        offered: config.sip.digest.clone(),
+        ..digest::Policy::default()
+    };
+    let parts = Parts {
+        sip: Endpoint::new(setup),
+        calls: Calls::new(call::Policy { no_answer: config.policy.no_answer, media_timeout: config.media.timeout }),
+        media,
+        media_events,
+        writer: storage.writer(),
+        users,
+        locations,
+        challenger: Challenger::new(seed()?, config.domain.as_str(), guesses, clock::now()),
+        random,
+        registrar: registrar::Policy {
+            min_expires: config.sip.min_expires,
+            default_expires: config.sip.default_expires,
+            max_expires: config.sip.max_expires,
+            own: listeners.0.iter().map(|(_, address)| (Host::Ip(address.ip()), address.port())).collect(),
+            ..registrar::Policy::default()
+        },
+        net,
+    };
+    ready(parts.net.listeners());
+    Ok(Signaling::new(parts, config))
+}
+
+fn media_config(config: &Config, net: &Net, seed: u64) -> rtp::Config {
+    rtp::Config {
+        address: config.media.address,
+        advertise: config.media.advertise,
+        ports: config.media.rtp_ports.range(),
+        loopback: if config.media.allow_loopback { Loopback::Allowed } else { Loopback::Refused },
+        listeners: net.listeners().iter().map(|listener| listener.address).collect(),
+        threads: None,
+        seed,
+    }
+}
+
+/// Takes a seed from the operating system.
+fn seed() -> anyhow::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| anyhow::anyhow!("the operating system gives no random numbers: {error}"))?;
+    Ok(seed)
+}

@@ -1,0 +1,244 @@
+//! A call after the answer: late offers, re-INVITE and UPDATE passed from side to side, requests within the session, and the end.
+
+use bytes::Bytes;
+use media::sdp::negotiate::Finality;
+use sip::message::header::Reason;
+use sip::message::{Headers, Method, Name, Response};
+use sip::{ClientId, CommandError, DialogId, Ender, ServerId, StatusCode};
+use tracing::debug;
+
+use super::leg::MediaError;
+use super::record::EndedBy;
+use super::{Calls, Id, Relayed, Side, State, Switch};
+
+/// Most requests that are passed within sessions and wait for their response; further ones get 503.
+const MAX_PASSED: usize = 10_000;
+
+impl Calls {
+    /// The ACK of our 2xx came. It carries the answer where the 2xx carried the offer.
+    pub(super) fn acknowledged(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let State::Established { callee, late_offer, relayed } = &mut call.state else { return };
+        let callee = *callee;
+        if std::mem::take(late_offer) && side == Side::Caller {
+            return self.late_answer(switch, id, side, body);
+        }
+        if relayed.is_some_and(|relayed| relayed.late && relayed.from == side) {
+            *relayed = None;
+            return self.late_answer(switch, id, side, body);
+        }
+        // The caller may have been answered early for another device than the one that picked up; then a new offer mends it.
+        let Some(leg) = call.callees.get(callee).filter(|leg| side == Side::Caller && !call.caller.fits(leg)) else { return };
+        if let Ok(offer) = call.caller.offer_again(leg, switch.media) {
+            let _pending = switch.sip.offer(switch.now, call.caller.dialog, offer);
+        }
+    }
+
+    /// Takes the answer that an ACK carries to the side that made the offer.
+    fn late_answer(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+        let limit = Some(self.policy.media_timeout);
+        let result = self.calls.get_mut(&id).and_then(|call| call.pair(side)).map(|(leg, other)| {
+            leg.receive_answer(body, Finality::Final)?;
+            let answer = other.make_answer(leg, switch.media)?;
+            switch.sip.acknowledge(switch.now, other.dialog, answer);
+            leg.apply(switch.media, limit);
+            other.apply(switch.media, limit);
+            Ok::<(), MediaError>(())
+        });
+        if let Some(Err(error)) = result {
+            self.fail(switch, id, &format!("the answer to a late offer cannot be used: {error}"));
+        }
+    }
+
+    /// A side sent an offer, or asks for one.
+    pub(super) fn offered(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let refused = match &mut call.state {
+            State::Established { relayed: relayed @ None, late_offer: false, .. } => {
+                *relayed = Some(Relayed { from: side, late: body.is_empty() });
+                self.relay_offer(switch, id, side, body).err()
+            }
+            State::Ringing(_) | State::Established { .. } | State::Over => Some(StatusCode::REQUEST_PENDING),
+        };
+        let Some(status) = refused else { return };
+        self.end_relay(switch, id, side);
+        let Some(dialog) = self.dialog(id, side) else { return };
+        let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+    }
+
+    fn relay_offer(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) -> Result<(), StatusCode> {
+        let pair = self.calls.get_mut(&id).and_then(|call| call.pair(side));
+        let Some((leg, other)) = pair else { return Err(StatusCode::NO_TRANSACTION) };
+        let unusable = |error: MediaError| {
+            debug!(call = %id, %error, "offer refused");
+            StatusCode::NOT_ACCEPTABLE_HERE
+        };
+        let offer = if body.is_empty() {
+            Bytes::new()
+        } else {
+            leg.receive_offer(body).map_err(unusable)?;
+            other.make_offer(leg, switch.media).map_err(unusable)?
+        };
+        switch.sip.offer(switch.now, other.dialog, offer).map_err(|error| match error {
+            CommandError::Pending => StatusCode::REQUEST_PENDING,
+            CommandError::Gone => StatusCode::NO_TRANSACTION,
+        })
+    }
+
+    /// Takes back a relayed offer on both sides: what was agreed before holds.
+    fn end_relay(&mut self, switch: &mut Switch<'_>, id: Id, side: Side) {
+        let limit = Some(self.policy.media_timeout);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let State::Established { relayed, .. } = &mut call.state else { return };
+        if relayed.take_if(|relayed| relayed.from == side).is_some()
+            && let Some((leg, other)) = call.pair(side)
+        {
+            leg.rollback(switch.media, limit);
+            other.rollback(switch.media, limit);
+        }
+    }
+
+    /// Our offer was answered: the side that made it gets the answer.
+    pub(super) fn offer_answered(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+        let limit = Some(self.policy.media_timeout);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let State::Established { relayed, .. } = &mut call.state else { return };
+        let Some(late) = relayed.map(|relayed| relayed.late) else {
+            return self.mended(switch, id, side, body);
+        };
+        if !late {
+            *relayed = None;
+        }
+        let Some((answering, offering)) = call.pair(side) else { return };
+        let result = if late {
+            // What came is an offer: the other side's ACK will bring its answer.
+            answering.receive_offer(body).and_then(|()| offering.make_offer(answering, switch.media))
+        } else {
+            switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
+            answering.receive_answer(body, Finality::Final).and_then(|()| offering.make_answer(answering, switch.media))
+        };
+        match result {
+            Ok(answer) => {
+                switch.sip.accept(switch.now, offering.dialog, answer);
+                if !late {
+                    answering.apply(switch.media, limit);
+                    offering.apply(switch.media, limit);
+                }
+            }
+            Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
+        }
+    }
+
+    /// The caller answered the offer that brought it in line with the device that picked up.
+    fn mended(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+        let limit = Some(self.policy.media_timeout);
+        let Some((leg, _)) = self.calls.get_mut(&id).and_then(|call| call.pair(side)) else { return };
+        switch.sip.acknowledge(switch.now, leg.dialog, Bytes::new());
+        match leg.receive_answer(body, Finality::Final) {
+            Ok(()) => leg.apply(switch.media, limit),
+            Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
+        }
+    }
+
+    /// Our offer was refused: so is the one it was made from.
+    pub(super) fn offer_failed(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, status: StatusCode) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let Some(offering) = call.other(side) else { return };
+        self.end_relay(switch, id, offering);
+        let Some(dialog) = self.dialog(id, offering) else { return };
+        let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+    }
+
+    /// Passes a request within the session to the other side.
+    pub(super) fn pass(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, server: ServerId, request: Box<sip::Request>) {
+        let other = self.calls.get(&id).and_then(|call| call.other(side)).and_then(|other| self.dialog(id, other));
+        let status = match (&request.method, other) {
+            (Method::Info | Method::Message, Some(other)) if self.passed.len() < MAX_PASSED => {
+                let mut headers = Headers::default();
+                headers.copy_where(&request.headers, |name| {
+                    matches!(name, Name::ContentType | Name::ContentDisposition | Name::ContentEncoding)
+                });
+                if let Some(package) = request.headers.other("Info-Package") {
+                    headers.push_other("Info-Package", package);
+                }
+                let client = switch.sip.request_within(switch.now, other, request.method.clone(), &headers, request.body.clone());
+                if let Some(client) = client {
+                    self.passed.insert(client, (other, server, request));
+                    return;
+                }
+                StatusCode::NO_TRANSACTION
+            }
+            (Method::Info | Method::Message, _) => StatusCode::SERVICE_UNAVAILABLE,
+            (Method::Options, _) => StatusCode::OK,
+            (Method::Subscribe | Method::Notify, _) => StatusCode::BAD_EVENT,
+            (Method::Other(_), _) => StatusCode::NOT_IMPLEMENTED,
+            (
+                Method::Invite
+                | Method::Ack
+                | Method::Bye
+                | Method::Cancel
+                | Method::Register
+                | Method::Prack
+                | Method::Update
+                | Method::Refer
+                | Method::Publish,
+                _,
+            ) => StatusCode::METHOD_NOT_ALLOWED,
+        };
+        let response = switch.sip.reply(&request, status);
+        switch.sip.respond(switch.now, server, &response);
+    }
+
+    /// The other side answered a passed request.
+    pub(super) fn passed_back(&mut self, switch: &mut Switch<'_>, client: ClientId, response: &Response) {
+        let Some((_, server, request)) = self.passed.remove(&client) else { return };
+        let mut reply = switch.sip.reply(&request, response.status);
+        reply.headers.copy(&response.headers, Name::ContentType);
+        reply.body = response.body.clone();
+        switch.sip.respond(switch.now, server, &reply);
+    }
+
+    /// A side's session is over: the other one is hung up.
+    pub(super) fn ended(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, by: Ender, reason: Option<Reason>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match &call.state {
+            State::Ringing(_) => {
+                // The caller never acknowledged a reliable provisional response: nobody is there.
+                return self.give_up(switch, id, StatusCode::SERVER_TIMEOUT, EndedBy::Lost, "the caller did not acknowledge");
+            }
+            State::Over => return,
+            State::Established { .. } => {}
+        }
+        let Some(other) = call.other(side) else { return };
+        (call.record.ended_by, call.record.reason) = match (by, side) {
+            (Ender::Peer, Side::Caller) => (EndedBy::Caller, "the caller hung up".to_owned()),
+            (Ender::Peer, Side::Callee(_)) => (EndedBy::Callee, "the callee hung up".to_owned()),
+            (Ender::Us, _) => (EndedBy::Switch, "ended by the switch".to_owned()),
+            (Ender::NoAck, _) => (EndedBy::Lost, "a device did not acknowledge the answer".to_owned()),
+            (Ender::SessionTimer, _) => (EndedBy::Lost, "the session timer ran out".to_owned()),
+            (Ender::Lost, _) => (EndedBy::Lost, "a device no longer knows the call".to_owned()),
+        };
+        if let Some(dialog) = self.dialog(id, other) {
+            switch.sip.bye(switch.now, dialog, reason);
+        }
+        self.close(switch, id);
+    }
+
+    /// Ends an established call from our side.
+    fn fail(&mut self, switch: &mut Switch<'_>, id: Id, why: &str) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.record.ended_by = EndedBy::Switch;
+        why.clone_into(&mut call.record.reason);
+        let State::Established { callee, .. } = call.state else { return };
+        for side in [Side::Caller, Side::Callee(callee)] {
+            if let Some(dialog) = self.dialog(id, side) {
+                switch.sip.bye(switch.now, dialog, Some(Reason::sip(488, "Not acceptable here")));
+            }
+        }
+        self.close(switch, id);
+    }
+
+    fn dialog(&self, id: Id, side: Side) -> Option<DialogId> {
+        self.calls.get(&id).and_then(|call| call.leg(side)).map(|leg| leg.dialog)
+    }
+}

@@ -1,0 +1,99 @@
+//! The call detail record: what is known of a call when it is over. The owner of the storage writes it; nothing here does.
+
+use std::time::Duration;
+
+use media::quality::Statistics;
+use serde::Serialize;
+use sip::StatusCode;
+
+use super::Id;
+
+/// A call that is over. Times are milliseconds since 1970, UTC.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// Our number of the call; later calls have higher ones.
+    pub id: Id,
+    /// AOR of the caller, or number and trunk.
+    pub caller: String,
+    /// What was dialled.
+    pub dialled: String,
+    /// AOR of the callee.
+    pub callee: String,
+    /// When the INVITE came.
+    pub started_at: u64,
+    /// When the first device rang.
+    pub ringing_at: Option<u64>,
+    /// When it was answered.
+    pub answered_at: Option<u64>,
+    /// When it was over.
+    pub ended_at: u64,
+    /// The device that answered.
+    pub answered_by: Option<String>,
+    /// What the caller was told: 200 for an answered call, else the refusal.
+    pub status: u16,
+    /// Who or what ended it.
+    pub ended_by: EndedBy,
+    /// Why, in plain words.
+    pub reason: String,
+    /// Media of the caller's leg, then of the callee's.
+    pub media: Vec<LegMedia>,
+}
+
+/// Who or what ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// The caller hung up or gave up.
+    Caller,
+    /// The callee hung up or refused.
+    Callee,
+    /// Nobody answered in time.
+    NoAnswer,
+    /// A session timer ran out, an ACK never came, or a peer forgot the dialog.
+    Lost,
+    /// We did: no media port, or descriptions that do not fit.
+    Switch,
+}
+
+/// Media of one leg.
+#[derive(Clone, Debug, Serialize)]
+pub struct LegMedia {
+    /// RTP packets that its peer sent.
+    pub received: u64,
+    /// RTP packets that we sent to it.
+    pub sent: u64,
+    /// Packets missing in what its peer sent.
+    pub lost: u64,
+    /// Largest jitter of a stream, in milliseconds.
+    pub jitter: u64,
+    /// Packets of strangers that were dropped.
+    pub strangers: u64,
+    /// Why it was silent, if it was.
+    pub verdict: Option<String>,
+}
+
+impl LegMedia {
+    /// Sums up a port's figures.
+    #[must_use]
+    pub fn new(statistics: &Statistics, verdict: Option<String>) -> Self {
+        let streams = &statistics.streams;
+        let jitter = streams.iter().map(|stream| stream.jitter).max().unwrap_or(Duration::ZERO);
+        Self {
+            received: streams.iter().map(|stream| stream.received.packets).sum(),
+            sent: streams.iter().map(|stream| stream.sent.packets).sum(),
+            lost: streams.iter().map(|stream| stream.lost).sum(),
+            jitter: u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX),
+            strangers: streams.iter().map(|stream| stream.strangers).sum(),
+            verdict,
+        }
+    }
+}
+
+impl Record {
+    /// Notes how a call ended that was never answered.
+    pub fn refused(&mut self, status: StatusCode, by: EndedBy, reason: impl Into<String>) {
+        self.status = status.code();
+        self.ended_by = by;
+        self.reason = reason.into();
+    }
+}

@@ -1,0 +1,63 @@
+//! Who sent this: a user who proved the password, a trunk by its address, or a stranger, who is challenged (S5).
+
+use sip::digest::{Side, Stale, Standing, Verdict};
+use sip::message::Name;
+use sip::message::header::NameAddr;
+use sip::{Aor, Incoming};
+use tracing::info;
+
+use super::{Context, Rejection};
+use crate::pii::Pii;
+
+/// A sender who is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A user, by name.
+    User(String),
+    /// A trunk, by name.
+    Trunk(String),
+}
+
+/// Finds out who sent a request. A trunk's REGISTER is a user's like any other: it has to prove the password.
+pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side) -> Result<Sender, Rejection> {
+    let source = incoming.flow.remote.ip();
+    let trunk = context.trunks.iter().find(|trunk| trunk.addresses.iter().any(|network| network.contains(&source)));
+    if let Some(trunk) = trunk.filter(|_| side == Side::Proxy) {
+        return Ok(Sender::Trunk(trunk.name.as_str().to_owned()));
+    }
+    let request = &incoming.request;
+    let credentials = context.challenger.credentials(request, side).map_err(Rejection::Malformed)?;
+    let Some(credentials) = credentials else { return Err(Rejection::Challenge(side, Stale::No)) };
+    let name = credentials.username().into_owned();
+    let user = context.users.named(&name);
+    let standing = match user.and_then(|user| Aor::new(&user.name, context.domain)) {
+        Some(aor) if context.locations.of(&aor).iter().any(|b| b.received.remote.ip() == source && !b.is_expired(context.unix)) => {
+            Standing::Registered
+        }
+        Some(_) | None => Standing::Stranger,
+    };
+    match context.challenger.verify(context.now, request, &credentials, user.map(|user| &user.ha1), source, standing) {
+        Verdict::Ok => Ok(Sender::User(name)),
+        Verdict::Challenge(stale) => {
+            if stale == Stale::No {
+                info!(user = %Pii(&name), %source, "wrong credentials");
+            }
+            Err(Rejection::Challenge(side, stale))
+        }
+        Verdict::Blocked => {
+            info!(user = %Pii(&name), %source, "too many wrong credentials");
+            Err(Rejection::Challenge(side, Stale::No))
+        }
+        Verdict::Malformed(reason) => Err(Rejection::Malformed(reason)),
+    }
+}
+
+/// Checks that a user's From names that user: what goes on unchanged must not carry another identity (S6).
+pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> Result<(), Rejection> {
+    let Sender::User(name) = sender else { return Ok(()) };
+    let from: NameAddr = incoming.request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
+    match context.user(&from.uri) {
+        Ok(user) if *user.name == **name => Ok(()),
+        Ok(_) | Err(_) => Err(Rejection::Forbidden("From is not the authenticated user")),
+    }
+}

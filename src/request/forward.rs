@@ -1,0 +1,15 @@
+//! MESSAGE, INFO and OPTIONS for a user: sent on to the user's devices as a proxy does (RFC 3261 §16).
+
+use sip::Incoming;
+use sip::digest::Side;
+
+use super::{Context, Outcome, Rejection, auth, hops_left};
+
+pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
+    let sender = auth::sender(context, incoming, Side::Proxy)?;
+    hops_left(&incoming.request)?;
+    auth::check_from(context, incoming, &sender)?;
+    let user = context.user(&incoming.request.uri)?;
+    let aor = context.aor(user)?;
+    Ok(Outcome::Forward(context.targets(&aor)?))
+}

@@ -1,0 +1,65 @@
+//! INVITE outside a dialog: who calls, whom, and with what identity (RFC 3261 §13, RFC 3325).
+
+use sip::digest::Side;
+use sip::message::header::NameAddr;
+use sip::message::{Headers, Host, Name, Uri};
+use sip::{Aor, Incoming, Request};
+
+use super::{Context, Invitation, Outcome, Rejection, Sender, auth, hops_left};
+use crate::config::MediaPath;
+
+pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
+    let request = &incoming.request;
+    let sender = auth::sender(context, incoming, Side::Proxy)?;
+    let hops = hops_left(request)?;
+    let callee = context.user(&request.uri)?;
+    let callee = context.aor(callee)?;
+    let targets = context.targets(&callee)?;
+    if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) {
+        auth::check_from(context, incoming, &sender)?;
+        return Ok(Outcome::Forward(targets));
+    }
+    let caller = identity(context, request, &sender)?;
+    let mut headers = Headers::default();
+    headers.push(Name::MaxForwards, hops.to_string());
+    let anonymous = request.headers.has_token(Name::Privacy, "id") || request.headers.has_token(Name::Privacy, "user");
+    let from = if anonymous { nobody() } else { Some(caller.clone()) }.ok_or(Rejection::Malformed("malformed From"))?;
+    if anonymous {
+        headers.push(Name::Privacy, "id");
+    } else {
+        // RFC 3325 §8: what the user says of itself is dropped; what we know takes its place.
+        headers.push(Name::PAssertedIdentity, caller.to_string());
+    }
+    for name in [Name::Subject, Name::AlertInfo, Name::Priority] {
+        headers.copy(&request.headers, name);
+    }
+    let to = callee.uri().map(NameAddr::new).ok_or(Rejection::UnknownUser)?;
+    let who = match &sender {
+        Sender::User(_) => caller.uri.aor().map_or_else(String::new, |aor| aor.to_string()),
+        Sender::Trunk(trunk) => format!("{}@{trunk}", caller.uri.user()),
+    };
+    let dialled = request.uri.user().to_owned();
+    Ok(Outcome::Call(Box::new(Invitation { caller: who, dialled, callee, from, to, headers, targets })))
+}
+
+/// The caller's identity as we assert it: for a user the AOR, for a trunk the number it asserts, in our domain (S6). The display name
+/// is the caller's choice, cleaned of control characters.
+fn identity(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<NameAddr, Rejection> {
+    let from: NameAddr = request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
+    let (aor, shown) = match sender {
+        Sender::User(name) => (Aor::new(name, context.domain), from),
+        Sender::Trunk(_) => {
+            let asserted: Option<NameAddr> = request.headers.first(Name::PAssertedIdentity).ok();
+            let shown = asserted.unwrap_or(from);
+            let user = shown.uri.user_unescaped().filter(|user| !user.is_empty()).unwrap_or_else(|| "anonymous".to_owned());
+            (Aor::new(&user, context.domain), shown)
+        }
+    };
+    let uri = aor.and_then(|aor| aor.uri()).ok_or(Rejection::Malformed("malformed From"))?;
+    Ok(NameAddr::new(uri).with_display(&shown.display_name().unwrap_or_default()))
+}
+
+fn nobody() -> Option<NameAddr> {
+    let uri = Uri::sip("anonymous", &Host::parse("anonymous.invalid")?, None, "")?;
+    Some(NameAddr::new(uri).with_display("Anonymous"))
+}

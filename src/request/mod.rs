@@ -1,0 +1,242 @@
+//! Requests outside a dialog: a method's handler reads the request, decides, changes nothing, and returns an [`Outcome`] for
+//! `signaling.rs` to carry out. Here are the table of methods and the status code of each [`Rejection`].
+
+mod auth;
+mod forward;
+mod invite;
+mod options;
+mod register;
+
+use std::time::Instant;
+
+use sip::digest::{Challenger, Side, Stale};
+use sip::message::header::NameAddr;
+use sip::message::{Headers, Host, Name, Scheme};
+use sip::random::Random;
+use sip::registrar::{self, Registered, Target};
+use sip::{Aor, Incoming, Listeners, Method, Request, Response, StatusCode, UnixTime};
+
+use crate::config::{MediaPath, Trunk};
+use crate::location::Locations;
+use crate::user::{User, Users};
+
+pub use auth::Sender;
+
+/// What a handler may look at.
+pub struct Context<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The time of day.
+    pub unix: UnixTime,
+    /// Our domain: realm, and host part of AORs.
+    pub domain: &'a str,
+    /// Our addresses.
+    pub listeners: &'a Listeners,
+    /// The people.
+    pub users: &'a Users,
+    /// The SIP peers.
+    pub trunks: &'a [Trunk],
+    /// Where devices are.
+    pub locations: &'a Locations,
+    /// Digest.
+    pub challenger: &'a mut Challenger,
+    /// What the registrar allows.
+    pub registrar: &'a registrar::Policy,
+    /// The way of media between two local devices.
+    pub media: MediaPath,
+}
+
+/// What a request comes to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Answer it.
+    Reply(Response),
+    /// Make these bindings durable, then answer it.
+    Register(Box<Registration>),
+    /// Connect a call.
+    Call(Box<Invitation>),
+    /// Send it on as a proxy, to these targets.
+    Forward(Vec<Target>),
+}
+
+/// A REGISTER that is accepted.
+#[derive(Debug)]
+pub struct Registration {
+    /// Whose bindings.
+    pub aor: Aor,
+    /// What they are from now on, and the response.
+    pub registered: Registered,
+}
+
+/// A call that may be made.
+#[derive(Debug)]
+pub struct Invitation {
+    /// Who calls, for the record.
+    pub caller: String,
+    /// What was dialled, for the record.
+    pub dialled: String,
+    /// Who is called.
+    pub callee: Aor,
+    /// From of the outgoing INVITEs.
+    pub from: NameAddr,
+    /// To of the outgoing INVITEs.
+    pub to: NameAddr,
+    /// Further headers of the outgoing INVITEs.
+    pub headers: Headers,
+    /// The callee's devices.
+    pub targets: Vec<Target>,
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// Nobody proved who sent it.
+    #[error("who sent it is not proved")]
+    Challenge(Side, Stale),
+    /// It is against the grammar or the RFC.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// The sender may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// There is no such user here.
+    #[error("no such user")]
+    UnknownUser,
+    /// The user has no device now.
+    #[error("the user has no registered device")]
+    NotRegistered,
+    /// Max-Forwards is used up.
+    #[error("Max-Forwards is used up")]
+    TooManyHops,
+    /// The Request-URI is of a scheme that we do not serve.
+    #[error("unknown URI scheme")]
+    UnsupportedScheme,
+    /// We know the method and do not serve it outside a dialog.
+    #[error("method not allowed here")]
+    NotAllowed,
+    /// We do not know the method.
+    #[error("unknown method")]
+    NotImplemented,
+    /// We have no such event package.
+    #[error("no such event package")]
+    BadEvent,
+}
+
+impl Rejection {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Challenge(side, _) => side.status(),
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::UnknownUser => StatusCode::NOT_FOUND,
+            Self::NotRegistered => StatusCode::TEMPORARILY_UNAVAILABLE,
+            Self::TooManyHops => StatusCode::TOO_MANY_HOPS,
+            Self::UnsupportedScheme => StatusCode::UNSUPPORTED_URI_SCHEME,
+            Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::BadEvent => StatusCode::BAD_EVENT,
+        }
+    }
+}
+
+/// Decides about a request.
+///
+/// # Errors
+/// See [`Rejection`]; [`response`] makes its answer.
+pub fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
+    let request = &incoming.request;
+    if request.uri.scheme() == Scheme::Other {
+        return Err(Rejection::UnsupportedScheme);
+    }
+    match &request.method {
+        Method::Register => register::handle(context, incoming),
+        Method::Invite => invite::handle(context, incoming),
+        Method::Options => options::handle(context, incoming),
+        Method::Message | Method::Info => forward::handle(context, incoming),
+        method => {
+            // Default deny: who is not known learns nothing about what we serve (S5).
+            auth::sender(context, incoming, Side::Proxy)?;
+            Err(match method {
+                Method::Subscribe | Method::Publish => Rejection::BadEvent,
+                Method::Other(_) => Rejection::NotImplemented,
+                Method::Invite
+                | Method::Ack
+                | Method::Bye
+                | Method::Cancel
+                | Method::Options
+                | Method::Register
+                | Method::Prack
+                | Method::Update
+                | Method::Info
+                | Method::Message
+                | Method::Notify
+                | Method::Refer => Rejection::NotAllowed,
+            })
+        }
+    }
+}
+
+/// Makes the response of a rejection.
+#[must_use]
+pub fn response(context: &mut Context<'_>, incoming: &Incoming, rejection: Rejection, random: &mut Random) -> Response {
+    let request = &incoming.request;
+    let mut response = match rejection {
+        Rejection::Challenge(side, stale) => {
+            let unique = u32::try_from(random.below(1 << 32)).unwrap_or(0);
+            context.challenger.challenge(context.now, request, side, incoming.flow.remote.ip(), unique, stale)
+        }
+        other => Response::to(request, other.status()),
+    };
+    match rejection {
+        Rejection::NotAllowed | Rejection::NotImplemented => response.headers.push(Name::Allow, sip::endpoint::ALLOW),
+        Rejection::Challenge(..)
+        | Rejection::Malformed(_)
+        | Rejection::Forbidden(_)
+        | Rejection::UnknownUser
+        | Rejection::NotRegistered
+        | Rejection::TooManyHops
+        | Rejection::UnsupportedScheme
+        | Rejection::BadEvent => {}
+    }
+    response.set_to_tag(&random.token());
+    response
+}
+
+impl Context<'_> {
+    /// Returns true for our domain and for our own addresses.
+    fn is_ours(&self, host: &Host) -> bool {
+        match host {
+            Host::Name(name) => name.eq_ignore_ascii_case(self.domain),
+            Host::Ip(ip) => self.domain.parse() == Ok(*ip) || self.listeners.0.iter().any(|(_, address)| address.ip() == *ip),
+        }
+    }
+
+    /// Finds the user that a URI means: `sip:` of ours by name or number, `tel:` by number.
+    fn user(&self, uri: &sip::Uri) -> Result<&User, Rejection> {
+        let user = uri.user_unescaped().ok_or(Rejection::Malformed("control characters in the URI"))?;
+        match uri.host() {
+            Some(host) if !self.is_ours(host) => Err(Rejection::UnknownUser),
+            Some(_) | None => self.users.find(&user).ok_or(Rejection::UnknownUser),
+        }
+    }
+
+    fn aor(&self, user: &User) -> Result<Aor, Rejection> {
+        Aor::new(&user.name, self.domain).ok_or(Rejection::UnknownUser)
+    }
+
+    /// Returns the targets of a user.
+    fn targets(&self, aor: &Aor) -> Result<Vec<Target>, Rejection> {
+        let targets = registrar::targets(&self.locations.of(aor), self.unix);
+        if targets.is_empty() { Err(Rejection::NotRegistered) } else { Ok(targets) }
+    }
+}
+
+/// Returns Max-Forwards of the request that goes on (§16.6 step 3).
+fn hops_left(request: &Request) -> Result<u32, Rejection> {
+    match request.headers.number(Name::MaxForwards) {
+        Ok(Some(0)) => Err(Rejection::TooManyHops),
+        Ok(Some(hops)) => Ok(hops - 1),
+        Ok(None) => Ok(70),
+        Err(_) => Err(Rejection::Malformed("malformed Max-Forwards")),
+    }
+}

@@ -1,0 +1,21 @@
+//! OPTIONS (RFC 3261 §11): about ourselves answered here, to a user sent on.
+
+use sip::message::Name;
+use sip::{Incoming, Response, StatusCode};
+
+use super::{Context, Outcome, Rejection, forward};
+
+pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
+    let request = &incoming.request;
+    let for_us = request.uri.user().is_empty() && request.uri.host().is_some_and(|host| context.is_ours(host));
+    let last_hop = request.headers.number(Name::MaxForwards) == Ok(Some(0));
+    if !for_us && !last_hop {
+        return forward::handle(context, incoming);
+    }
+    // §11.2: as a 200 to INVITE would. It tells a stranger nothing but methods, so it needs no password.
+    let mut response = Response::to(request, StatusCode::OK);
+    response.headers.push(Name::Accept, "application/sdp");
+    response.headers.push(Name::Allow, sip::endpoint::ALLOW);
+    response.headers.push(Name::Supported, sip::endpoint::SUPPORTED.join(", "));
+    Ok(Outcome::Reply(response))
+}

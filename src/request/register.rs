@@ -1,0 +1,30 @@
+//! REGISTER (RFC 3261 §10.3): the user proves the password and may change the bindings of their own AOR alone.
+
+use sip::Incoming;
+use sip::digest::Side;
+use sip::message::Name;
+use sip::message::header::NameAddr;
+use sip::registrar;
+
+use super::{Context, Outcome, Registration, Rejection, Sender, auth};
+
+pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
+    let request = &incoming.request;
+    if request.uri.host().is_some_and(|host| !context.is_ours(host)) {
+        return Err(Rejection::UnknownUser);
+    }
+    let Sender::User(name) = auth::sender(context, incoming, Side::Server)? else {
+        return Err(Rejection::Forbidden("trunks do not register"));
+    };
+    let to: NameAddr = request.headers.typed(Name::To).map_err(|_| Rejection::Malformed("malformed To"))?;
+    let user = context.user(&to.uri)?;
+    if *user.name != *name {
+        return Err(Rejection::Forbidden("the AOR is another user's"));
+    }
+    let aor = context.aor(user)?;
+    let old = context.locations.of(&aor);
+    match registrar::register(request, &incoming.flow, &old, context.unix, context.registrar) {
+        Ok(registered) => Ok(Outcome::Register(Box::new(Registration { aor, registered }))),
+        Err(rejection) => Ok(Outcome::Reply(rejection.response(request))),
+    }
+}

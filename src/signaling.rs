@@ -1,0 +1,337 @@
+//! The loop that owns SIP: `sip::Endpoint`, the calls, the registrar's bindings. One task; everything else sends it messages.
+//!
+//! An input comes from a socket, the storage, the media threads or the clock; then whatever it led to is carried out until nothing is left
+//! ([`Signaling::settle`]), and the loop waits again.
+
+mod dispatch;
+mod outside;
+mod port;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media::Event as MediaEvent;
+use sip::digest::Challenger;
+use sip::random::Random;
+use sip::{Endpoint, Hop, Response, ServerId, UnixTime, registrar};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, warn};
+
+use crate::call::{Calls, Output, Switch};
+use crate::clock;
+use crate::config::{Config, MediaPath, Trunk};
+use crate::location::Locations;
+use crate::net::{Event as NetEvent, Net};
+use crate::storage::{Batch, StorageError, Table, Writer};
+use crate::user::Users;
+use port::MediaPorts;
+
+/// What the loop starts from.
+pub(crate) struct Parts {
+    pub(crate) net: Net,
+    pub(crate) sip: Endpoint,
+    pub(crate) calls: Calls,
+    pub(crate) media: crate::net::rtp::Media,
+    pub(crate) media_events: mpsc::Receiver<MediaEvent>,
+    pub(crate) writer: Writer,
+    pub(crate) users: Users,
+    pub(crate) locations: Locations,
+    pub(crate) challenger: Challenger,
+    pub(crate) random: Random,
+    pub(crate) registrar: registrar::Policy,
+}
+
+/// The loop's state.
+pub(crate) struct Signaling {
+    net: Net,
+    sip: Endpoint,
+    calls: Calls,
+    media: MediaPorts,
+    media_events: mpsc::Receiver<MediaEvent>,
+    writer: Writer,
+    users: Users,
+    locations: Locations,
+    challenger: Challenger,
+    random: Random,
+    registrar: registrar::Policy,
+    domain: String,
+    trunks: Vec<Trunk>,
+    media_path: MediaPath,
+    /// Responses that wait until what they say is durable.
+    unwritten: HashMap<u64, Unwritten>,
+    next_write: u64,
+    load: Load,
+    /// When the wake-up began, and the time of day then.
+    now: Instant,
+    unix: Duration,
+}
+
+/// A response to a REGISTER whose bindings are on their way to the disk.
+struct Unwritten {
+    server: ServerId,
+    response: Response,
+    /// The flow that a registration lives on from now on.
+    flow: sip::Flow,
+}
+
+impl Signaling {
+    pub(crate) fn new(parts: Parts, config: &Config) -> Self {
+        Self {
+            net: parts.net,
+            sip: parts.sip,
+            calls: parts.calls,
+            media: MediaPorts(parts.media),
+            media_events: parts.media_events,
+            writer: parts.writer,
+            users: parts.users,
+            locations: parts.locations,
+            challenger: parts.challenger,
+            random: parts.random,
+            registrar: parts.registrar,
+            domain: config.domain.as_str().to_owned(),
+            trunks: config.trunks.clone(),
+            media_path: config.policy.media,
+            unwritten: HashMap::new(),
+            next_write: 0,
+            load: Load::new(clock::now()),
+            now: clock::now(),
+            unix: clock::unix(),
+        }
+    }
+
+    /// Runs until told to stop.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        let mut armed: Option<Instant> = None;
+        loop {
+            let deadline = self.poll_timeout();
+            if let Some(at) = deadline
+                && armed != deadline
+            {
+                timer.as_mut().reset(at.into());
+                armed = deadline;
+            }
+            let since = clock::now();
+            tokio::select! {
+                biased;
+                _ = stop.changed() => break,
+                committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(since); self.handle_committed(committed) }
+                event = self.net.next() => { self.tick(since); self.handle_net(event) }
+                Some(event) = self.media_events.recv() => { self.tick(since); self.calls.handle_media(event) }
+                () = &mut timer, if deadline.is_some() => { self.tick(since); armed = None }
+            }
+            self.handle_timeouts();
+            self.settle();
+        }
+    }
+
+    fn tick(&mut self, since: Instant) {
+        self.now = clock::now();
+        self.unix = clock::unix();
+        self.load.waited(since, self.now);
+    }
+
+    fn handle_net(&mut self, first: NetEvent) {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                NetEvent::Message { flow, bytes, .. } => {
+                    self.sip.receive(self.now, flow, bytes);
+                    self.settle();
+                }
+                NetEvent::Malformed { flow, error } => debug!(remote = %flow.remote, %error, "malformed stream"),
+                NetEvent::Opened { flow } => self.locations.opened(flow),
+                NetEvent::Closed { flow, reason } => {
+                    debug!(remote = %flow.remote, %reason, "connection closed");
+                    self.locations.closed(&flow);
+                    if let Some(connection) = flow.connection {
+                        self.sip.connection_closed(self.now, connection);
+                    }
+                    self.settle();
+                }
+                NetEvent::KeepAlive { .. } => {}
+            }
+            next = self.net.try_next();
+        }
+    }
+
+    fn handle_committed(&mut self, committed: Result<Vec<u64>, StorageError>) {
+        match committed {
+            Ok(tokens) => {
+                for token in tokens {
+                    if let Some(unwritten) = self.unwritten.remove(&token) {
+                        self.net.keep(&unwritten.flow);
+                        self.sip.respond(self.now, unwritten.server, &unwritten.response);
+                    }
+                }
+            }
+            Err(error) => {
+                error!(%error, "no registration can be acknowledged any more");
+                for (_, unwritten) in std::mem::take(&mut self.unwritten) {
+                    self.refuse_unwritten(unwritten);
+                }
+            }
+        }
+    }
+
+    /// What could not be made durable is not acknowledged.
+    fn refuse_unwritten(&mut self, unwritten: Unwritten) {
+        let mut response = Response::to_headers(&unwritten.response.headers, sip::StatusCode::SERVER_INTERNAL_ERROR);
+        response.headers.push(sip::message::Name::RetryAfter, (30 + self.random.below(60)).to_string());
+        self.sip.respond(self.now, unwritten.server, &response);
+    }
+
+    /// Submits a write whose acknowledgement lets a response go.
+    fn write(&mut self, batch: &Batch, unwritten: Unwritten) {
+        self.next_write += 1;
+        match self.writer.submit(batch, self.next_write) {
+            Ok(()) => {
+                self.unwritten.insert(self.next_write, unwritten);
+            }
+            Err(error) => {
+                warn!(%error, "a registration is refused");
+                self.refuse_unwritten(unwritten);
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.sip.poll_timeout(), self.calls.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn handle_timeouts(&mut self) {
+        self.sip.handle_timeout(self.now);
+        let (calls, mut switch) = self.calls();
+        calls.handle_timeout(&mut switch);
+    }
+
+    /// Returns the calls, and what they act on.
+    fn calls(&mut self) -> (&mut Calls, Switch<'_>) {
+        let unix = u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX);
+        let switch = Switch { now: self.now, unix, sip: &mut self.sip, media: &mut self.media, random: &mut self.random };
+        (&mut self.calls, switch)
+    }
+
+    fn unix(&self) -> UnixTime {
+        UnixTime(self.unix.as_secs())
+    }
+
+    /// Carries out whatever the last input led to.
+    fn settle(&mut self) {
+        loop {
+            if let Some(event) = self.sip.next_event() {
+                self.dispatch(event);
+            } else if let Some(send) = self.sip.next_send() {
+                self.send(send);
+            } else if let Some(output) = self.calls.poll_output() {
+                self.carry_out(output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Record(record) => {
+                let value = serde_json::to_vec(&record).expect("a record has no map with keys that are no text");
+                let mut batch = Batch::new();
+                batch.put(Table::Cdr, &record.id.0.to_be_bytes(), &value);
+                // Nobody waits for a record; token 0 is nobody's.
+                if let Err(error) = self.writer.submit(&batch, 0) {
+                    warn!(call = %record.id, %error, "the call's record is lost");
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, send: sip::Send) {
+        let flow = match &send.hop {
+            Hop::Flow(flow) => *flow,
+            Hop::Address { transport, remote, name } => {
+                let flow = self.flow_to(*transport, *remote, name.as_deref(), &send.hop);
+                let Some(flow) = flow else {
+                    if let Some(client) = send.client {
+                        self.sip.send_failed(self.now, client);
+                    }
+                    return;
+                };
+                if let Some(client) = send.client {
+                    self.sip.bind(client, flow);
+                }
+                flow
+            }
+        };
+        let Err(error) = self.net.send(&flow, send.bytes.clone()) else { return };
+        debug!(remote = %flow.remote, %error, "not sent");
+        if let Some(client) = send.client {
+            self.sip.send_failed(self.now, client);
+        } else if let Some(fallback) = send.fallback {
+            self.send_elsewhere(flow, fallback, send.bytes);
+        }
+    }
+
+    /// A response whose connection is gone goes to where Via says (RFC 3261 §18.2.2).
+    fn send_elsewhere(&mut self, gone: sip::Flow, fallback: std::net::SocketAddr, bytes: Bytes) {
+        let hop = Hop::Address { transport: gone.transport, remote: fallback, name: None };
+        if let Some(flow) = self.flow_to(gone.transport, fallback, None, &hop) {
+            let _lost = self.net.send(&flow, bytes);
+        }
+    }
+
+    /// Returns the flow to an address: for UDP from the listener that suits, for streams the connection there is, or a new one.
+    fn flow_to(&mut self, transport: sip::Transport, remote: std::net::SocketAddr, name: Option<&str>, hop: &Hop) -> Option<sip::Flow> {
+        let local = self.sip.listeners().towards(hop)?;
+        if self.sip.listeners().is_ours(remote) {
+            return None;
+        }
+        if !transport.is_reliable() {
+            return Some(sip::Flow { transport, local, remote, connection: None });
+        }
+        if let Some(flow) = self.locations.connection(transport, remote) {
+            return Some(flow);
+        }
+        if transport.is_websocket() {
+            return None;
+        }
+        let flow = self.net.connect(transport, Some(local.ip()), remote, name);
+        self.locations.opened(flow);
+        Some(flow)
+    }
+}
+
+/// Whether the loop keeps up. While it never comes to rest, new calls are refused, so that those under way get their time.
+#[derive(Debug)]
+struct Load {
+    rested: Instant,
+}
+
+impl Load {
+    /// How long the loop may work without a rest before it counts as overloaded.
+    const LIMIT: Duration = Duration::from_millis(200);
+    /// A wait that long is a rest; a shorter one is the price of asking the system for more work.
+    const REST: Duration = Duration::from_micros(50);
+
+    fn new(now: Instant) -> Self {
+        Self { rested: now }
+    }
+
+    /// The loop had nothing to do from `since` to `now`.
+    fn waited(&mut self, since: Instant, now: Instant) {
+        if now.saturating_duration_since(since) > Self::REST {
+            self.rested = now;
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.rested) > Self::LIMIT
+    }
+}
+
+/// Returns the source address of a request's flow.
+fn source(flow: &sip::Flow) -> IpAddr {
+    flow.remote.ip()
+}
