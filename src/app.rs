@@ -68,6 +68,7 @@ async fn build(config: &Config, ready: impl FnOnce(&[Listener])) -> anyhow::Resu
     let guesses = digest::Policy {
         guesses_per_minute: config.limits.failed_logins_per_minute.get(),
         offered: config.sip.digest.clone(),
+        own: listeners.0.iter().map(|(_, address)| address.ip()).collect(),
         ..digest::Policy::default()
     };
     let parts = Parts {

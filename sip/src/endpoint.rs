@@ -4,21 +4,24 @@
 //! Drive it as every machine here: after each call drain [`Endpoint::next_send`] and [`Endpoint::next_event`], then wait until
 //! [`Endpoint::poll_timeout`].
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+mod call;
+mod core;
+
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
-use crate::dialog::invite::{CommandError, DialogEvent, DialogId, Invite};
-use crate::message::header::{Reason, Replaces};
+use crate::dialog::invite::{DialogEvent, DialogId, Invite};
+use crate::dialog::uac::hang_up_stray;
+use crate::message::header::Reason;
 use crate::message::parse::{ParseError, parse};
 use crate::message::{Headers, Message, Method, Name, NameAddr, Request, Response, StatusCode, Via};
-use crate::random::Random;
-use crate::transaction::{ClientId, Failed, Matched, Owner, Send, ServerId, Transactions};
+use crate::transaction::{ClientId, Failed, Key, Matched, Owner, Send, ServerId};
 use crate::transport::{ConnectionId, Flow, Hop, Listeners};
 
+pub use self::core::{ALLOW, SUPPORTED};
+pub(crate) use self::core::{Core, SUPPORTED_WITHOUT_100REL};
 pub use crate::dialog::uac::OutgoingInvite;
 
 /// What an endpoint starts from.
@@ -44,7 +47,7 @@ pub struct Incoming {
     /// The request, its topmost Via stamped with the source (RFC 3581).
     pub request: Request,
     via: Via,
-    key: ByteString,
+    key: Key,
 }
 
 /// What the host has to know or decide.
@@ -52,7 +55,8 @@ pub struct Incoming {
 pub enum Event {
     /// A request outside a dialog: admit, take or answer it.
     Request(Box<Incoming>),
-    /// A request to be forwarded as it is: an ACK or another request in a dialog that runs through us as a proxy.
+    /// A request that its Route sends through us as a proxy, with a To tag: an ACK or another request in a dialog of others. That such a
+    /// dialog exists is only what the request says; the host forwards it if its Record-Route bears it out.
     Forward(Box<Incoming>),
     /// The INVITE that the host admitted by [`Endpoint::admit`] was cancelled.
     Cancel(ServerId),
@@ -62,85 +66,24 @@ pub enum Event {
     Dialog(DialogId, DialogEvent),
 }
 
-/// What dialogs and transactions share.
-#[derive(Debug)]
-pub(crate) struct Core {
-    pub(crate) transactions: Transactions,
-    pub(crate) random: Random,
-    pub(crate) events: VecDeque<Event>,
-    pub(crate) session_interval: Duration,
-    product: String,
-}
-
-/// The methods we take within calls; the host may take more outside.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REGISTER";
-/// The extensions that a UAS of ours understands (RFC 3262, 4028, 3891).
-pub const SUPPORTED: [&str; 3] = ["100rel", "timer", "replaces"];
-
-impl Core {
-    /// Returns the tag of a dialog of ours: its number, then what cannot be guessed.
-    pub(crate) fn tag(&mut self, id: u64) -> ByteString {
-        format!("{id:016x}{}", self.random.token()).into()
-    }
-
-    pub(crate) fn response(&self, request: &Request, status: StatusCode, tag: &str) -> Response {
-        let mut response = Response::to(request, status);
-        response.set_to_tag(tag);
-        match status {
-            StatusCode::METHOD_NOT_ALLOWED => response.headers.push(Name::Allow, ALLOW),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => response.headers.push(Name::Accept, "application/sdp"),
-            _ => {}
-        }
-        response
-    }
-
-    pub(crate) fn reply(&mut self, now: Instant, server: ServerId, request: &Request, status: StatusCode, tag: &str) {
-        let response = self.response(request, status, tag);
-        self.transactions.respond(now, server, &response);
-    }
-
-    /// Writes Contact, Allow, Supported and who we are, towards a peer.
-    pub(crate) fn describe(&self, headers: &mut Headers, hop: &Hop) {
-        headers.push(Name::Contact, self.contact(hop));
-        headers.push(Name::Allow, ALLOW);
-        headers.push(Name::Supported, SUPPORTED.join(", "));
-        headers.push(Name::UserAgent, &self.product);
-    }
-
-    pub(crate) fn supported_without_100rel(&self) -> String {
-        SUPPORTED.iter().filter(|option| **option != "100rel").copied().collect::<Vec<_>>().join(", ")
-    }
-
-    fn contact(&self, hop: &Hop) -> String {
-        let transport = hop.transport();
-        let ours = self.transactions.listeners().towards(hop).map_or_else(|| "invalid.invalid".to_owned(), |a| a.to_string());
-        if transport == crate::Transport::Udp {
-            return format!("<sip:{ours}>");
-        }
-        format!("<sip:{ours};transport={}>", transport.param())
-    }
-}
-
 /// Every transaction and dialog behind our addresses.
 #[derive(Debug)]
 pub struct Endpoint {
     core: Core,
     dialogs: HashMap<u64, Invite>,
-    timers: BinaryHeap<Reverse<(Instant, u64)>>,
+    timers: BTreeSet<(Instant, u64)>,
 }
 
 impl Endpoint {
+    /// Most INVITE dialogs; beyond, [`Endpoint::take`] answers 503 and [`Endpoint::place`] fails with it.
+    pub const MAX_DIALOGS: usize = 200_000;
+
     /// Starts with nothing under way.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let core = Core {
-            transactions: Transactions::new(setup.listeners, setup.node),
-            random: Random::new(setup.seed),
-            events: VecDeque::new(),
-            session_interval: setup.session_interval,
-            product: setup.product,
-        };
-        Self { core, dialogs: HashMap::new(), timers: BinaryHeap::new() }
+        let Setup { listeners, node, seed, product, session_interval } = setup;
+        let core = Core::new(listeners, node, seed, session_interval, product);
+        Self { core, dialogs: HashMap::new(), timers: BTreeSet::new() }
     }
 
     /// Returns the addresses we listen on.
@@ -153,6 +96,12 @@ impl Endpoint {
     #[must_use]
     pub fn dialogs(&self) -> usize {
         self.dialogs.len()
+    }
+
+    /// Returns the number of transactions, ours and the peers'.
+    #[must_use]
+    pub fn transactions(&self) -> usize {
+        self.core.transactions.len()
     }
 
     // ---- input
@@ -173,6 +122,8 @@ impl Endpoint {
     fn refuse_unreadable(&mut self, flow: Flow, status: StatusCode, headers: &Headers) {
         let Ok(via) = headers.first::<Via>(Name::Via) else { return };
         let mut response = Response::to_headers(headers, status);
+        response.headers.pop_first(Name::Via);
+        response.headers.push_front(Name::Via, via.stamped(flow.remote).to_string());
         let tag = self.core.random.token();
         response.set_to_tag(&tag);
         self.core.transactions.respond_statelessly(flow, &via, &response);
@@ -183,18 +134,17 @@ impl Endpoint {
         let via = via.stamped(flow.remote);
         request.headers.pop_first(Name::Via);
         request.headers.push_front(Name::Via, via.to_string());
-        let (key, merged) = match self.core.transactions.matching(now, &request, &via) {
+        let key = match self.core.transactions.matching(now, &request, &via) {
             Matched::Absorbed => return,
-            Matched::Ack(Some(dialog)) => return self.with(now, dialog, |invite, core| invite.handle_ack(core, now, &request)),
-            Matched::Ack(None) => return,
-            Matched::New { key, merged } => (key, merged),
+            Matched::Ack(dialog) => return self.with(now, dialog, |invite, core| invite.handle_ack(core, now, &request)),
+            Matched::New(key) => key,
         };
         let incoming = Incoming { flow, request, via, key };
         if incoming.request.method == Method::Cancel {
             return self.receive_cancel(now, &incoming);
         }
         let Some(tag) = incoming.request.to_tag() else {
-            return self.receive_outside(incoming, merged);
+            return self.receive_outside(incoming);
         };
         match self.dialog_of(&incoming.request, &tag) {
             Some(dialog) => self.receive_inside(now, dialog, incoming),
@@ -204,22 +154,19 @@ impl Endpoint {
         }
     }
 
-    fn receive_outside(&mut self, incoming: Incoming, merged: bool) {
-        if incoming.request.method == Method::Ack {
-            if self.is_routed_through(&incoming.request) {
-                self.core.events.push_back(Event::Forward(Box::new(incoming)));
+    fn receive_outside(&mut self, incoming: Incoming) {
+        let (method, transactions) = (&incoming.request.method, &self.core.transactions);
+        match () {
+            () if *method == Method::Ack && !self.is_routed_through(&incoming.request) => {}
+            () if *method == Method::Ack => self.core.events.push_back(Event::Forward(Box::new(incoming))),
+            // They only live in dialogs (§15.1.2).
+            () if matches!(method, Method::Bye | Method::Prack | Method::Update) => {
+                self.reply_statelessly(&incoming, StatusCode::NO_TRANSACTION);
             }
-            return;
+            () if transactions.is_merged(&incoming.request) => self.reply_statelessly(&incoming, StatusCode::LOOP_DETECTED),
+            () if transactions.is_full() => self.put_off(&incoming),
+            () => self.core.events.push_back(Event::Request(Box::new(incoming))),
         }
-        if merged {
-            return self.reply_statelessly(&incoming, StatusCode::LOOP_DETECTED);
-        }
-        if self.core.transactions.is_full() {
-            let mut response = self.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
-            response.headers.push(Name::RetryAfter, (5 + self.core.random.below(30)).to_string());
-            return self.respond_statelessly(&incoming, &response);
-        }
-        self.core.events.push_back(Event::Request(Box::new(incoming)));
     }
 
     fn receive_inside(&mut self, now: Instant, dialog: u64, incoming: Incoming) {
@@ -228,17 +175,25 @@ impl Endpoint {
         }
         let unsupported = unsupported(&incoming.request);
         if !unsupported.is_empty() {
-            return self.refuse_extension(&incoming, &unsupported);
+            return self.refuse_statelessly(&incoming, StatusCode::BAD_EXTENSION, Name::Unsupported, &unsupported);
         }
-        let server = self.core.transactions.open(incoming.flow, &incoming.request, incoming.key, &incoming.via);
-        self.with(now, dialog, |invite, core| invite.handle_request(core, now, server, incoming.request));
+        if incoming.request.method != Method::Bye && self.core.transactions.is_reserve_full() {
+            return self.put_off(&incoming);
+        }
+        let is_late = self.dialogs.get_mut(&dialog).is_some_and(|invite| invite.is_out_of_order(&incoming.request));
+        if is_late && incoming.request.method != Method::Invite {
+            // §12.2.2. An INVITE has a transaction nevertheless, which takes its ACK.
+            return self.reply_statelessly(&incoming, StatusCode::SERVER_INTERNAL_ERROR);
+        }
+        let server = self.core.transactions.open(now, incoming.flow, &incoming.request, incoming.key, &incoming.via);
+        self.with(now, dialog, |invite, core| invite.handle_request(core, now, (server, incoming.flow), incoming.request));
     }
 
     fn receive_cancel(&mut self, now: Instant, incoming: &Incoming) {
         let Some((server, dialog, proceeding)) = self.core.transactions.cancelled(&incoming.request, &incoming.via) else {
             return self.reply_statelessly(incoming, StatusCode::NO_TRANSACTION);
         };
-        let own = self.core.transactions.open(incoming.flow, &incoming.request, incoming.key.clone(), &incoming.via);
+        let own = self.core.transactions.open(now, incoming.flow, &incoming.request, incoming.key, &incoming.via);
         let tag = dialog.and_then(|id| self.dialogs.get(&id)).map(|invite| invite.local_tag().to_owned());
         let tag = tag.unwrap_or_else(|| self.core.random.token().to_string());
         self.core.reply(now, own, &incoming.request, StatusCode::OK, &tag);
@@ -267,9 +222,10 @@ impl Endpoint {
 
     fn receive_response(&mut self, now: Instant, response: Response) {
         match self.core.transactions.receive(now, &response) {
-            Some((client, Owner::Dialog(dialog))) => {
+            Some((client, Owner::Dialog(dialog))) if self.dialogs.contains_key(&dialog) => {
                 self.with(now, dialog, |invite, core| invite.handle_response(core, now, client, response));
             }
+            Some((client, Owner::Dialog(_))) => hang_up_stray(&mut self.core, now, client, &response),
             Some((client, Owner::Host)) => self.core.events.push_back(Event::Response(client, Box::new(response))),
             Some((_, Owner::Nobody)) | None => {}
         }
@@ -278,13 +234,13 @@ impl Endpoint {
 
     /// A connection is gone; requests that wait on it fail with 503.
     pub fn connection_closed(&mut self, now: Instant, connection: ConnectionId) {
-        self.core.transactions.connection_closed(connection);
+        self.core.transactions.connection_closed(now, connection, &mut self.core.random);
         self.tell_failed(now);
     }
 
     /// A message of a client transaction could not be sent.
     pub fn send_failed(&mut self, now: Instant, client: ClientId) {
-        self.core.transactions.send_failed(client);
+        self.core.transactions.send_failed(now, client, &mut self.core.random);
         self.tell_failed(now);
     }
 
@@ -314,16 +270,16 @@ impl Endpoint {
 
     fn settle(&mut self, now: Instant, id: u64) {
         let Some(invite) = self.dialogs.get_mut(&id) else { return };
+        let at = if invite.is_ended() { None } else { invite.poll_timeout().map(|at| at.max(now)) };
+        if invite.scheduled != at {
+            if let Some(planned) = invite.scheduled {
+                self.timers.remove(&(planned, id));
+            }
+            invite.scheduled = at;
+            self.timers.extend(at.map(|at| (at, id)));
+        }
         if invite.is_ended() {
             self.dialogs.remove(&id);
-            return;
-        }
-        let at = invite.poll_timeout().map(|at| at.max(now));
-        if let Some(at) = at
-            && invite.scheduled.is_none_or(|planned| at < planned)
-        {
-            invite.scheduled = Some(at);
-            self.timers.push(Reverse((at, id)));
         }
     }
 
@@ -333,11 +289,11 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.core.transactions.handle_timeout(now);
         self.tell_failed(now);
-        while let Some(Reverse((at, id))) = self.timers.peek().copied() {
+        while let Some((at, id)) = self.timers.first().copied() {
             if at > now {
                 break;
             }
-            self.timers.pop();
+            self.timers.pop_first();
             if let Some(invite) = self.dialogs.get_mut(&id) {
                 invite.scheduled = None;
                 invite.handle_timeout(&mut self.core, now);
@@ -349,8 +305,7 @@ impl Endpoint {
     /// Returns when to call [`Endpoint::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let dialogs = self.timers.peek().map(|Reverse((at, _))| *at);
-        crate::transaction::timer::earlier(self.core.transactions.poll_timeout(), dialogs)
+        crate::transaction::timer::earlier(self.core.transactions.poll_timeout(), self.timers.first().map(|(at, _)| *at))
     }
 
     /// Returns the next message to send.
@@ -382,15 +337,31 @@ impl Endpoint {
         self.respond_statelessly(incoming, &response);
     }
 
-    fn refuse_extension(&mut self, incoming: &Incoming, unsupported: &str) {
-        let mut response = self.reply(&incoming.request, StatusCode::BAD_EXTENSION);
-        response.headers.push(Name::Unsupported, unsupported);
+    fn refuse_statelessly(&mut self, incoming: &Incoming, status: StatusCode, name: Name, value: &str) {
+        let mut response = self.reply(&incoming.request, status);
+        if !value.is_empty() {
+            response.headers.push(name, value);
+        }
         self.respond_statelessly(incoming, &response);
     }
 
+    /// Too many transactions: later, and not all at the same time.
+    fn put_off(&mut self, incoming: &Incoming) {
+        let after = self.retry_after();
+        self.refuse_statelessly(incoming, StatusCode::SERVICE_UNAVAILABLE, Name::RetryAfter, &after);
+    }
+
+    fn retry_after(&mut self) -> String {
+        (5 + self.core.random.below(30)).to_string()
+    }
+
     /// Opens the server transaction of a request that is no INVITE for us; an INVITE admitted so is the host's own (a proxy's).
+    /// A request that came twice before it was admitted has one transaction; its second answer goes nowhere.
     pub fn admit(&mut self, now: Instant, incoming: &Incoming) -> ServerId {
-        let server = self.core.transactions.open(incoming.flow, &incoming.request, incoming.key.clone(), &incoming.via);
+        if let Some(server) = self.core.transactions.opened(incoming.key) {
+            return server;
+        }
+        let server = self.core.transactions.open(now, incoming.flow, &incoming.request, incoming.key, &incoming.via);
         if incoming.request.method == Method::Invite {
             let trying = Response::to(&incoming.request, StatusCode::TRYING);
             self.core.transactions.respond(now, server, &trying);
@@ -405,121 +376,20 @@ impl Endpoint {
 
     /// Sends a request of the host's own, which has every header but Via. The response comes as [`Event::Response`].
     pub fn request(&mut self, now: Instant, request: Request, hop: Hop) -> ClientId {
-        self.core.transactions.request(now, request, hop, Owner::Host, &mut self.core.random)
+        let client = self.core.begin(now, request, hop, Owner::Host);
+        self.tell_failed(now);
+        client
     }
 
     /// Sends a request without a transaction: an ACK that a proxy passes on.
     pub fn forward(&mut self, request: Request, hop: Hop) {
-        self.core.transactions.send_ack(request, hop, &mut self.core.random);
+        self.core.send_ack(request, hop);
     }
 
-    /// Cancels an INVITE of the host's own; false while it has no provisional response, or has its final one.
+    /// Cancels an INVITE of the host's own; false while it has no provisional response, or has its final one. If no final response
+    /// comes within 64·T1, a 408 made here ends it (§9.1).
     pub fn cancel_request(&mut self, now: Instant, client: ClientId, reason: Option<&Reason>) -> bool {
         self.core.transactions.cancel(now, client, reason)
-    }
-
-    // ---- calls
-
-    /// Takes an INVITE as callee: 100 goes out, the dialog begins. None if it was refused here (400, 415, 420, 422).
-    pub fn take(&mut self, now: Instant, incoming: Incoming) -> Option<DialogId> {
-        let unsupported = unsupported(&incoming.request);
-        if !unsupported.is_empty() {
-            self.refuse_extension(&incoming, &unsupported);
-            return None;
-        }
-        let server = self.admit(now, &incoming);
-        let id = self.core.transactions.id();
-        let Incoming { flow, request, .. } = incoming;
-        let copy = Response::to(&request, StatusCode::BAD_REQUEST);
-        match Invite::incoming(&mut self.core, now, (id, server, flow), request) {
-            Ok(invite) if invite.is_ended() => None,
-            Ok(invite) => {
-                self.dialogs.insert(id, invite);
-                Some(DialogId(id))
-            }
-            Err(_) => {
-                let mut response = copy;
-                let tag = self.core.random.token();
-                response.set_to_tag(&tag);
-                self.core.transactions.respond(now, server, &response);
-                None
-            }
-        }
-    }
-
-    /// Places a call.
-    pub fn place(&mut self, now: Instant, call: OutgoingInvite) -> DialogId {
-        let id = self.core.transactions.id();
-        let invite = Invite::outgoing(&mut self.core, now, id, call);
-        self.dialogs.insert(id, invite);
-        self.settle(now, id);
-        DialogId(id)
-    }
-
-    /// Sends a provisional response with SDP or an empty body.
-    ///
-    /// # Errors
-    /// Gone: the INVITE is answered or over.
-    pub fn progress(&mut self, now: Instant, dialog: DialogId, status: StatusCode, body: Bytes) -> Result<(), CommandError> {
-        self.command(now, dialog, |invite, core| invite.progress(core, now, status, body))
-    }
-
-    /// Answers the pending INVITE, re-INVITE or UPDATE with 200 and SDP.
-    pub fn accept(&mut self, now: Instant, dialog: DialogId, body: Bytes) {
-        self.with(now, dialog.0, |invite, core| invite.accept(core, now, body));
-    }
-
-    /// Refuses the pending INVITE (no event follows), re-INVITE or UPDATE, with further headers.
-    ///
-    /// # Errors
-    /// Gone: nothing is pending.
-    pub fn refuse(&mut self, now: Instant, dialog: DialogId, status: StatusCode, headers: &Headers) -> Result<(), CommandError> {
-        self.command(now, dialog, |invite, core| invite.refuse(core, now, status, headers))
-    }
-
-    /// Gives up a placed call; `Failed` follows.
-    pub fn cancel(&mut self, now: Instant, dialog: DialogId, reason: Option<Reason>) {
-        self.with(now, dialog.0, |invite, core| invite.cancel(core, now, reason));
-    }
-
-    /// Sends the ACK that is due, with an answer or an empty body.
-    pub fn acknowledge(&mut self, now: Instant, dialog: DialogId, body: Bytes) {
-        self.with(now, dialog.0, |invite, core| invite.acknowledge(core, now, body));
-    }
-
-    /// Sends a re-INVITE with an offer, or with an empty body asks for one.
-    ///
-    /// # Errors
-    /// Pending: another offer is under way; Gone: no established session.
-    pub fn offer(&mut self, now: Instant, dialog: DialogId, body: Bytes) -> Result<(), CommandError> {
-        self.command(now, dialog, |invite, core| invite.offer(core, now, body))
-    }
-
-    /// Ends an established session; `Ended` follows.
-    pub fn bye(&mut self, now: Instant, dialog: DialogId, reason: Option<Reason>) {
-        self.with(now, dialog.0, |invite, core| invite.bye(core, now, reason));
-    }
-
-    /// Sends another request within a session; its response comes as [`DialogEvent::Response`]. None without a session.
-    pub fn request_within(&mut self, now: Instant, dialog: DialogId, method: Method, headers: &Headers, body: Bytes) -> Option<ClientId> {
-        self.with(now, dialog.0, |invite, core| invite.request(core, now, method, headers, body))
-    }
-
-    /// Finds the dialog that a Replaces header names (RFC 3891 §3), and whether it is early.
-    #[must_use]
-    pub fn replaced(&self, replaces: &Replaces) -> Option<(DialogId, bool)> {
-        let id = u64::from_str_radix(replaces.to_tag.get(..16)?, 16).ok()?;
-        let invite = self.dialogs.get(&id)?;
-        invite.matches(&replaces.call_id, &replaces.to_tag, &replaces.from_tag).then(|| (DialogId(id), invite.is_early()))
-    }
-
-    fn command(
-        &mut self,
-        now: Instant,
-        dialog: DialogId,
-        work: impl FnOnce(&mut Invite, &mut Core) -> Result<(), CommandError>,
-    ) -> Result<(), CommandError> {
-        self.with(now, dialog.0, |invite, core| Some(work(invite, core))).unwrap_or(Err(CommandError::Gone))
     }
 }
 

@@ -165,6 +165,18 @@ impl Listeners {
             .or_else(|| ours().find(|a| a.is_ipv4() == remote.is_ipv4()))
     }
 
+    /// Returns that listener as text, for Via and Contact.
+    pub(crate) fn name_towards(&self, hop: &Hop) -> ByteString {
+        self.towards(hop).map_or_else(|| ByteString::from_static("invalid.invalid"), |address| address.to_string().into())
+    }
+
+    /// Returns the Contact that a peer behind this hop can reach us at.
+    pub(crate) fn contact(&self, hop: &Hop) -> String {
+        let ours = self.name_towards(hop);
+        let transport = hop.transport();
+        if transport == Transport::Udp { format!("<sip:{ours}>") } else { format!("<sip:{ours};transport={}>", transport.param()) }
+    }
+
     /// Returns true if a message to this address would reach ourselves.
     #[must_use]
     pub fn is_ours(&self, address: SocketAddr) -> bool {

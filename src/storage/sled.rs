@@ -309,3 +309,74 @@ fn system_error(folder: &Path, source: io::Error) -> OpenError {
 fn read_error(error: sled::Error) -> StorageError {
     StorageError::Read(error.to_string().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Batch, Table};
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("tandem-{name}-{}", std::process::id()));
+        let _absent = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    fn batch(changes: &[(&[u8], Option<&[u8]>)]) -> Batch {
+        let mut batch = Batch::new();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.put(Table::User, key, value),
+                None => batch.remove(Table::User, key),
+            };
+        }
+        batch
+    }
+
+    fn users(store: &Sled) -> Vec<(String, String)> {
+        let mut page = Vec::new();
+        store.page(&[Table::User as u8], None, &mut page).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        page.iter().map(|(key, value)| (text(&key[1..]), text(value))).collect()
+    }
+
+    #[test]
+    fn a_batch_left_half_applied_is_finished_at_the_next_start() {
+        let folder = folder("intent");
+        let store = Sled::open(&folder, 0).unwrap();
+        store.commit(&[Changes(batch(&[(b"c", Some(b"old"))]).checked().unwrap())]).unwrap();
+        let batch = batch(&[(b"a", Some(b"1")), (b"b", Some(b"1")), (b"c", None)]);
+        let mut changes = Changes(batch.checked().unwrap());
+        store.db().insert(INTENT_KEY, changes.bytes()).unwrap();
+        let first = changes.next().unwrap();
+        store.db().insert(first.key, first.value.unwrap()).unwrap();
+        drop(store);
+        let store = Sled::open(&folder, 0).unwrap();
+        assert_eq!(users(&store), [("a".into(), "1".into()), ("b".into(), "1".into())]);
+        assert_eq!(store.db().get(INTENT_KEY).unwrap(), None);
+        drop(store);
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn in_a_group_the_last_change_of_a_key_wins() {
+        let folder = folder("last");
+        let store = Sled::open(&folder, 0).unwrap();
+        let group = [
+            batch(&[(b"a", Some(b"1"))]),
+            batch(&[(b"a", Some(b"2")), (b"b", Some(b"2"))]),
+            batch(&[(b"b", Some(b"3"))]),
+            batch(&[(b"c", Some(b"4"))]),
+            batch(&[]),
+            batch(&[(b"c", None)]),
+            batch(&[(b"d", None)]),
+            batch(&[(b"d", Some(b"5"))]),
+        ];
+        let group: Vec<_> = group.iter().map(|batch| Changes(batch.checked().unwrap())).collect();
+        store.commit(&group).unwrap();
+        let expected = [("a", "2"), ("b", "3"), ("d", "5")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(users(&store), expected);
+        assert_eq!(store.db().get(INTENT_KEY).unwrap(), None);
+        drop(store);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

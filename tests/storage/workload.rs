@@ -49,16 +49,16 @@ type Contents = BTreeMap<Key, Vec<u8>>;
 fn operation(seed: u64, writer: u64, n: u64) -> (Vec<Key>, Option<Vec<u8>>) {
     let mut random = Random(seed ^ (writer << 48) ^ n);
     let kind = random.below(16);
-    let keys = if kind == 0 {
+    let keys = if kind < 8 {
         let key = format!("{writer}/{}", random.below(PAIRS)).into_bytes();
         vec![(Table::User, key.clone()), (Table::Cdr, key)]
     } else {
         vec![(Table::Binding, format!("{writer}/{}", random.below(KEYS)).into_bytes())]
     };
-    if kind == 1 {
+    if kind % 8 == 1 {
         return (keys, None);
     }
-    let most = if kind == 0 { MAX_BATCH / 2 - 100 } else { MAX_VALUE - 24 };
+    let most = if kind < 8 { MAX_BATCH / 2 - 100 } else { MAX_VALUE - 24 };
     let len = if random.below(64) == 0 { random.below(most as u64) } else { 100 + random.below(500) };
     let mut value = [seed, writer, n].map(u64::to_be_bytes).concat();
     value.resize(value.len() + usize::try_from(len).unwrap(), n.to_be_bytes()[7]);

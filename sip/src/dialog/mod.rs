@@ -1,33 +1,52 @@
 //! Dialogs (RFC 3261 §12): the state two peers share, and the requests made from it. The INVITE usage is in [`invite`].
 
+mod event;
 pub mod invite;
-pub(crate) mod refresh;
+mod offer;
+mod refresh;
 pub(crate) mod uac;
 mod uas;
 
 use bytestring::ByteString;
 
-use crate::message::header::CSeq;
+use crate::message::header::{CSeq, Header as _};
 use crate::message::{Headers, Method, Name, NameAddr, Request, Response, Uri};
-use crate::transport::Hop;
+use crate::transaction::{Order, Outgoing, Owner};
+use crate::transport::{Flow, Hop};
 
 /// Most routes of a dialog; a message with more is refused.
 const MAX_ROUTES: usize = 20;
 
-/// The state of §12: who we are to each other, the route set, the next sequence number.
+/// The state of §12: who we are to each other, the route set, the next sequence number. All text is in one buffer of its own: the
+/// datagrams it came in are let go.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
     pub(crate) call_id: ByteString,
-    /// Our address, with our tag.
-    pub(crate) local: NameAddr,
-    /// The peer's address, with its tag once we know it.
-    pub(crate) remote: NameAddr,
+    local: Party,
+    remote: Party,
     pub(crate) local_seq: u32,
     pub(crate) remote_seq: Option<u32>,
     routes: Vec<NameAddr>,
     /// The peer's Contact.
-    pub(crate) target: Uri,
+    target: Uri,
     hop: Hop,
+}
+
+/// One end of a dialog.
+#[derive(Clone, Debug)]
+struct Party {
+    /// From or To, tag and all.
+    address: ByteString,
+    /// The tag; empty while it is unknown.
+    tag: ByteString,
+}
+
+impl Party {
+    fn of(address: &NameAddr) -> Self {
+        let text = ByteString::from(address.to_string());
+        let tag = address.tag().and_then(|tag| text.rfind(tag).and_then(|at| text.get(at..at + tag.len())));
+        Self { tag: tag.map(|tag| text.slice_ref(tag)).unwrap_or_default(), address: text }
+    }
 }
 
 /// Why a request or response makes no dialog; the caller answers 400 or ends the leg.
@@ -48,9 +67,9 @@ impl Dialog {
         let target = contact(&request.headers)?.ok_or(DialogError::Contact)?;
         let cseq: CSeq = request.headers.typed(Name::CSeq)?;
         Ok(Self {
-            call_id: request.headers.call_id()?,
-            local: request.headers.typed::<NameAddr>(Name::To)?.with_tag(tag),
-            remote: request.headers.typed(Name::From)?,
+            call_id: owned(&request.headers.call_id()?),
+            local: Party::of(&request.headers.typed::<NameAddr>(Name::To)?.with_tag(tag)),
+            remote: Party::of(&request.headers.typed(Name::From)?),
             local_seq: 0,
             remote_seq: Some(cseq.number),
             hop: towards(&routes, &target, hop),
@@ -60,7 +79,8 @@ impl Dialog {
     }
 
     /// The dialog of a request we are about to send: without a remote tag and a target of its own yet.
-    pub(crate) fn uac(call_id: ByteString, local: NameAddr, remote: NameAddr, target: Uri, hop: Hop) -> Self {
+    pub(crate) fn uac(call_id: ByteString, local: &NameAddr, remote: &NameAddr, target: Uri, hop: Hop) -> Self {
+        let (local, remote) = (Party::of(local), Party::of(remote));
         Self { call_id, local, remote, local_seq: 0, remote_seq: None, routes: Vec::new(), target, hop }
     }
 
@@ -73,27 +93,55 @@ impl Dialog {
             None if response.status.is_provisional() => self.target.clone(),
             None => return Err(DialogError::Contact),
         };
-        let remote = response.headers.typed(Name::To)?;
         let hop = towards(&routes, &target, hop);
-        Ok(Self { remote, routes, target, hop, ..self.clone() })
+        Ok(Self { routes, target, hop, ..self.with_remote(response)? })
+    }
+
+    /// The same with the tag of a response that is no good otherwise: what can be acknowledged and hung up is.
+    pub(crate) fn with_remote(&self, response: &Response) -> Result<Self, DialogError> {
+        let remote = Party::of(&response.headers.typed(Name::To)?);
+        Ok(Self { remote, ..self.clone() })
     }
 
     pub(crate) fn local_tag(&self) -> &str {
-        self.local.tag().unwrap_or("")
+        &self.local.tag
     }
 
     pub(crate) fn remote_tag(&self) -> &str {
-        self.remote.tag().unwrap_or("")
+        &self.remote.tag
     }
 
     pub(crate) fn hop(&self) -> &Hop {
         &self.hop
     }
 
-    /// Takes over the peer's Contact of a target refresh request or its 2xx (§12.2).
-    pub(crate) fn refresh_target(&mut self, headers: &Headers) {
-        if let Ok(Some(target)) = contact(headers) {
-            if target != self.target && self.routes.is_empty() {
+    /// Where a request goes when the connection of its flow is gone: to the Contact, if that is the host the connection came from (§18.1.1:
+    /// a peer without NAT may close idle connections). No other address is tried because a peer names it.
+    fn otherwise(&self) -> Option<Hop> {
+        let Hop::Flow(flow) = &self.hop else { return None };
+        let named = towards(&self.routes, &self.target, Hop::Address { transport: flow.transport, remote: flow.remote, name: None });
+        (flow.transport.is_reliable() && named.remote().ip() == flow.remote.ip() && named.remote() != flow.remote).then_some(named)
+    }
+
+    /// Makes it ready to be sent.
+    pub(crate) fn outgoing(&self, request: Request, owner: Owner) -> Outgoing {
+        Outgoing { request, hop: self.hop.clone(), otherwise: self.otherwise(), owner, order: Order::Within }
+    }
+
+    /// Requests go another way from now on.
+    pub(crate) fn reroute(&mut self, hop: Hop) {
+        self.hop = hop;
+    }
+
+    /// Takes over the peer's Contact of a target refresh request or its 2xx, and the flow that a request came by (§12.2, RFC 5626 §5.3).
+    pub(crate) fn refresh_target(&mut self, headers: &Headers, flow: Option<Flow>) {
+        if let (Hop::Flow(old), Some(new)) = (&mut self.hop, flow) {
+            *old = new;
+        }
+        if let Ok(Some(target)) = contact(headers)
+            && target != self.target
+        {
+            if self.routes.is_empty() {
                 self.hop = towards(&[], &target, self.hop.clone());
             }
             self.target = target;
@@ -118,27 +166,37 @@ impl Dialog {
             request.headers.push(Name::Route, format!("<{}>", self.target));
         }
         request.headers.push(Name::MaxForwards, "70");
-        request.headers.push(Name::From, self.local.to_string());
-        request.headers.push(Name::To, self.remote.to_string());
+        request.headers.push(Name::From, &*self.local.address);
+        request.headers.push(Name::To, &*self.remote.address);
         request.headers.push(Name::CallId, &*self.call_id);
         request.headers.push(Name::CSeq, CSeq { number, method }.to_string());
         request
     }
 }
 
+/// A copy that pins no datagram.
+fn owned(text: &str) -> ByteString {
+    ByteString::from(text)
+}
+
+fn owned_uri(uri: &Uri) -> Option<Uri> {
+    Uri::parse(&owned(uri.as_str()))
+}
+
 fn routes(headers: &Headers) -> Result<Vec<NameAddr>, DialogError> {
+    let malformed = crate::message::HeaderError::Malformed(Name::RecordRoute);
     let routes: Vec<NameAddr> = headers.list(Name::RecordRoute)?;
     if routes.len() > MAX_ROUTES {
-        return Err(crate::message::HeaderError::Malformed(Name::RecordRoute).into());
+        return Err(malformed.into());
     }
-    Ok(routes)
+    routes.iter().map(|route| NameAddr::parse(&route.to_string().into()).ok_or(malformed.into())).collect()
 }
 
 fn contact(headers: &Headers) -> Result<Option<Uri>, DialogError> {
     let mut contacts = headers.list::<NameAddr>(Name::Contact).map_err(|_| DialogError::Contact)?;
     match (contacts.len(), contacts.pop()) {
         (0, _) => Ok(None),
-        (1, Some(contact)) if contact.uri.host().is_some() => Ok(Some(contact.uri)),
+        (1, Some(contact)) if contact.uri.host().is_some() => owned_uri(&contact.uri).map(Some).ok_or(DialogError::Contact),
         _ => Err(DialogError::Contact),
     }
 }

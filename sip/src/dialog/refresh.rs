@@ -46,9 +46,15 @@ impl Refresh {
         self.ours
     }
 
-    /// Puts the next refresh off, after a 491 or a 422.
+    /// Puts the next refresh off, after a 491 or because something else is under way.
     pub(crate) fn retry_at(&mut self, at: Instant) {
         self.refresh_at = Some(at);
+    }
+
+    /// Tries again after a failure that says nothing about when: at half of what is left, which makes a handful of times.
+    pub(crate) fn retry_later(&mut self, now: Instant) {
+        let left = self.expires_at.saturating_duration_since(now);
+        self.retry_at(now + (left / 2).max(Duration::from_secs(2)));
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<Due> {

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::Dialog;
-use super::invite::{Acknowledgement, DialogEvent, Invite, State};
+use super::invite::{DialogEvent, Invite, State, number};
+use super::offer::Acknowledgement;
 use super::refresh::{self, Refresh};
 use super::uas::is_sdp;
-use crate::endpoint::Core;
+use crate::endpoint::{Core, SUPPORTED_WITHOUT_100REL};
 use crate::message::header::{CSeq, RAck, Reason};
 use crate::message::{Headers, Method, Name, NameAddr, Request, Response, StatusCode, Uri};
-use crate::transaction::timer::LIFE;
 use crate::transaction::{ClientId, Owner};
 use crate::transport::Hop;
 
@@ -30,7 +30,7 @@ pub struct OutgoingInvite {
     pub from: NameAddr,
     /// To, without a tag.
     pub to: NameAddr,
-    /// Further headers, such as P-Asserted-Identity.
+    /// Further headers, such as P-Asserted-Identity. A Max-Forwards among them replaces ours: the hops of the leg before count.
     pub headers: Headers,
     /// The offer; empty asks the callee to offer.
     pub body: Bytes,
@@ -54,13 +54,15 @@ pub(super) struct Calling {
     forks: Vec<Fork>,
     /// Set once the host gave up; true when CANCEL went out.
     cancelled: Option<(Option<Reason>, bool)>,
-    /// When to stop waiting for the final response of a cancelled INVITE (§9.1).
-    pub(super) give_up: Option<Instant>,
 }
 
 impl Calling {
     pub(super) fn has_fork(&self, remote_tag: &str) -> bool {
         self.forks.iter().any(|fork| fork.dialog.remote_tag() == remote_tag)
+    }
+
+    pub(super) fn fork_mut(&mut self, remote_tag: &str) -> Option<&mut Dialog> {
+        self.forks.iter_mut().map(|fork| &mut fork.dialog).find(|dialog| dialog.remote_tag() == remote_tag)
     }
 }
 
@@ -69,7 +71,7 @@ impl Invite {
     pub(crate) fn outgoing(core: &mut Core, now: Instant, id: u64, call: OutgoingInvite) -> Self {
         let tag = core.tag(id);
         let call_id: ByteString = format!("{}{}", core.random.token(), core.random.token()).into();
-        let mut dialog = Dialog::uac(call_id, call.from.with_tag(&tag), call.to, call.uri, call.hop.clone());
+        let mut dialog = Dialog::uac(call_id, &call.from.with_tag(&tag), &call.to, call.uri, call.hop.clone());
         dialog.local_seq = u32::try_from(core.random.below(1 << 16)).unwrap_or(1);
         let mut request = dialog.request(Method::Invite);
         for route in call.routes.iter().rev() {
@@ -78,18 +80,20 @@ impl Invite {
         core.describe(&mut request.headers, &call.hop);
         request.headers.push(Name::SessionExpires, core.session_interval.as_secs().to_string());
         request.headers.push(Name::MinSe, refresh::MIN_SE.as_secs().to_string());
-        request.headers.copy_where(&call.headers, |_| true);
+        if let Some(left) = call.headers.get(Name::MaxForwards) {
+            request.headers.set(Name::MaxForwards, left);
+        }
+        request.headers.copy_where(&call.headers, |name| name != Name::MaxForwards);
         if call.body.is_empty() {
             // A reliable provisional response to an INVITE without offer would carry the offer (RFC 3262 §5): not wanted.
-            request.headers.set(Name::Supported, core.supported_without_100rel());
+            request.headers.set(Name::Supported, SUPPORTED_WITHOUT_100REL);
         } else {
             request.set_body("application/sdp", call.body.clone());
         }
-        let client = core.transactions.request(now, request.clone(), call.hop.clone(), Owner::Dialog(id), &mut core.random);
+        let client = core.begin(now, request.clone(), call.hop.clone(), Owner::Dialog(id));
         let mut invite = Self::new(id, State::Calling, dialog);
         invite.local_body = call.body;
-        invite.calling =
-            Some(Box::new(Calling { client, invite: request, hop: call.hop, forks: Vec::new(), cancelled: None, give_up: None }));
+        invite.calling = Some(Box::new(Calling { client, invite: request, hop: call.hop, forks: Vec::new(), cancelled: None }));
         invite
     }
 
@@ -113,8 +117,7 @@ impl Invite {
         let reliable = response.headers.has_token(Name::Require, "100rel");
         let rseq = response.headers.number(Name::RSeq).ok().flatten().filter(|_| reliable);
         if !tag.is_empty() && !calling.has_fork(&tag) && calling.forks.len() < MAX_FORKS {
-            let hop = core.transactions.hop(calling.client).cloned().unwrap_or_else(|| calling.hop.clone());
-            let Ok(dialog) = self.dialog.answered(response, hop) else { return };
+            let Ok(dialog) = self.dialog.answered(response, calling.hop.clone()) else { return };
             calling.forks.push(Fork { dialog, rseq: None });
         }
         if let (Some(rseq), Some(fork)) = (rseq, calling.forks.iter_mut().find(|fork| fork.dialog.remote_tag() == &*tag)) {
@@ -126,8 +129,7 @@ impl Invite {
             let number = response.cseq().map_or(0, |cseq| cseq.number);
             let mut prack = fork.dialog.request(Method::Prack);
             prack.headers.push(Name::RAck, RAck { rseq, cseq: number, method: Method::Invite }.to_string());
-            let hop = fork.dialog.hop().clone();
-            core.transactions.request(now, prack, hop, Owner::Nobody, &mut core.random);
+            core.transactions.request(now, fork.dialog.outgoing(prack, Owner::Nobody), &mut core.random);
         }
         if calling.cancelled.is_none() {
             let body = if is_sdp(&response.headers) { response.body.clone() } else { Bytes::new() };
@@ -138,24 +140,21 @@ impl Invite {
     fn handle_success(&mut self, core: &mut Core, now: Instant, response: &Response) {
         let Some(calling) = self.calling.take() else { return };
         let tag = response.to_tag().unwrap_or_default();
-        let hop = core.transactions.hop(calling.client).cloned().unwrap_or_else(|| calling.hop.clone());
-        let number = response.cseq().map_or(self.dialog.local_seq, |cseq| cseq.number);
-        let early = calling.forks.into_iter().find(|fork| fork.dialog.remote_tag() == &*tag);
-        let answered = self.dialog.answered(response, hop);
+        let early = calling.forks.into_iter().map(|fork| fork.dialog).find(|dialog| dialog.remote_tag() == &*tag);
+        let (local_seq, remote_seq) = early.map_or((self.dialog.local_seq, None), |early| (early.local_seq, early.remote_seq));
+        let answered = self.dialog.answered(response, calling.hop.clone());
         let usable = answered.is_ok() && (response.body.is_empty() || is_sdp(&response.headers));
-        if let Ok(dialog) = answered {
-            let local_seq = early.map_or(self.dialog.local_seq, |fork| fork.dialog.local_seq);
-            self.dialog = Dialog { local_seq, ..dialog };
-        } else if let Ok(to) = response.headers.typed::<NameAddr>(Name::To) {
-            self.dialog.remote = to;
+        if let Ok(dialog) = answered.or_else(|_| self.dialog.with_remote(response)) {
+            self.dialog = Dialog { local_seq, remote_seq, ..dialog };
         }
+        let number = number(&response.headers);
         self.ack = Some(Acknowledgement { number, sent: None });
         if calling.cancelled.is_some() || !usable {
             // §9.1, §15: the 2xx crossed our CANCEL, or cannot be used: acknowledge it and hang up.
             self.acknowledge(core, now, Bytes::new());
             self.send_bye(core, now, None);
             let status = if calling.cancelled.is_some() { StatusCode::REQUEST_TERMINATED } else { StatusCode::BAD_GATEWAY };
-            return self.end(core, DialogEvent::Failed { status, response: None });
+            return self.end(core, now, DialogEvent::Failed { status, response: None });
         }
         self.state = State::Established;
         self.note_peer(&response.headers);
@@ -171,7 +170,7 @@ impl Invite {
         }
         self.calling = None;
         let status = if cancelled { StatusCode::REQUEST_TERMINATED } else { response.status };
-        self.end(core, DialogEvent::Failed { status, response: Some(Box::new(response)) });
+        self.end(core, now, DialogEvent::Failed { status, response: Some(Box::new(response)) });
     }
 
     /// RFC 4028 §7.3: once more, with the interval the callee wants. Once: a callee that raises it again gets no third INVITE.
@@ -187,35 +186,37 @@ impl Invite {
         calling.invite.headers.set(Name::SessionExpires, asked.to_string());
         calling.invite.headers.set(Name::CSeq, CSeq { number: self.dialog.local_seq, method: Method::Invite }.to_string());
         let (request, hop) = (calling.invite.clone(), calling.hop.clone());
-        calling.client = core.transactions.request(now, request, hop, Owner::Dialog(self.id), &mut core.random);
+        calling.client = core.begin(now, request, hop, Owner::Dialog(self.id));
         true
     }
 
-    /// Gives up an INVITE (§9.1): CANCEL as soon as a provisional response allows it. `Failed` follows.
+    /// Gives up an INVITE (§9.1): CANCEL as soon as a provisional response allows it. `Failed` follows, after 64·T1 at the latest.
     pub(crate) fn cancel(&mut self, core: &mut Core, now: Instant, reason: Option<Reason>) {
         let Some(calling) = self.calling.as_mut().filter(|calling| calling.cancelled.is_none()) else { return };
         let sent = core.transactions.cancel(now, calling.client, reason.as_ref());
         calling.cancelled = Some((reason, sent));
-        calling.give_up = Some(now + LIFE);
     }
+}
 
-    pub(super) fn handle_cancel_timeout(&mut self, core: &mut Core, now: Instant) {
-        if self.calling.as_ref().and_then(|calling| calling.give_up).is_some_and(|at| at <= now) {
-            if let Some(calling) = self.calling.take() {
-                core.transactions.forget(calling.client);
-            }
-            self.end(core, DialogEvent::Failed { status: StatusCode::REQUEST_TERMINATED, response: None });
-        }
-    }
+/// A numbering gap that leaves room for the PRACKs of a fork we know nothing of any more.
+const PAST_PRACKS: u32 = 1000;
 
-    /// A 2xx of another fork than the one we took: acknowledged and hung up (§13.2.2.4).
-    pub(super) fn end_fork(&self, core: &mut Core, now: Instant, response: &Response) {
-        let Ok(mut fork) = self.dialog.answered(response, self.dialog.hop().clone()) else { return };
-        let number = response.cseq().map_or(0, |cseq| cseq.number);
-        let ack = fork.request_at(Method::Ack, number);
-        let hop = fork.hop().clone();
-        core.transactions.send_ack(ack, hop.clone(), &mut core.random);
-        let bye = fork.request(Method::Bye);
-        core.transactions.request(now, bye, hop, Owner::Nobody, &mut core.random);
+/// A 2xx to an INVITE of ours that no dialog waits for: another fork than the one we took, or one that came after the end. It is
+/// acknowledged and hung up (§13.2.2.4); the 2xx of a re-INVITE is acknowledged only, as its session has its BYE already.
+pub(crate) fn hang_up_stray(core: &mut Core, now: Instant, client: ClientId, response: &Response) {
+    let is_answer = response.status.is_success() && response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite);
+    let (Some(invite), Some(hop)) = (core.transactions.sent(client).filter(|_| is_answer), core.transactions.hop(client).cloned()) else {
+        return;
+    };
+    let headers = &invite.headers;
+    let (Ok(from), Ok(to), Ok(call_id)) = (headers.typed(Name::From), headers.typed(Name::To), headers.call_id()) else { return };
+    let ours = Dialog::uac(call_id, &from, &to, invite.uri.clone(), hop.clone());
+    let Ok(mut stray) = ours.answered(response, hop).or_else(|_| ours.with_remote(response)) else { return };
+    let number = number(&response.headers);
+    core.send_ack(stray.request_at(Method::Ack, number), stray.hop().clone());
+    if invite.to_tag().is_none() && core.transactions.count_stray(client) {
+        stray.local_seq = number + PAST_PRACKS;
+        let bye = stray.request(Method::Bye);
+        core.transactions.request(now, stray.outgoing(bye, Owner::Nobody), &mut core.random);
     }
 }

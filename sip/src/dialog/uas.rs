@@ -2,15 +2,15 @@
 //! repeated until its ACK (RFC 3261 §13.3.1.4).
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::invite::{CommandError, DialogEvent, Ender, Invite, State};
+use super::Dialog;
+use super::invite::{CommandError, DialogEvent, Ender, Invite, State, number};
 use super::refresh::{self, Refresh, Verdict};
-use super::{Dialog, DialogError};
 use crate::endpoint::Core;
-use crate::message::header::{CSeq, RAck, Reason};
+use crate::message::header::{RAck, Reason};
 use crate::message::{Headers, Method, Name, Request, Response, StatusCode};
 use crate::transaction::ServerId;
 use crate::transaction::timer::{LIFE, Repeat, T2, earlier};
@@ -20,50 +20,89 @@ use crate::transport::{Flow, Hop};
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) server: ServerId,
+    pub(super) flow: Flow,
     pub(super) request: Box<Request>,
+}
+
+/// What a 2xx of ours is to the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It establishes the session.
+    First,
+    /// It answers a re-INVITE.
+    Further,
 }
 
 /// Our 2xx to an INVITE.
 #[derive(Debug)]
 pub(super) struct TwoHundred {
     server: ServerId,
-    response: Response,
+    bytes: Bytes,
     number: u32,
-    initial: bool,
+    answer: Answer,
+    /// The INVITE had no offer: ours is in the 2xx, and the answer comes in the ACK.
+    late_offer: bool,
     repeat: Repeat,
     end: Instant,
 }
 
 impl TwoHundred {
+    pub(super) fn is_first(&self) -> bool {
+        self.answer == Answer::First
+    }
+
+    pub(super) fn is_offer(&self) -> bool {
+        self.late_offer
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         earlier(self.repeat.at(), Some(self.end))
     }
 }
 
+/// A reliable provisional response that waits for its PRACK.
 #[derive(Debug)]
 struct Outstanding {
     rseq: u32,
-    response: Response,
+    /// The CSeq number of the INVITE.
+    number: u32,
+    has_body: bool,
+    bytes: Bytes,
     repeat: Repeat,
-    end: Instant,
+    end: Option<Instant>,
 }
 
-/// Reliable provisional responses of one INVITE: one waits for its PRACK, others wait behind it.
+/// Provisional responses of one INVITE. Of the reliable ones (RFC 3262), one waits for its PRACK, others wait behind it.
 #[derive(Debug, Default)]
 pub(super) struct Provisional {
     last_rseq: u32,
     outstanding: Option<Outstanding>,
     waiting: VecDeque<(StatusCode, Bytes)>,
     /// The 2xx that must not overtake a provisional response with SDP (RFC 3262 §3).
-    accept: Option<Bytes>,
+    pub(super) accept: Option<Bytes>,
+    /// The last one, and when to send it again.
+    again: Option<(StatusCode, Instant)>,
 }
 
 /// Most provisional responses that wait behind one without PRACK; further ones are dropped.
 const MAX_WAITING: usize = 8;
 
+/// How often a call that rings says so, against timer C of proxies on the way (§13.3.1.1).
+const STILL_RINGING: Duration = Duration::from_secs(60);
+
 impl Provisional {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.outstanding.as_ref().and_then(|out| earlier(out.repeat.at(), Some(out.end)))
+        let prack = self.outstanding.as_ref().and_then(|out| earlier(out.repeat.at(), out.end));
+        earlier(prack, self.again.map(|(_, at)| at))
+    }
+
+    /// The final response went out: nothing is repeated any more, but a PRACK that is on its way is still good (RFC 3262 §3).
+    fn finish(&mut self) {
+        self.waiting.clear();
+        self.again = None;
+        if let Some(out) = self.outstanding.as_mut() {
+            (out.repeat, out.end, out.bytes) = (Repeat::OFF, None, Bytes::new());
+        }
     }
 }
 
@@ -80,37 +119,38 @@ pub(super) fn is_sdp(headers: &Headers) -> bool {
 }
 
 impl Invite {
-    /// Takes an INVITE from outside a dialog. On an error the request was answered.
-    pub(crate) fn incoming(
-        core: &mut Core,
-        now: Instant,
-        (id, server, flow): (u64, ServerId, Flow),
-        request: Request,
-    ) -> Result<Self, DialogError> {
+    /// Takes an INVITE from outside a dialog. None if it was refused.
+    pub(crate) fn incoming(core: &mut Core, now: Instant, (id, server, flow): (u64, ServerId, Flow), request: Request) -> Option<Self> {
         let tag = core.tag(id);
-        let mut dialog = Dialog::uas(&request, &tag, Hop::Flow(flow))?;
+        let refused = match () {
+            () if !has_sdp_or_nothing(&request) => Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, None)),
+            () if refresh::uas(&request.headers, core.session_interval) == Verdict::TooSmall => {
+                Some((StatusCode::SESSION_INTERVAL_TOO_SMALL, Some(refresh::MIN_SE)))
+            }
+            () => None,
+        };
+        let dialog = match refused {
+            None => Dialog::uas(&request, &tag, Hop::Flow(flow)).map_err(|_| (StatusCode::BAD_REQUEST, None)),
+            Some(refused) => Err(refused),
+        };
+        let mut dialog = match dialog {
+            Ok(dialog) => dialog,
+            Err((status, min_se)) => {
+                let mut response = core.response(&request, status, &tag);
+                if let Some(min_se) = min_se {
+                    response.headers.push(Name::MinSe, min_se.as_secs().to_string());
+                }
+                core.transactions.respond(now, server, &response);
+                return None;
+            }
+        };
         dialog.local_seq = u32::try_from(core.random.below(1 << 30)).unwrap_or(1);
         let mut invite = Self::new(id, State::Incoming, dialog);
         invite.note_peer(&request.headers);
-        invite.pending = Some(Pending { server, request: Box::new(request) });
         invite.provisional.last_rseq = u32::try_from(core.random.below(1 << 30)).unwrap_or(1) + 1;
+        invite.pending = Some(Pending { server, flow, request: Box::new(request) });
         core.transactions.attach(server, id);
-        let refused = match invite.pending.as_ref().map(|pending| &pending.request) {
-            Some(request) if !has_sdp_or_nothing(request) => {
-                Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, Name::Accept, "application/sdp".to_owned()))
-            }
-            Some(request) if refresh::uas(&request.headers, core.session_interval) == Verdict::TooSmall => {
-                Some((StatusCode::SESSION_INTERVAL_TOO_SMALL, Name::MinSe, refresh::MIN_SE.as_secs().to_string()))
-            }
-            Some(_) | None => None,
-        };
-        if let Some((status, name, value)) = refused {
-            let mut headers = Headers::default();
-            headers.push(name, value);
-            let _ = invite.refuse(core, now, status, &headers);
-            invite.state = State::Ended;
-        }
-        Ok(invite)
+        Some(invite)
     }
 
     /// Sends a provisional response, reliably where the caller asks for it, or supports it and there is SDP.
@@ -119,9 +159,13 @@ impl Invite {
         let headers = &pending.request.headers;
         let late_offer = pending.request.body.is_empty();
         let required = headers.has_token(Name::Require, "100rel");
-        let reliable = required || (!body.is_empty() && headers.has_token(Name::Supported, "100rel"));
-        // The offer of a late-offer call goes out in the 2xx; a reliable provisional response would have to carry it (RFC 3262 §5).
+        if late_offer && required {
+            // It would have to carry our offer (RFC 3262 §5), which goes out in the 2xx: this caller hears nothing until then.
+            return Ok(());
+        }
         let body = if late_offer { Bytes::new() } else { body };
+        let reliable = required || (!body.is_empty() && headers.has_token(Name::Supported, "100rel"));
+        self.provisional.again = Some((status, now + STILL_RINGING));
         if !reliable {
             let response = self.provisional_response(core, status, body);
             if let (Some(response), Some(pending)) = (response, &self.pending) {
@@ -155,29 +199,36 @@ impl Invite {
         let rseq = self.provisional.last_rseq;
         response.headers.push(Name::Require, "100rel");
         response.headers.push(Name::RSeq, rseq.to_string());
-        core.transactions.respond(now, pending.server, &response);
+        let bytes = core.transactions.respond(now, pending.server, &response);
         // RFC 3262 §3: doubling without the limit of T2.
         let repeat = Repeat::start(now, false, LIFE);
-        self.provisional.outstanding = Some(Outstanding { rseq, response, repeat, end: now + LIFE });
+        let (number, has_body) = (number(&pending.request.headers), !response.body.is_empty());
+        self.provisional.outstanding = Some(Outstanding { rseq, number, has_body, bytes, repeat, end: Some(now + LIFE) });
     }
 
     pub(super) fn handle_provisional_timeout(&mut self, core: &mut Core, now: Instant) {
-        let (Some(out), Some(pending)) = (self.provisional.outstanding.as_mut(), &self.pending) else { return };
-        if out.end <= now {
-            // RFC 3262 §3: no PRACK in 64·T1 rejects the INVITE with a 5xx.
-            self.provisional.outstanding = None;
-            let _ = self.refuse(core, now, StatusCode::SERVER_TIMEOUT, &Headers::default());
-            self.end(core, DialogEvent::Ended { by: Ender::NoAck, reason: None });
-        } else if out.repeat.fired(now) {
-            core.transactions.respond(now, pending.server, &out.response);
+        let (State::Incoming, Some(pending)) = (self.state, &self.pending) else { return };
+        if let Some(out) = self.provisional.outstanding.as_mut() {
+            if out.end.is_some_and(|end| end <= now) {
+                // RFC 3262 §3: no PRACK in 64·T1 rejects the INVITE with a 5xx.
+                let _ = self.refuse(core, now, StatusCode::SERVER_TIMEOUT, &Headers::default());
+                return self.end(core, now, DialogEvent::Ended { by: Ender::NoAck, reason: None });
+            }
+            if out.repeat.fired(now) {
+                core.transactions.respond_again(pending.server, out.bytes.clone());
+            }
+        }
+        if let Some((status, at)) = self.provisional.again
+            && at <= now
+        {
+            let _ = self.progress(core, now, status, Bytes::new());
         }
     }
 
     pub(super) fn handle_prack(&mut self, core: &mut Core, now: Instant, server: ServerId, request: &Request) {
         let rack: Option<RAck> = request.headers.typed(Name::RAck).ok();
-        let number = self.pending.as_ref().and_then(|p| p.request.headers.typed::<CSeq>(Name::CSeq).ok()).map(|cseq| cseq.number);
         let acknowledged = match (&rack, &self.provisional.outstanding) {
-            (Some(rack), Some(out)) => rack.rseq == out.rseq && Some(rack.cseq) == number && rack.method == Method::Invite,
+            (Some(rack), Some(out)) => rack.rseq == out.rseq && rack.cseq == out.number && rack.method == Method::Invite,
             _ => false,
         };
         if !acknowledged {
@@ -196,16 +247,18 @@ impl Invite {
 
     /// Answers the pending INVITE, re-INVITE or UPDATE with 200.
     pub(crate) fn accept(&mut self, core: &mut Core, now: Instant, body: Bytes) {
-        let sdp_unacknowledged = self.provisional.outstanding.as_ref().is_some_and(|out| !out.response.body.is_empty());
-        if sdp_unacknowledged && self.pending.as_ref().is_some_and(|p| p.request.method == Method::Invite) {
+        let first = self.state == State::Incoming;
+        if first && self.provisional.outstanding.as_ref().is_some_and(|out| out.has_body) {
             self.provisional.accept = Some(body);
             return;
         }
         let Some(pending) = self.pending.take() else { return };
-        let initial = self.state == State::Incoming;
+        let headers = &pending.request.headers;
         let mut response = core.response(&pending.request, StatusCode::OK, self.dialog.local_tag());
-        if initial {
-            response.headers.copy(&pending.request.headers, Name::RecordRoute);
+        if first {
+            response.headers.copy(headers, Name::RecordRoute);
+        } else {
+            self.dialog.refresh_target(headers, Some(pending.flow));
         }
         core.describe(&mut response.headers, self.dialog.hop());
         self.agree_session_timer(core, now, &pending.request, &mut response);
@@ -213,20 +266,18 @@ impl Invite {
             self.local_body = body.clone();
             response.set_body("application/sdp", body);
         }
-        core.transactions.respond(now, pending.server, &response);
-        self.provisional = Provisional { last_rseq: self.provisional.last_rseq, ..Provisional::default() };
+        let bytes = core.transactions.respond(now, pending.server, &response);
         self.state = State::Established;
+        self.provisional.finish();
         if pending.request.method == Method::Invite {
-            let number = pending.request.headers.typed::<CSeq>(Name::CSeq).map_or(0, |cseq| cseq.number);
+            let answer = if first { Answer::First } else { Answer::Further };
+            let (number, late_offer) = (number(headers), pending.request.body.is_empty());
             let repeat = Repeat::start(now, false, T2);
-            self.two_hundred = Some(TwoHundred { server: pending.server, response, number, initial, repeat, end: now + LIFE });
+            self.two_hundred = Some(TwoHundred { server: pending.server, bytes, number, answer, late_offer, repeat, end: now + LIFE });
         }
     }
 
-    fn agree_session_timer(&mut self, core: &Core, now: Instant, request: &Request, response: &mut Response) {
-        if !matches!(request.method, Method::Invite | Method::Update) {
-            return;
-        }
+    pub(super) fn agree_session_timer(&mut self, core: &Core, now: Instant, request: &Request, response: &mut Response) {
         match refresh::uas(&request.headers, core.session_interval) {
             Verdict::On(expires, ours) => {
                 response.headers.push(Name::SessionExpires, expires.to_string());
@@ -235,7 +286,8 @@ impl Invite {
                 }
                 self.refresh = Some(Refresh::start(now, expires.interval, ours));
             }
-            Verdict::Off | Verdict::TooSmall => self.refresh = self.refresh.map(|refresh| refresh.restarted(now)),
+            // A peer that knows no timer keeps none; ours goes on.
+            Verdict::Off | Verdict::TooSmall => self.refresh = self.refresh.filter(Refresh::is_ours).map(|refresh| refresh.restarted(now)),
         }
     }
 
@@ -257,13 +309,14 @@ impl Invite {
         core.reply(now, pending.server, &pending.request, StatusCode::REQUEST_TERMINATED, self.dialog.local_tag());
         if self.state == State::Incoming {
             let reason = cancel.headers.first(Name::Reason).ok();
-            self.end(core, DialogEvent::Cancelled { reason });
+            return self.end(core, now, DialogEvent::Cancelled { reason });
         }
+        self.tell(core, DialogEvent::OfferCancelled);
     }
 
     /// The ACK of our 2xx.
     pub(crate) fn handle_ack(&mut self, core: &mut Core, now: Instant, ack: &Request) {
-        let number = ack.headers.typed::<CSeq>(Name::CSeq).map_or(0, |cseq| cseq.number);
+        let number = number(&ack.headers);
         if self.two_hundred.as_ref().is_none_or(|answered| answered.number != number) {
             return;
         }
@@ -275,19 +328,15 @@ impl Invite {
         self.tell(core, DialogEvent::Acknowledged { body });
     }
 
-    pub(super) fn pending_two_hundred_is_first(&self) -> bool {
-        self.two_hundred.as_ref().is_some_and(|answered| answered.initial)
-    }
-
     pub(super) fn handle_two_hundred_timeout(&mut self, core: &mut Core, now: Instant) {
         let Some(answered) = self.two_hundred.as_mut() else { return };
         if answered.end <= now {
             self.two_hundred = None;
             self.send_bye(core, now, Some(&Reason::sip(408, "No ACK")));
             let by = if self.bye_after_ack.is_some() { Ender::Us } else { Ender::NoAck };
-            self.end(core, DialogEvent::Ended { by, reason: None });
+            self.end(core, now, DialogEvent::Ended { by, reason: None });
         } else if answered.repeat.fired(now) {
-            core.transactions.respond(now, answered.server, &answered.response);
+            core.transactions.respond_again(answered.server, answered.bytes.clone());
         }
     }
 }

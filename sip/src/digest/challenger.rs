@@ -82,6 +82,8 @@ pub struct Policy {
     /// The algorithms of a challenge, the preferred one first (RFC 8760 §2.4). Default: MD5 alone, because phones in use give up when
     /// they see another one (`docs/interop.md`).
     pub offered: Vec<Algorithm>,
+    /// Our addresses: a digest-uri may name the server by one of them. Default: none.
+    pub own: Vec<IpAddr>,
 }
 
 impl Default for Policy {
@@ -92,6 +94,7 @@ impl Default for Policy {
             lifetime: Duration::from_secs(5 * 60),
             guesses_per_minute: 10,
             offered: vec![Algorithm::Md5],
+            own: Vec::new(),
         }
     }
 }
@@ -193,7 +196,7 @@ impl Challenger {
             Ok(proof) => proof,
             Err(reason) => return Verdict::Malformed(reason),
         };
-        if !is_same_target(credentials.uri, &request.uri) {
+        if !is_same_target(credentials.uri, &request.uri) && !self.is_ourselves(credentials.uri) {
             return Verdict::Malformed("the digest is for another URI");
         }
         let statement = Statement { method: request.method.as_str(), uri: credentials.uri, nonce: credentials.nonce, qop };
@@ -226,6 +229,14 @@ impl Challenger {
         let longest = self.policy.register_lifetime.max(self.policy.lifetime).as_secs();
         let oldest = u64::from(self.nonces.seconds(now)).saturating_sub(longest);
         self.counts.take(nonce, wanted, u32::try_from(oldest).unwrap_or(u32::MAX))
+    }
+
+    /// Returns true for a digest-uri that names the server and nothing else, as SIPp writes it: it says less than the Request-URI, and
+    /// nothing that contradicts it.
+    fn is_ourselves(&self, digest: &str) -> bool {
+        let Some(uri) = Uri::parse(&digest.into()) else { return false };
+        let Some(host) = uri.host() else { return false };
+        uri.user().is_empty() && (self.realm == host.to_string() || host.ip().is_some_and(|ip| self.policy.own.contains(&ip)))
     }
 
     fn is_bound(&self, method: &Method) -> bool {
@@ -337,7 +348,10 @@ mod tests {
 
         /// Sends a request, is challenged, and returns the request with the answer.
         fn answered(&mut self, method: Method, username: &str, password: &str) -> Request {
-            let mut request = request(method);
+            self.answer(request(method), username, password)
+        }
+
+        fn answer(&mut self, mut request: Request, username: &str, password: &str) -> Request {
             let challenge = self.challenge(&request.method);
             let login = Login { username: username.into(), password: password.into(), realm: Some(REALM.into()) };
             answer(&mut Answered::default(), &login, &challenge, &mut request, "cnonce").unwrap();
@@ -427,13 +441,29 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_may_name_the_server_instead_of_the_target() {
+        let own = "127.0.0.1".parse().unwrap();
+        let mut scene = Scene::with(Policy { own: vec![own], ..Policy::default() });
+        for (named, verdict) in [
+            ("sip:tandem.test", Verdict::Ok),
+            ("sip:127.0.0.1:5060", Verdict::Ok),
+            ("sip:127.0.0.2:5060", Verdict::Malformed("the digest is for another URI")),
+            ("sip:eve@127.0.0.1", Verdict::Malformed("the digest is for another URI")),
+        ] {
+            let mut request = scene.answer(Request::new(Method::Invite, uri(named)), "ann", "secret");
+            request.uri = uri("sip:bob@tandem.test");
+            assert_eq!(scene.verify(&request), verdict, "{named}");
+        }
+    }
+
+    #[test]
     fn an_answer_for_another_method_or_uri_is_refused() {
         let mut scene = Scene::new();
         let mut request = scene.answered(Method::Register, "ann", "secret");
         request.method = Method::Invite;
         assert_eq!(scene.verify(&request), Verdict::Challenge(Stale::No));
-        request.method = Method::Register;
-        request.uri = uri("sip:bob@tandem.test");
+        let mut request = scene.answer(Request::new(Method::Invite, uri("sip:bob@tandem.test")), "ann", "secret");
+        request.uri = uri("sip:eve@tandem.test");
         assert_eq!(scene.verify(&request), Verdict::Malformed("the digest is for another URI"));
     }
 

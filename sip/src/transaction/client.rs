@@ -28,6 +28,16 @@ impl Client {
         Self { state: State::Trying, reliable, timer_e: Repeat::start(now, reliable, T2), end: now + LIFE }
     }
 
+    /// Returns true while no response at all has come.
+    pub(crate) fn is_trying(&self) -> bool {
+        self.state == State::Trying
+    }
+
+    /// Returns true while the final response is missing.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Trying | State::Proceeding)
+    }
+
     pub(crate) fn handle_response(&mut self, now: Instant, class: StatusClass) -> Action {
         use State::{Completed, Proceeding, Terminated, Trying};
         let (state, action) = match (self.state, class) {
@@ -96,13 +106,12 @@ mod tests {
         let mut resent = Vec::new();
         loop {
             let now = machine.poll_timeout().expect("timer F runs");
-            match machine.handle_timeout(now) {
-                Action::Resend => resent.push((now - start).as_millis()),
-                action => {
-                    assert_eq!((action, now - start), (Action::TimedOut, LIFE));
-                    break;
-                }
+            let action = machine.handle_timeout(now);
+            if action != Action::Resend {
+                assert_eq!((action, now - start), (Action::TimedOut, LIFE));
+                break;
             }
+            resent.push((now - start).as_millis());
         }
         assert_eq!(resent, [500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500]);
     }

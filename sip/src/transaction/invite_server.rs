@@ -147,13 +147,12 @@ mod tests {
         let mut resent = Vec::new();
         while let Some(at) = machine.poll_timeout() {
             now = at;
-            match machine.handle_timeout(now) {
-                Action::Resend => resent.push((now - start).as_millis()),
-                action => {
-                    assert_eq!(action, Action::TimedOut);
-                    break;
-                }
+            let action = machine.handle_timeout(now);
+            if action != Action::Resend {
+                assert_eq!(action, Action::TimedOut);
+                break;
             }
+            resent.push((now - start).as_millis());
         }
         assert_eq!(resent[..5], [500, 1500, 3500, 7500, 11500]);
         assert_eq!(now - start, LIFE);

@@ -1,4 +1,5 @@
-//! Non-INVITE server transaction: RFC 3261 §17.2.2, figure 8.
+//! Non-INVITE server transaction: RFC 3261 §17.2.2, figure 8, with the end that RFC 4320 §4.2 gives it: once the peer's timer F has
+//! fired, no response is of use.
 
 use std::time::Instant;
 
@@ -25,12 +26,14 @@ pub(crate) enum Input {
 pub(crate) struct Server {
     state: State,
     reliable: bool,
-    timer_j: Option<Instant>,
+    /// Timer J; before it, when nobody waits for our response any more.
+    end: Instant,
 }
 
 impl Server {
-    pub(crate) fn new(reliable: bool) -> Self {
-        Self { state: State::Trying, reliable, timer_j: None }
+    /// The request has just come.
+    pub(crate) fn new(now: Instant, reliable: bool) -> Self {
+        Self { state: State::Trying, reliable, end: now + LIFE }
     }
 
     pub(crate) fn handle_input(&mut self, now: Instant, input: Input) -> Action {
@@ -38,7 +41,7 @@ impl Server {
         let (state, action) = match (self.state, input) {
             (Trying | Proceeding, Input::Response(StatusClass::Provisional)) => (Proceeding, Action::Send),
             (Trying | Proceeding, Input::Response(StatusClass::Success | StatusClass::Failure)) => {
-                self.timer_j = Some(if self.reliable { now } else { now + LIFE });
+                self.end = if self.reliable { now } else { now + LIFE };
                 (Completed, Action::Send)
             }
             (state @ (Proceeding | Completed), Input::Request) => (state, Action::Resend),
@@ -49,7 +52,7 @@ impl Server {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Action {
-        if self.timer_j.is_some_and(|end| end <= now) {
+        if self.end <= now {
             self.state = State::Terminated;
             return Action::Terminated;
         }
@@ -57,7 +60,7 @@ impl Server {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.timer_j
+        Some(self.end)
     }
 }
 
@@ -87,7 +90,7 @@ mod tests {
             (Terminated, Input::Response(Success), Terminated, Action::None),
         ];
         for (from, input, to, action) in table {
-            let mut machine = Server { state: from, reliable: false, timer_j: None };
+            let mut machine = Server { state: from, ..Server::new(now, false) };
             assert_eq!(machine.handle_input(now, input), action, "{from:?} {input:?}");
             assert_eq!(machine.state, to, "{from:?} {input:?}");
         }
@@ -97,10 +100,18 @@ mod tests {
     fn timer_j_ends_it_after_32_s_or_at_once_over_a_reliable_transport() {
         let now = epoch();
         for (reliable, end) in [(false, now + LIFE), (true, now)] {
-            let mut machine = Server::new(reliable);
+            let mut machine = Server::new(now, reliable);
             machine.handle_input(now, Input::Response(StatusClass::Success));
             assert_eq!(machine.poll_timeout(), Some(end));
             assert_eq!(machine.handle_timeout(end), Action::Terminated);
         }
+    }
+
+    #[test]
+    fn a_request_without_response_is_dropped_when_the_peer_has_given_up() {
+        let now = epoch();
+        let mut machine = Server::new(now, false);
+        assert_eq!(machine.poll_timeout(), Some(now + LIFE));
+        assert_eq!(machine.handle_timeout(now + LIFE), Action::Terminated);
     }
 }

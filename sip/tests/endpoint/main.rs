@@ -1,0 +1,8 @@
+//! What an `Endpoint` does, seen from the wire: scripted peers, two endpoints over a bad network, every order of events, random hosts.
+#![expect(clippy::wildcard_enum_match_arm, reason = "what a test does not expect, it panics at")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bench;
+mod dialogs;
+mod requests;
+mod transactions;
