@@ -8,7 +8,7 @@ impl Request {
     /// Prints the request.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(1024 + self.body.len());
+        let mut out = BytesMut::with_capacity(length(&self.headers, &self.body) + self.method.as_str().len() + self.uri.as_str().len());
         out.put_slice(self.method.as_str().as_bytes());
         out.put_u8(b' ');
         out.put_slice(self.uri.as_str().as_bytes());
@@ -22,7 +22,7 @@ impl Response {
     /// Prints the response.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(1024 + self.body.len());
+        let mut out = BytesMut::with_capacity(length(&self.headers, &self.body) + self.reason().len());
         out.put_slice(b"SIP/2.0 ");
         number(&mut out, self.status.code().into());
         out.put_u8(b' ');
@@ -45,6 +45,12 @@ impl Message {
             Self::Response(response) => response.encode(),
         }
     }
+}
+
+/// Room for all but what the start line brings: a transaction keeps the printed message, so it shall be no longer than it is.
+fn length(headers: &Headers, body: &[u8]) -> usize {
+    let start_and_length = 48;
+    start_and_length + body.len() + headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>()
 }
 
 fn finish(out: &mut BytesMut, headers: &Headers, body: &[u8]) {

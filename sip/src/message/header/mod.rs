@@ -65,6 +65,9 @@ pub struct Headers {
     entries: SmallVec<[Entry; 20]>,
 }
 
+/// Bytes of headers that a usual message of ours adds.
+const ROOM: usize = 512;
+
 impl Headers {
     /// Most header rows of one message; a message with more is refused as malformed.
     pub const MAX: usize = 160;
@@ -249,6 +252,9 @@ impl Headers {
     }
 
     fn append(&mut self, name: Name, text: &str, value: &[u8]) -> Entry {
+        if self.added.is_empty() {
+            self.added.reserve(ROOM); // one allocation for what we usually add, not one for each doubling
+        }
         let name_at = self.added.len();
         self.added.extend_from_slice(text.as_bytes());
         let at = self.added.len();
