@@ -92,8 +92,8 @@ pub struct Target {
     pub uri: Uri,
     /// Routes to it.
     pub routes: Vec<NameAddr>,
-    /// Where to send the INVITE.
-    pub hop: Hop,
+    /// Where to send the INVITE: at least one, in the order to try them.
+    pub hops: Vec<Hop>,
 }
 
 /// What calls ask for.

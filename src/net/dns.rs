@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use sip::Uri;
 use sip::locate::{Answer, Input, Locate, LocateError, Output, Policy, Question, Record, RecordKind, Target};
-use tokio::task::JoinSet;
 
 use crate::clock;
 
@@ -43,14 +44,13 @@ impl Dns {
     /// See [`LocateError`].
     pub(crate) async fn locate(&self, uri: &Uri, policy: &Policy, random: u64) -> Result<Vec<Target>, LocateError> {
         let mut locate = Locate::new(clock::now(), uri, policy, random);
-        let mut asked = JoinSet::new();
+        let mut asked = FuturesUnordered::new();
         loop {
             while let Some(output) = locate.poll_output() {
                 match output {
                     Output::Ask(question) => {
-                        let dns = self.clone();
-                        asked.spawn_local(async move {
-                            let answer = dns.ask(&question).await;
+                        asked.push(async move {
+                            let answer = self.ask(&question).await;
                             (question, answer)
                         });
                     }
@@ -61,7 +61,7 @@ impl Dns {
             let deadline = locate.poll_timeout().unwrap_or_else(|| clock::now() + QUERY);
             tokio::select! {
                 biased;
-                Some(Ok((question, answer))) = asked.join_next() => locate.handle_input(clock::now(), Input::Answer(question, answer)),
+                Some((question, answer)) = asked.next() => locate.handle_input(clock::now(), Input::Answer(question, answer)),
                 () = tokio::time::sleep_until(deadline.into()) => locate.handle_timeout(clock::now()),
             }
         }
