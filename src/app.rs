@@ -14,6 +14,7 @@ use crate::call::{self, Calls};
 use crate::clock;
 use crate::config::Config;
 use crate::location::Locations;
+use crate::net::dns::Dns;
 use crate::net::rtp::{self, Media};
 use crate::net::{Listener, Net, Place};
 use crate::signaling::{Parts, Signaling};
@@ -88,6 +89,7 @@ async fn build(config: &Config, ready: impl FnOnce(&[Listener])) -> anyhow::Resu
             own: listeners.0.iter().map(|(_, address)| (Host::Ip(address.ip()), address.port())).collect(),
             ..registrar::Policy::default()
         },
+        dns: if config.sip.dns { Dns::system().map_err(|error| anyhow::anyhow!("sip.dns: {error}"))? } else { Dns::off() },
         net,
     };
     ready(parts.net.listeners());

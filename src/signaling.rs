@@ -4,14 +4,18 @@
 //! ([`Signaling::settle`]), and the loop waits again.
 
 mod dispatch;
+mod forward;
 mod outside;
 mod port;
+mod resolve;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use media::Event as MediaEvent;
 use sip::digest::Challenger;
 use sip::random::Random;
@@ -23,10 +27,13 @@ use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, MediaPath, Trunk};
 use crate::location::Locations;
+use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::user::Users;
+use forward::Forwards;
 use port::MediaPorts;
+use resolve::Resolving;
 
 /// What the loop starts from.
 pub(crate) struct Parts {
@@ -41,6 +48,7 @@ pub(crate) struct Parts {
     pub(crate) challenger: Challenger,
     pub(crate) random: Random,
     pub(crate) registrar: registrar::Policy,
+    pub(crate) dns: Dns,
 }
 
 /// The loop's state.
@@ -62,6 +70,10 @@ pub(crate) struct Signaling {
     /// Responses that wait until what they say is durable.
     unwritten: HashMap<u64, Unwritten>,
     next_write: u64,
+    forwards: Forwards,
+    dns: Dns,
+    looks_up: bool,
+    resolving: FuturesUnordered<Resolving>,
     load: Load,
     /// When the wake-up began, and the time of day then.
     now: Instant,
@@ -95,6 +107,10 @@ impl Signaling {
             media_path: config.policy.media,
             unwritten: HashMap::new(),
             next_write: 0,
+            forwards: Forwards::default(),
+            dns: parts.dns,
+            looks_up: config.sip.dns,
+            resolving: FuturesUnordered::new(),
             load: Load::new(clock::now()),
             now: clock::now(),
             unix: clock::unix(),
@@ -121,6 +137,7 @@ impl Signaling {
                 committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(since); self.handle_committed(committed) }
                 event = self.net.next() => { self.tick(since); self.handle_net(event) }
                 Some(event) = self.media_events.recv() => { self.tick(since); self.calls.handle_media(event) }
+                Some(resolved) = self.resolving.next() => { self.tick(since); self.handle_resolved(resolved) }
                 () = &mut timer, if deadline.is_some() => { self.tick(since); armed = None }
             }
             self.handle_timeouts();
@@ -199,13 +216,14 @@ impl Signaling {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.sip.poll_timeout(), self.calls.poll_timeout()].into_iter().flatten().min()
+        [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout()].into_iter().flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
         self.sip.handle_timeout(self.now);
         let (calls, mut switch) = self.calls();
         calls.handle_timeout(&mut switch);
+        self.handle_forward_timeouts();
     }
 
     /// Returns the calls, and what they act on.

@@ -376,7 +376,14 @@ impl Endpoint {
 
     /// Sends a request of the host's own, which has every header but Via. The response comes as [`Event::Response`].
     pub fn request(&mut self, now: Instant, request: Request, hop: Hop) -> ClientId {
-        let client = self.core.begin(now, request, hop, Owner::Host);
+        let client = self.core.begin(now, request, hop, Owner::Host, None);
+        self.tell_failed(now);
+        client
+    }
+
+    /// As [`Endpoint::request`], for a proxy: the hash in the branch tells a loop (§16.6 item 8).
+    pub fn forward_request(&mut self, now: Instant, request: Request, hop: Hop, loop_hash: u64) -> ClientId {
+        let client = self.core.begin(now, request, hop, Owner::Host, Some(loop_hash));
         self.tell_failed(now);
         client
     }

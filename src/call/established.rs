@@ -55,7 +55,7 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let refused = match &mut call.state {
             State::Established { relayed: relayed @ None, late_offer: false, .. } => {
-                *relayed = Some(Relayed { from: side, late: body.is_empty() });
+                *relayed = Some(Relayed { from: side, late: body.is_empty(), withdrawn: false });
                 self.relay_offer(switch, id, side, body).err()
             }
             State::Ringing(_) | State::Established { .. } | State::Over => Some(StatusCode::REQUEST_PENDING),
@@ -103,9 +103,12 @@ impl Calls {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let State::Established { relayed, .. } = &mut call.state else { return };
-        let Some(late) = relayed.map(|relayed| relayed.late) else {
+        let Some(Relayed { late, withdrawn, .. }) = *relayed else {
             return self.mended(switch, id, side, body);
         };
+        if withdrawn {
+            return self.answered_in_vain(switch, id, side, late, body);
+        }
         if !late {
             *relayed = None;
         }
@@ -129,6 +132,40 @@ impl Calls {
         }
     }
 
+    /// A side took back its re-INVITE before it was answered; the endpoint sent the 487.
+    pub(super) fn offer_withdrawn(&mut self, id: Id, side: Side) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let State::Established { relayed: Some(relayed), .. } = &mut call.state
+            && relayed.from == side
+        {
+            relayed.withdrawn = true;
+        }
+    }
+
+    /// The answer to an offer that was taken back meanwhile: a new offer brings this side back to what holds.
+    fn answered_in_vain(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, late: bool, body: &Bytes) {
+        let limit = Some(self.policy.media_timeout);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let State::Established { relayed, .. } = &mut call.state {
+            *relayed = None;
+        }
+        let Some((answering, offering)) = call.pair(side) else { return };
+        offering.rollback(switch.media, limit);
+        if late {
+            // What came is an offer that nobody can answer now.
+            switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
+            return self.fail(switch, id, "an offer was taken back too late");
+        }
+        switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
+        let again = answering.receive_answer(body, Finality::Final).and_then(|()| answering.offer_again(offering, switch.media));
+        match again {
+            Ok(offer) => {
+                let _pending = switch.sip.offer(switch.now, answering.dialog, offer);
+            }
+            Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
+        }
+    }
+
     /// The caller answered the offer that brought it in line with the device that picked up.
     fn mended(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
         let limit = Some(self.policy.media_timeout);
@@ -144,7 +181,11 @@ impl Calls {
     pub(super) fn offer_failed(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, status: StatusCode) {
         let Some(call) = self.calls.get(&id) else { return };
         let Some(offering) = call.other(side) else { return };
+        let withdrawn = matches!(call.state, State::Established { relayed: Some(Relayed { withdrawn: true, .. }), .. });
         self.end_relay(switch, id, offering);
+        if withdrawn {
+            return;
+        }
         let Some(dialog) = self.dialog(id, offering) else { return };
         let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
     }

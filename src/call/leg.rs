@@ -7,7 +7,7 @@ use bytes::Bytes;
 use media::sdp::negotiate::{Error, Finality, Negotiation, StreamAddress, passes_unchanged};
 use media::sdp::{self, Description};
 use media::{PortId, Settings};
-use sip::DialogId;
+use sip::{DialogId, Hop, OutgoingInvite};
 
 /// A media port as a leg keeps it.
 #[derive(Clone, Debug)]
@@ -68,13 +68,24 @@ pub struct Leg {
     signaling: Option<IpAddr>,
     /// Who this is, for the record: the contact, or the trunk.
     pub label: String,
+    /// The INVITE again for the next address, while there is one (RFC 3263 §4.3).
+    pub spare: Option<Box<Spare>>,
+}
+
+/// Further addresses of a device.
+#[derive(Debug)]
+pub struct Spare {
+    /// The INVITE as it was sent to the first.
+    pub invite: OutgoingInvite,
+    /// The addresses not tried yet, the next one last.
+    pub hops: Vec<Hop>,
 }
 
 impl Leg {
     /// Makes a leg without media.
     #[must_use]
     pub fn new(dialog: DialogId, session_id: u64, signaling: Option<IpAddr>, label: String) -> Self {
-        Self { dialog, negotiation: Negotiation::new(session_id), port: None, signaling, label }
+        Self { dialog, negotiation: Negotiation::new(session_id), port: None, signaling, label, spare: None }
     }
 
     /// Returns its port.

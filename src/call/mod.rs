@@ -92,8 +92,8 @@ pub struct Target {
     pub uri: Uri,
     /// Routes to it.
     pub routes: Vec<NameAddr>,
-    /// Where to send the INVITE.
-    pub hop: Hop,
+    /// Where to send the INVITE: at least one, in the order to try them.
+    pub hops: Vec<Hop>,
 }
 
 /// What calls ask for.
@@ -115,7 +115,10 @@ enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Relayed {
     from: Side,
+    /// The offer is asked for: it comes in the response, and its answer in the ACK.
     late: bool,
+    /// The side that made it took it back (CANCEL of a re-INVITE).
+    withdrawn: bool,
 }
 
 #[derive(Debug)]
@@ -230,6 +233,7 @@ impl Calls {
             (DialogEvent::Acknowledged { body }, side) => self.acknowledged(switch, id, side, &body),
             (DialogEvent::Offered { body }, side) => self.offered(switch, id, side, &body),
             (DialogEvent::OfferAnswered { body }, side) => self.offer_answered(switch, id, side, &body),
+            (DialogEvent::OfferCancelled, side) => self.offer_withdrawn(id, side),
             (DialogEvent::OfferFailed { status }, side) => self.offer_failed(switch, id, side, status),
             (DialogEvent::Ended { by, reason }, side) => self.ended(switch, id, side, by, reason),
             (DialogEvent::Request { server, request }, side) => self.pass(switch, id, side, server, request),
@@ -258,6 +262,7 @@ impl Calls {
             | DialogEvent::Cancelled { .. }
             | DialogEvent::Acknowledged { .. }
             | DialogEvent::OfferAnswered { .. }
+            | DialogEvent::OfferCancelled
             | DialogEvent::OfferFailed { .. }
             | DialogEvent::Ended { .. } => {}
         }
@@ -377,6 +382,7 @@ fn name(event: &DialogEvent) -> &'static str {
         DialogEvent::Acknowledged { .. } => "acknowledged",
         DialogEvent::Offered { .. } => "offered",
         DialogEvent::OfferAnswered { .. } => "offer answered",
+        DialogEvent::OfferCancelled => "offer cancelled",
         DialogEvent::OfferFailed { .. } => "offer failed",
         DialogEvent::Request { .. } => "request",
         DialogEvent::Response { .. } => "response",

@@ -7,7 +7,7 @@ use sip::message::header::Reason;
 use sip::{DialogId, OutgoingInvite, StatusCode};
 use tracing::{debug, info};
 
-use super::leg::{Leg, MediaError};
+use super::leg::{Leg, MediaError, Spare};
 use super::record::{EndedBy, Record};
 use super::ring::{Ring, Verdict};
 use super::{Call, Calls, Id, Plan, Side, State, Switch, Target};
@@ -54,6 +54,9 @@ impl Calls {
         if let Some((status, reason)) = fault {
             return self.refuse(switch, id, status, EndedBy::Switch, &reason);
         }
+        if plan.targets.is_empty() {
+            return self.refuse(switch, id, StatusCode::TEMPORARILY_UNAVAILABLE, EndedBy::Switch, "no device can be reached");
+        }
         self.ring_devices(switch, id, plan);
     }
 
@@ -63,10 +66,10 @@ impl Calls {
             let Some(call) = self.calls.get_mut(&id) else { return };
             let label = target.uri.to_string();
             // Until the INVITE is placed the leg has the caller's dialog: nothing looks it up there.
-            let mut leg = Leg::new(plan.dialog, switch.random.number(), Some(target.hop.remote().ip()), label);
+            let mut leg = Leg::new(plan.dialog, switch.random.number(), target.hops.first().map(|hop| hop.remote().ip()), label);
             let offer = if plan.offer.is_empty() { Ok(Bytes::new()) } else { leg.make_offer(&call.caller, switch.media) };
             match offer {
-                Ok(body) => leg.dialog = place(switch, &plan, target, body),
+                Ok(body) => place(switch, &plan, target, body, &mut leg),
                 Err(error) => failures.push((device, error)),
             }
             if let Some(port) = leg.port() {
@@ -191,6 +194,9 @@ impl Calls {
 
     /// A device refused, could not be reached, or gave up.
     pub(super) fn failed(&mut self, switch: &mut Switch<'_>, id: Id, device: usize, status: StatusCode) {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT) && self.try_next_address(switch, id, device) {
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(leg) = call.callees.get_mut(device) {
             if self.by_dialog.get(&leg.dialog) == Some(&(id, Side::Callee(device))) {
@@ -207,6 +213,19 @@ impl Calls {
                 if call.record.reason.is_empty() { format!("the callee's device said {status}") } else { call.record.reason.clone() };
             self.refuse(switch, id, told, EndedBy::Callee, &reason);
         }
+    }
+
+    /// The device's address did not answer: the next one may (RFC 3263 §4.3).
+    fn try_next_address(&mut self, switch: &mut Switch<'_>, id: Id, device: usize) -> bool {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.state, State::Ringing(_))) else { return false };
+        let Some(leg) = call.callees.get_mut(device) else { return false };
+        let Some(spare) = leg.spare.as_mut() else { return false };
+        let Some(hop) = spare.hops.pop() else { return false };
+        let invite = OutgoingInvite { hop, ..spare.invite.clone() };
+        self.by_dialog.remove(&leg.dialog);
+        leg.dialog = switch.sip.place(switch.now, invite);
+        self.by_dialog.insert(leg.dialog, (id, Side::Callee(device)));
+        true
     }
 
     pub(super) fn no_answer(&mut self, switch: &mut Switch<'_>, id: Id) {
@@ -251,17 +270,21 @@ fn cancel_reason(by: EndedBy, status: StatusCode) -> Option<Reason> {
     }
 }
 
-fn place(switch: &mut Switch<'_>, plan: &Plan, target: &Target, body: Bytes) -> DialogId {
+fn place(switch: &mut Switch<'_>, plan: &Plan, target: &Target, body: Bytes, leg: &mut Leg) {
+    let Some((hop, spares)) = target.hops.split_first() else { return };
     let invite = OutgoingInvite {
         uri: target.uri.clone(),
         routes: target.routes.clone(),
-        hop: target.hop.clone(),
+        hop: hop.clone(),
         from: plan.from.clone(),
         to: plan.to.clone(),
         headers: plan.headers.clone(),
         body,
     };
-    switch.sip.place(switch.now, invite)
+    if !spares.is_empty() {
+        leg.spare = Some(Box::new(Spare { invite: invite.clone(), hops: spares.iter().rev().cloned().collect() }));
+    }
+    leg.dialog = switch.sip.place(switch.now, invite);
 }
 
 fn early_answer(caller: &mut Leg, leg: &mut Leg, switch: &mut Switch<'_>, body: &Bytes) -> Result<Bytes, MediaError> {

@@ -4,6 +4,7 @@
 //! connection has a task of its own. This module tells messages apart and reads none: that is `sip`'s part.
 
 mod connection;
+pub(crate) mod dns;
 mod error;
 pub mod rtp;
 mod tcp;
@@ -24,6 +25,7 @@ use sip::transport::{Flow, Transport};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, ConfigError};
+
 pub use error::{BindError, CloseReason, SendError};
 
 /// Events of stream connections between their tasks and the loop; beyond it the tasks wait, and so do their peers.

@@ -1,6 +1,6 @@
 //! Events of the SIP endpoint, each to its owner.
 
-use sip::{Event, StatusCode};
+use sip::Event;
 
 use super::Signaling;
 
@@ -12,11 +12,9 @@ impl Signaling {
                 let (calls, mut switch) = self.calls();
                 calls.handle_dialog(&mut switch, dialog, event);
             }
-            Event::Forward(incoming) => {
-                let response = self.sip.reply(&incoming.request, StatusCode::NO_TRANSACTION);
-                self.sip.respond_statelessly(&incoming, &response);
-            }
-            Event::Cancel(_) | Event::Response(..) => {}
+            Event::Forward(incoming) => self.forward_within(&incoming),
+            Event::Cancel(server) => self.forward_cancel(server),
+            Event::Response(client, response) => self.forward_response(client, *response),
         }
     }
 }

@@ -1,13 +1,12 @@
 //! Requests outside a dialog: handed to `request/`, and what it decided carried out.
 
-use std::net::SocketAddr;
-
 use sip::message::header::NameAddr;
 use sip::message::{Headers, Name};
 use sip::registrar::{Change, Reach, Target as Binding};
-use sip::{Hop, Incoming, Method, Response, StatusCode, Transport, Uri};
+use sip::{Hop, Incoming, Method, Response, StatusCode};
 use tracing::info;
 
+use super::resolve::{Job, Way};
 use super::{Signaling, Unwritten, source};
 use crate::call::{Plan, Target};
 use crate::pii::Pii;
@@ -76,10 +75,7 @@ impl Signaling {
             }
             Outcome::Register(registration) => self.register(&incoming, *registration),
             Outcome::Call(invitation) => self.call(incoming, *invitation),
-            Outcome::Forward(_) => {
-                let response = self.sip.reply(&incoming.request, StatusCode::NOT_IMPLEMENTED);
-                self.sip.respond_statelessly(&incoming, &response);
-            }
+            Outcome::Forward(targets) => self.forward(&incoming, targets),
         }
     }
 
@@ -102,12 +98,8 @@ impl Signaling {
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
         let signaling = source(&incoming.flow);
         let offer = incoming.request.body.clone();
-        let targets: Vec<Target> = invitation.targets.iter().filter_map(|binding| self.reach(binding)).collect();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
-        if targets.is_empty() {
-            let _gone = self.sip.refuse(self.now, dialog, StatusCode::TEMPORARILY_UNAVAILABLE, &Headers::default());
-            return;
-        }
+        let (ways, targets) = invitation.targets.iter().map(|binding| self.device(binding)).unzip();
         let plan = Plan {
             dialog,
             offer,
@@ -120,24 +112,33 @@ impl Signaling {
             headers: invitation.headers,
             targets,
         };
+        self.resolve_all(ways, Job::Call(Box::new(plan)));
+    }
+
+    /// Lets the devices ring whose next hops are known; what cannot be reached is left out.
+    pub(super) fn start_call(&mut self, mut plan: Plan, hops: Vec<Vec<Hop>>) {
+        for (target, hops) in plan.targets.iter_mut().zip(hops) {
+            target.hops = hops;
+        }
+        plan.targets.retain(|target| !target.hops.is_empty());
         let (calls, mut switch) = self.calls();
         calls.start(&mut switch, plan);
     }
 
-    /// Finds the way to a binding; none where its connection is gone and nothing else leads there.
-    fn reach(&self, binding: &Binding) -> Option<Target> {
+    /// Finds the way to a device.
+    fn device(&self, binding: &Binding) -> (Way, Target) {
         let routes = routes(&binding.route);
-        let hop = match &binding.reach {
+        let way = match &binding.reach {
             Reach::Flow(received) => match self.locations.flow(received) {
-                Some(flow) => Some(Hop::Flow(flow)),
-                // After a restart a phone's own listener may still be reached (RFC 3261 §18.1.1); a browser's connection may not.
-                None if !received.transport.is_websocket() => address(&binding.uri, Some(received.transport)),
-                None => None,
+                Some(flow) => Way::Hop(Hop::Flow(flow)),
+                // After a restart a phone's own listener may still be reached; a browser has none.
+                None if !received.transport.is_websocket() => Way::Locate(binding.uri.clone()),
+                None => Way::None,
             },
-            Reach::Route => routes.first().and_then(|route| address(&route.uri, None)),
-            Reach::Contact => address(&binding.uri, None),
-        }?;
-        Some(Target { uri: binding.uri.clone(), routes, hop })
+            Reach::Route => routes.first().map_or(Way::None, |route| Way::Locate(route.uri.clone())),
+            Reach::Contact => Way::Locate(binding.uri.clone()),
+        };
+        (way, Target { uri: binding.uri.clone(), routes, hops: Vec::new() })
     }
 }
 
@@ -147,12 +148,4 @@ fn routes(header: &str) -> Vec<NameAddr> {
         headers.push(Name::Route, header);
     }
     headers.list(Name::Route).unwrap_or_default()
-}
-
-/// Returns where a URI with a literal address leads.
-fn address(uri: &Uri, transport: Option<Transport>) -> Option<Hop> {
-    let ip = uri.host()?.ip()?;
-    let transport = uri.transport().or(transport).unwrap_or(Transport::Udp);
-    let port = uri.port().unwrap_or_else(|| transport.default_port());
-    Some(Hop::Address { transport, remote: SocketAddr::new(ip, port), name: None })
 }

@@ -155,3 +155,30 @@ impl Port {
         format!("no packet from {remote} in {seconds} s{reason}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_two_ports_takes_less_than_two_kilobytes() {
+        let port = size_of::<Port>() + size_of::<RtpStream>();
+        assert!(2 * port < 2048, "{port} octets a port");
+    }
+
+    #[test]
+    fn sockets_are_numbered_without_gaps() {
+        let ids =
+            (0..3).flat_map(|slot| (0..MAX_STREAMS).flat_map(move |stream| [Component::Rtp, Component::Rtcp].map(|c| (slot, stream, c))));
+        for (index, parts) in ids.enumerate() {
+            let id = SocketId::new(parts.0, parts.1, parts.2);
+            assert_eq!((id.index(), id.parts(), SocketId::from_index(index)), (index, parts, id));
+        }
+    }
+
+    #[test]
+    fn a_port_knows_its_thread() {
+        assert_eq!(PortId::new(3, 1 << 40).thread(), 3);
+        assert_ne!(PortId::new(3, 1), PortId::new(3, 2));
+    }
+}

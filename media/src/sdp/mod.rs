@@ -78,7 +78,7 @@ pub struct Description {
     pub connection: Option<Connection>,
     /// `b=` of the session.
     pub bandwidth: Vec<Bandwidth>,
-    /// The other session lines in their order.
+    /// The other session lines in their order, those that stand before `c=` first.
     pub lines: Vec<Line>,
     /// `a=` of the session in their order.
     pub attributes: Vec<Attribute>,
@@ -140,6 +140,13 @@ pub struct Line {
     pub value: Text,
 }
 
+impl Line {
+    /// Whether it stands before c= and b= (RFC 8866 §9); the others stand after them.
+    fn is_early(&self) -> bool {
+        matches!(self.kind, b'i' | b'u' | b'e' | b'p')
+    }
+}
+
 /// An m-line and the lines that belong to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaDescription {
@@ -157,7 +164,7 @@ pub struct MediaDescription {
     pub connection: Option<Connection>,
     /// `b=` of this m-line.
     pub bandwidth: Vec<Bandwidth>,
-    /// The other lines of this m-line in their order.
+    /// The other lines of this m-line in their order, those that stand before `c=` first.
     pub lines: Vec<Line>,
     /// `a=` of this m-line in their order.
     pub attributes: Vec<Attribute>,
@@ -375,7 +382,18 @@ impl MediaDescription {
     /// `rtpmap` nor a static meaning, is left out; of two `rtpmap` lines the first counts.
     #[must_use]
     pub fn rtp_formats(&self) -> Vec<Format> {
-        self.formats.iter().filter_map(|text| self.format_of(parse::number(text.as_bytes())?)).collect()
+        self.payload_types().filter_map(|payload_type| self.format_of(payload_type)).collect()
+    }
+
+    /// Its payload types in their order. One written twice (as `0` and `00`) counts once.
+    fn payload_types(&self) -> impl Iterator<Item = u8> {
+        let mut seen = 0_u128;
+        self.formats.iter().filter_map(|text| parse::payload_type_of(text.as_bytes())).filter(move |payload_type| {
+            let bit = 1_u128 << payload_type;
+            let new = seen & bit == 0;
+            seen |= bit;
+            new
+        })
     }
 
     /// What one payload type stands for.
@@ -442,7 +460,7 @@ mod tests {
     #[test]
     fn formats_without_meaning_are_left_out() {
         // S18: RED without rtpmap, a payload type of 200, and one that is no number
-        let description = audio("m=audio 4 RTP/AVP 0 96 97 200 x 9\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:97 PCMU/8000\r\n");
+        let description = audio("m=audio 4 RTP/AVP 0 96 97 00 200 x 9\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:97 PCMU/8000\r\n");
         let formats = description.media[0].rtp_formats();
         let read: Vec<_> = formats.iter().map(|f| (f.payload_type, f.encoding.to_string(), f.clock_rate, f.channels)).collect();
         assert_eq!(read, [(0, "PCMU".into(), 8000, 1), (97, "opus".into(), 48000, 2), (9, "G722".into(), 8000, 1)]);

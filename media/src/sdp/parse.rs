@@ -134,9 +134,10 @@ impl Reader {
     }
 
     fn end_media(&mut self) {
-        let Some((head, section)) = self.current.take() else {
+        let Some((head, mut section)) = self.current.take() else {
             return;
         };
+        section.lines.sort_by_key(|line| !line.is_early());
         self.media.push(MediaDescription {
             kind: head.kind,
             port: head.port,
@@ -155,6 +156,7 @@ impl Reader {
             return Err(ParseError::NoVersion);
         }
         self.end_media();
+        self.session.lines.sort_by_key(|line| !line.is_early());
         if self.session_name.as_bytes().is_empty() {
             self.session_name = " ".into(); // what RFC 8866 §5.3 wants for no name
         }
@@ -233,7 +235,7 @@ fn push<T>(list: &mut Vec<T>, item: T, line: usize, what: &'static str, limit: u
 }
 
 /// An unsigned decimal number without sign or blanks.
-pub(super) fn number<T: FromStr>(text: &[u8]) -> Option<T> {
+fn number<T: FromStr>(text: &[u8]) -> Option<T> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -335,7 +337,8 @@ fn attribute(value: &Bytes) -> Option<Attribute> {
     })
 }
 
-fn payload_type_of(text: &[u8]) -> Option<u8> {
+/// A payload type, 0 to 127.
+pub(super) fn payload_type_of(text: &[u8]) -> Option<u8> {
     number(text).filter(|payload_type| *payload_type < 128)
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Attribute, Bandwidth, Connection, Description, Format, Line, MediaDescription, MediaKind, Text};
+use super::{Attribute, Bandwidth, Connection, Description, Format, MediaDescription, MediaKind, Text};
 
 impl Description {
     /// Writes the description.
@@ -18,12 +18,10 @@ impl Description {
             out.extend_from_slice(self.origin.address.as_bytes());
         });
         text_line(&mut out, b's', self.session_name.as_bytes());
-        // RFC 8866 §9: i, u, e and p stand before c and b; the others after them.
-        let early = |line: &&Line| matches!(line.kind, b'i' | b'u' | b'e' | b'p');
-        self.lines.iter().filter(early).for_each(|l| text_line(&mut out, l.kind, l.value.as_bytes()));
+        self.lines.iter().filter(|line| line.is_early()).for_each(|l| text_line(&mut out, l.kind, l.value.as_bytes()));
         connection(&mut out, self.connection.as_ref());
         bandwidth(&mut out, &self.bandwidth);
-        self.lines.iter().filter(|line| !early(line)).for_each(|l| text_line(&mut out, l.kind, l.value.as_bytes()));
+        self.lines.iter().filter(|line| !line.is_early()).for_each(|l| text_line(&mut out, l.kind, l.value.as_bytes()));
         self.attributes.iter().for_each(|a| attribute(&mut out, a));
         self.media.iter().for_each(|m| media(&mut out, m));
         out
@@ -103,11 +101,10 @@ fn media(out: &mut Vec<u8>, media: &MediaDescription) {
             out.extend_from_slice(format.as_bytes());
         }
     });
-    let title = |line: &&Line| line.kind == b'i';
-    media.lines.iter().filter(title).for_each(|l| text_line(out, l.kind, l.value.as_bytes()));
+    media.lines.iter().filter(|line| line.is_early()).for_each(|l| text_line(out, l.kind, l.value.as_bytes()));
     connection(out, media.connection.as_ref());
     bandwidth(out, &media.bandwidth);
-    media.lines.iter().filter(|line| !title(line)).for_each(|l| text_line(out, l.kind, l.value.as_bytes()));
+    media.lines.iter().filter(|line| !line.is_early()).for_each(|l| text_line(out, l.kind, l.value.as_bytes()));
     media.attributes.iter().for_each(|a| attribute(out, a));
 }
 
@@ -165,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_the_same() {
-        let text = "v=0\r\no=- 1 1 IN IP6 2001:db8::1\r\ns= \r\na=tool:x\r\nb=AS:70\r\nc=IN IP6 2001:db8::1\r\nr=1\r\nz=0\r\nt=1 2\r\n\
+        let text = "v=0\r\no=- 1 1 IN IP6 2001:db8::1\r\ns= \r\na=tool:x\r\nb=AS:70\r\nc=IN IP6 2001:db8::1\r\nr=1\r\nz=0\r\nt=1 2\r\nq=unknown\r\ne=late\r\n\
             m=application 9 UDP/BFCP *\r\ni=title\r\nk=clear:x\r\na=floorctrl:c-only\r\nm=Video 8/2 RTP/AVP 96 0\r\nb=TIAS:5\r\n\
             a=rtpmap:96 VP8/90000\r\na=fmtp:96 x=y; z\r\na=fmtp:0 \r\na=ptime:20\r\na=maxptime:1000\r\na=rtcp:9 IN IP4 192.0.2.9\r\na=rtcp-mux\r\n\
             a=sendonly:odd\r\na=:empty\r\na=\r\nm=audio 0 RTP/AVP\r\n";

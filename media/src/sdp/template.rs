@@ -1,7 +1,7 @@
 //! How one leg's m-lines become the other's: what passes of them, and what is ours. Only what stands on a list passes, so that
 //! neither the other side's topology nor its transport does. It knows no state: that is in `negotiate.rs`.
 
-use super::{Attribute, Connection, Description, Direction, Format, MediaDescription, Text, negotiate::StreamAddress, parse::number};
+use super::{Attribute, Connection, Description, Direction, Format, MediaDescription, Text, negotiate::StreamAddress};
 
 /// Attributes that pass from leg to leg besides `rtpmap`, `fmtp`, `ptime`, `maxptime` and direction. All others (candidates,
 /// keys, ssrc, mid, source filters, vendors' own) speak of the other side's addresses or transport, or may.
@@ -12,11 +12,8 @@ const PASSED_BANDWIDTH: [&[u8]; 5] = [b"AS", b"TIAS", b"CT", b"RS", b"RR"];
 
 /// Formats of an m-line; a dynamic payload type without `rtpmap` means what it means in the other description.
 pub(super) fn formats_with(media: &MediaDescription, other: &MediaDescription) -> Vec<Format> {
-    let known = |text: &Text| {
-        let payload_type = number(text.as_bytes())?;
-        media.format_of(payload_type).or_else(|| other.format_of(payload_type))
-    };
-    media.formats.iter().filter_map(known).collect()
+    let known = |payload_type| media.format_of(payload_type).or_else(|| other.format_of(payload_type));
+    media.payload_types().filter_map(known).collect()
 }
 
 /// Whether an m-line is one that a port of ours can carry.

@@ -125,7 +125,7 @@ impl Dialog {
 
     /// Makes it ready to be sent.
     pub(crate) fn outgoing(&self, request: Request, owner: Owner) -> Outgoing {
-        Outgoing { request, hop: self.hop.clone(), otherwise: self.otherwise(), owner, order: Order::Within }
+        Outgoing { request, hop: self.hop.clone(), otherwise: self.otherwise(), owner, order: Order::Within, loop_hash: None }
     }
 
     /// Requests go another way from now on.

@@ -90,7 +90,7 @@ impl Invite {
         } else {
             request.set_body("application/sdp", call.body.clone());
         }
-        let client = core.begin(now, request.clone(), call.hop.clone(), Owner::Dialog(id));
+        let client = core.begin(now, request.clone(), call.hop.clone(), Owner::Dialog(id), None);
         let mut invite = Self::new(id, State::Calling, dialog);
         invite.local_body = call.body;
         invite.calling = Some(Box::new(Calling { client, invite: request, hop: call.hop, forks: Vec::new(), cancelled: None }));
@@ -186,7 +186,7 @@ impl Invite {
         calling.invite.headers.set(Name::SessionExpires, asked.to_string());
         calling.invite.headers.set(Name::CSeq, CSeq { number: self.dialog.local_seq, method: Method::Invite }.to_string());
         let (request, hop) = (calling.invite.clone(), calling.hop.clone());
-        calling.client = core.begin(now, request, hop, Owner::Dialog(self.id));
+        calling.client = core.begin(now, request, hop, Owner::Dialog(self.id), None);
         true
     }
 

@@ -57,13 +57,13 @@ impl Core {
     }
 
     /// Sends a request of a dialog that is about to begin, or of the host. At [`Transactions::MAX_CLIENTS`] it fails with 503 at once.
-    pub(crate) fn begin(&mut self, now: Instant, request: Request, hop: Hop, owner: Owner) -> ClientId {
+    pub(crate) fn begin(&mut self, now: Instant, request: Request, hop: Hop, owner: Owner, loop_hash: Option<u64>) -> ClientId {
         if self.transactions.is_busy() {
             let client = ClientId(self.transactions.id());
             self.transactions.refuse(Failed { client, owner, status: StatusCode::SERVICE_UNAVAILABLE });
             return client;
         }
-        self.transactions.request(now, Outgoing { request, hop, otherwise: None, owner, order: Order::First }, &mut self.random)
+        self.transactions.request(now, Outgoing { request, hop, otherwise: None, owner, order: Order::First, loop_hash }, &mut self.random)
     }
 
     pub(crate) fn send_ack(&mut self, ack: Request, hop: Hop) -> Bytes {

@@ -37,6 +37,8 @@ pub(crate) struct Outgoing {
     pub(crate) otherwise: Option<Hop>,
     pub(crate) owner: Owner,
     pub(crate) order: Order,
+    /// What a proxy adds to the branch to know a loop by (§16.6 item 8).
+    pub(crate) loop_hash: Option<u64>,
 }
 
 /// Whether a request begins something.
@@ -153,9 +155,9 @@ impl Transactions {
     }
 
     fn start(&mut self, now: Instant, id: u64, outgoing: Outgoing, random: &mut Random) {
-        let Outgoing { mut request, mut hop, mut otherwise, owner, order } = outgoing;
+        let Outgoing { mut request, mut hop, mut otherwise, owner, order, loop_hash } = outgoing;
         let secret = random.number();
-        request.headers.push_front(Name::Via, self.via(id, secret, &hop));
+        request.headers.push_front(Name::Via, self.via(id, secret, &hop, loop_hash));
         let mut bytes = request.encode();
         // Along a flow it stays a datagram: that is the only way known to reach a device (RFC 5626).
         if bytes.len() > MAX_DATAGRAM
@@ -163,7 +165,7 @@ impl Transactions {
         {
             request.headers.pop_first(Name::Via);
             self.readdress(&mut request, &hop, &stream);
-            request.headers.push_front(Name::Via, self.via(id, secret, &stream));
+            request.headers.push_front(Name::Via, self.via(id, secret, &stream, loop_hash));
             bytes = request.encode();
             otherwise = Some(std::mem::replace(&mut hop, stream));
         }
@@ -179,9 +181,13 @@ impl Transactions {
     }
 
     /// Returns the Via of a request that leaves towards a hop. Its branch has the transaction's number and a secret.
-    fn via(&self, id: u64, secret: u64, hop: &Hop) -> String {
+    fn via(&self, id: u64, secret: u64, hop: &Hop, loop_hash: Option<u64>) -> String {
         let (transport, ours) = (hop.transport(), self.listeners.name_towards(hop));
-        format!("SIP/2.0/{transport} {ours};rport;branch={}{id:016x}{secret:016x}", Via::COOKIE)
+        let mut via = format!("SIP/2.0/{transport} {ours};rport;branch={}{id:016x}{secret:016x}", Via::COOKIE);
+        if let Some(hash) = loop_hash {
+            via.push_str(&format!(".{hash:016x}"));
+        }
+        via
     }
 
     /// The TCP address beside a UDP address, where a peer listens on both (§18.1.1); none where we could not be reached there.
@@ -201,7 +207,7 @@ impl Transactions {
     /// Sends a message that no transaction repeats, the ACK of a 2xx, and returns it printed.
     pub(crate) fn send_ack(&mut self, mut ack: Request, hop: Hop, random: &mut Random) -> Bytes {
         let id = self.id();
-        ack.headers.push_front(Name::Via, self.via(id, random.number(), &hop));
+        ack.headers.push_front(Name::Via, self.via(id, random.number(), &hop, None));
         let bytes = ack.encode();
         self.send(hop, bytes.clone());
         bytes
@@ -276,7 +282,8 @@ impl Transactions {
     pub(crate) fn receive(&mut self, now: Instant, response: &Response) -> Option<(ClientId, Owner)> {
         let via: Via = response.headers.first(Name::Via).ok()?;
         let cseq: CSeq = response.headers.typed(Name::CSeq).ok()?;
-        let (id, secret) = via.branch()?.strip_prefix(Via::COOKIE)?.split_at_checked(16)?;
+        let (id, rest) = via.branch()?.strip_prefix(Via::COOKIE)?.split_at_checked(16)?;
+        let secret = rest.split('.').next()?;
         let (id, secret) = (hexadecimal(id)?, hexadecimal(secret)?);
         let id = if cseq.method == Method::Cancel { id ^ CANCEL } else { id };
         let client = self.clients.transactions.get_mut(&id)?;
@@ -353,7 +360,7 @@ impl Transactions {
         let secret = random.number();
         request.headers.pop_first(Name::Via);
         self.readdress(&mut request, &client.hop, &hop);
-        request.headers.push_front(Name::Via, self.via(id.0, secret, &hop));
+        request.headers.push_front(Name::Via, self.via(id.0, secret, &hop, None));
         let machine = Machine::new(now, &client.method, hop.transport().is_reliable(), client.order);
         let bytes = request.encode();
         self.begin(id.0, ClientTransaction { machine, secret, hop, otherwise: None, bytes, scheduled: None, ..client });

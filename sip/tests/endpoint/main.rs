@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bench;
+mod calls;
 mod dialogs;
+mod net;
+mod races;
+mod random_hosts;
 mod requests;
 mod transactions;
