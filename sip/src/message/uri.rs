@@ -158,6 +158,9 @@ impl Uri {
         let host = host_port(text, tail.get(..host_len)?)?;
         let after = tail.get(host_len..)?;
         let params_len = after.find('?').unwrap_or(after.len());
+        if after.get(params_len..) == Some("?") {
+            return None;
+        }
         Params::check(after.get(..params_len)?)?;
         let params = start + host_at + host_len;
         Some(Self::new(text, scheme, (start, start + user_end), Some(host), (params, params + params_len)))
@@ -474,6 +477,7 @@ mod tests {
             "sip:a@b@c",
             "sip:a@h;;x",
             "sip:a@h;",
+            "sip:a@h?",
             "sip:a%4@h",
             "<sip:a@h>",
             "1sip:a@h",
