@@ -553,6 +553,16 @@ def body_that_is_not_sdp_is_refused(world):
     switch.finish()
 
 
+@case(rows=[(400,), (404,), (488,), (500,), (503,)], row="{}")
+def failure_of_the_only_device_ends_the_call_with_a_failure(world, status):
+    switch, alice, bob = pair(world)
+    outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp())
+    bob.incoming().respond(status)
+    answer = outgoing.final().status
+    check(answer in (status, 480) or status == 503 and answer == 500, f"{status} of the device is {answer} for the caller")
+    switch.finish()
+
+
 # -- session timer ----------------------------------------------------------------------------------------------------
 
 
