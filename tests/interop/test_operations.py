@@ -375,3 +375,15 @@ def sigint_ends_the_switch_too(world):
     switch = Switch(world, capture=False)
     switch.process.send_signal(2)
     equal(switch.process.wait(5), 0, "exit status")
+
+
+@case
+def sigterm_right_after_ready_is_a_clean_end(world):
+    needs_tandem()
+    switch = Switch(world, capture=False, wait=False)
+    for _ in range(15):
+        process = subprocess.Popen([os.path.abspath(BINARY), "serve", "--config", switch.config], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        world.closers.append(process.kill)
+        process.stdout.readline()
+        process.terminate()
+        equal(process.wait(5), 0, "exit status")
