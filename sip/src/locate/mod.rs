@@ -566,9 +566,10 @@ mod tests {
     /// The zone of RFC 3263 §4.1 and §4.2.
     fn example() -> Zone {
         let mut zone = Zone::default();
-        zone.naptr("example.com", 50, "SIPS+D2T", "_sips._tcp.example.com.");
-        zone.naptr("example.com", 90, "SIP+D2T", "_sip._tcp.example.com");
+        // Not in their order: DNS keeps none.
         zone.naptr("example.com", 100, "SIP+D2U", "_sip._udp.example.com.");
+        zone.naptr("example.com", 90, "SIP+D2T", "_sip._tcp.example.com");
+        zone.naptr("example.com", 50, "SIPS+D2T", "_sips._tcp.example.com.");
         zone.srv("_sip._tcp.example.com", 0, "server1.example.com", 5060);
         zone.srv("_sip._tcp.example.com", 1, "Server2.example.com.", 5070);
         zone.srv("_sips._tcp.example.com", 0, "server1.example.com", 5061);
@@ -683,6 +684,7 @@ mod tests {
         zone.cname(RecordKind::A, "y.org", "x.org");
         zone.cname(RecordKind::Aaaa, "x.org", "x.org");
         assert_eq!(zone.find("sip:x.org:5060", &policy()), Err(LocateError::NotFound("x.org".into())));
+        assert_eq!(zone.asked.len(), 3, "each name once: {:?}", zone.asked);
         let mut zone = Zone::default();
         for n in 0..100 {
             zone.cname(RecordKind::A, &format!("n{n}.org"), &format!("n{}.org", n + 1));

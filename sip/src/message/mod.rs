@@ -167,7 +167,7 @@ impl Message {
 
 fn tag(headers: &Headers, name: Name) -> Option<ByteString> {
     let address: NameAddr = headers.typed(name).ok()?;
-    address.tag().map(ByteString::from)
+    address.tag().map(|tag| address.params.share(tag))
 }
 
 /// Makes a table of the letters, the digits and these characters.

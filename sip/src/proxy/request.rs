@@ -2,8 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use bytestring::ByteString;
-
 use super::{Forward, Options};
 use crate::message::header::auth::remove_credentials;
 use crate::message::{HeaderError, Host, Name, NameAddr, Request, Response, StatusCode, Uri, Via};

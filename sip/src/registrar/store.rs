@@ -254,4 +254,16 @@ mod tests {
         assert!(decode(&encode(&vec![one.clone(); MAX_BINDINGS])).is_some());
         assert!(decode(&encode(&vec![one; MAX_BINDINGS + 1])).is_none());
     }
+
+    #[test]
+    fn a_number_has_one_form_and_64_bits() {
+        let read = |bytes: &'static [u8]| Reader(Bytes::from_static(bytes)).varint();
+        assert_eq!(read(&[0]), Some(0));
+        assert_eq!(read(&[0x80, 1]), Some(128));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Some(u64::MAX));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]), None, "65 bits");
+        assert_eq!(read(&[0x81, 0]), None, "a needless zero");
+        assert_eq!(read(&[0x80; 11]), None);
+        assert_eq!(read(&[]), None);
+    }
 }

@@ -85,12 +85,12 @@ fn reach(binding: &Binding) -> Reach {
 
 /// Takes off the parts of a URI that may not stand in a Request-URI.
 fn request_uri(contact: &Uri) -> Uri {
-    if contact.headers().is_empty() && contact.param("method").is_none() && !contact.as_str().ends_with('?') {
+    if contact.headers().is_empty() && contact.param("method").is_none() {
         return contact.clone();
     }
     let text = contact.as_str();
     let params = contact.params();
-    let headers = if contact.headers().is_empty() { usize::from(text.ends_with('?')) } else { contact.headers().len() + 1 };
+    let headers = if contact.headers().is_empty() { 0 } else { contact.headers().len() + 1 };
     let without = text.get(..text.len().saturating_sub(headers + params.as_str().len())).unwrap_or(text);
     Uri::parse(&format!("{without}{}", params.without("method")).into()).unwrap_or_else(|| contact.clone())
 }
