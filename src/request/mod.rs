@@ -55,8 +55,9 @@ pub enum Outcome {
     Register(Box<Registration>),
     /// Connect a call.
     Call(Box<Invitation>),
-    /// Send it on as a proxy, to these targets.
-    Forward(Vec<Target>),
+    /// Send it on as a proxy, to these targets, with this identity of the sender instead of what it said of itself; none for a trunk,
+    /// whose word we take (RFC 3325 §6).
+    Forward(Vec<Target>, Option<NameAddr>),
 }
 
 /// A REGISTER that is accepted.
