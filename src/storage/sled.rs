@@ -230,6 +230,13 @@ fn open_sled(store: &Path, cache_capacity: u64) -> sled::Result<sled::Db> {
     }
     let config =
         sled::Config::new().path(store).segment_size(SEGMENT_SIZE).cache_capacity(cache_capacity.max(MIN_CACHE)).flush_every_ms(None);
+    // sled's pool threads may hold the file, locked, for a moment after it was closed in this process; nobody else can,
+    // because the folder is ours.
+    match File::open(store.join("db")) {
+        Ok(file) => file.lock_exclusive()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
     // sled asserts that some of what it reads is its own.
     catch_unwind(AssertUnwindSafe(|| config.open()))
         .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked while it opened".into())))
