@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use super::client::Client;
 use super::invite_client::{self, InviteClient};
 use super::{Action, ClientId, Failed, Owner, Send, StatusClass, TimerOf, Transactions};
-use crate::message::header::{CSeq, Reason};
+use crate::message::header::{CSeq, Reason, params};
 use crate::message::parse::parse;
 use crate::message::{Message, Method, Name, Request, Response, StatusCode, Via};
 use crate::random::Random;
@@ -302,9 +302,9 @@ impl Transactions {
 
     /// Matches a response; what the machine passes up is returned with its owner.
     pub(crate) fn receive(&mut self, now: Instant, response: &Response) -> Option<(ClientId, Owner)> {
-        let via: Via = response.headers.first(Name::Via).ok()?;
         let cseq: CSeq = response.headers.typed(Name::CSeq).ok()?;
-        let (id, rest) = via.branch()?.strip_prefix(Via::COOKIE)?.split_at_checked(16)?;
+        let via = std::str::from_utf8(response.headers.get(Name::Via)?).ok()?;
+        let (id, rest) = branch(via)?.strip_prefix(Via::COOKIE)?.split_at_checked(16)?;
         let secret = rest.split('.').next()?;
         let (id, secret) = (hexadecimal(id)?, hexadecimal(secret)?);
         let id = if cseq.method == Method::Cancel { id ^ CANCEL } else { id };
@@ -416,6 +416,12 @@ fn hexadecimal(digits: &str) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(digits, 16).ok()
+}
+
+/// Finds the branch in the topmost Via of a response: the one we wrote, without quotes and commas.
+fn branch(via: &str) -> Option<&str> {
+    let ours = via.split(',').next()?;
+    params::find(ours.get(ours.find(';')?..)?, "branch")
 }
 
 fn has_further_via(response: &Response) -> bool {

@@ -123,6 +123,13 @@ impl Headers {
         self.rows(name).next().map(|entry| self.text(entry))
     }
 
+    /// Returns the text of a header that stands once.
+    pub(crate) fn single(&self, name: Name) -> Option<ByteString> {
+        let mut rows = self.rows(name);
+        let entry = rows.next()?;
+        rows.next().is_none().then(|| self.text(entry))
+    }
+
     /// Returns the values of all rows of that name.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
         self.rows(name).map(|entry| self.value(entry))
