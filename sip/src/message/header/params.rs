@@ -56,11 +56,6 @@ impl Params {
         iter(&self.0)
     }
 
-    /// Returns a part of the text that shares its memory.
-    pub(crate) fn share(&self, part: &str) -> ByteString {
-        self.0.slice_ref(part)
-    }
-
     /// Returns the text with its leading semicolon; empty for none.
     #[must_use]
     pub fn as_str(&self) -> &str {
