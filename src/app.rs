@@ -18,7 +18,7 @@ use crate::net::dns::Dns;
 use crate::net::rtp::{self, Media};
 use crate::net::{Listener, Net, Place};
 use crate::signaling::{Parts, Signaling};
-use crate::storage::{Options, Storage};
+use crate::storage::{Options, Storage, StorageError, Table};
 use crate::user::Users;
 
 /// Media events that may wait for the signaling loop; beyond it the media threads drop reports, never packets.
@@ -26,30 +26,70 @@ const MEDIA_EVENTS: usize = 16 * 1024;
 /// The session interval that we propose (RFC 4028 §4: 30 minutes).
 const SESSION_INTERVAL: Duration = Duration::from_secs(1800);
 
+/// A switch that runs in this process.
+pub struct Running {
+    listeners: Vec<Listener>,
+    storage: Storage,
+}
+
+impl Running {
+    /// Returns the open listeners in the order of the configuration.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Returns the call detail records in the store, each as JSON, the oldest first. It may read the disk.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub fn records(&self) -> Result<Vec<Vec<u8>>, StorageError> {
+        self.storage.scan(Table::Cdr, b"").map(|entry| entry.map(|(_, record)| record)).collect()
+    }
+}
+
 /// Runs the switch until SIGTERM or SIGINT; `ready` is called once every socket is open.
 ///
 /// # Errors
 ///
 /// One sentence: a listener, the store or the media ports cannot be opened. Nothing is half started then.
 pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::Result<()> {
-    let (stop, stopped) = watch::channel(false);
-    let signaling = build(&config, ready).await?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let run = signaling.run(stopped);
-    tokio::pin!(run);
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = &mut run => return Ok(()),
-    }
-    let _ended = stop.send(true);
-    run.await;
-    Ok(())
+    let until_told = async |running: Running| {
+        ready(running.listeners());
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    };
+    run_beside(&config, until_told).await
 }
 
-async fn build(config: &Config, ready: impl FnOnce(&[Listener])) -> anyhow::Result<Signaling> {
+/// Runs the switch for as long as `work` goes on, in the same task, and returns what that comes to. It begins once every socket is open.
+///
+/// # Errors
+///
+/// Those of `work`, and those of [`serve`].
+pub async fn run_beside<T>(config: &Config, work: impl AsyncFnOnce(Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let (stop, stopped) = watch::channel(false);
+    let (signaling, running) = build(config).await?;
+    let run = signaling.run(stopped);
+    tokio::pin!(run);
+    let done = tokio::select! {
+        biased;
+        done = work(running) => done,
+        () = &mut run => anyhow::bail!("the signaling loop ended by itself"),
+    };
+    let _ended = stop.send(true);
+    run.await;
+    done
+}
+
+async fn build(config: &Config) -> anyhow::Result<(Signaling, Running)> {
     let net = Net::bind(config)?;
     let storage = Storage::open(&config.data_dir, &Options::default())?;
     let users = Users::new(config);
@@ -92,8 +132,8 @@ async fn build(config: &Config, ready: impl FnOnce(&[Listener])) -> anyhow::Resu
         dns: if config.sip.dns { Dns::system().map_err(|error| anyhow::anyhow!("sip.dns: {error}"))? } else { Dns::off() },
         net,
     };
-    ready(parts.net.listeners());
-    Ok(Signaling::new(parts, config))
+    let running = Running { listeners: parts.net.listeners().to_vec(), storage };
+    Ok((Signaling::new(parts, config), running))
 }
 
 fn media_config(config: &Config, net: &Net, seed: u64) -> rtp::Config {

@@ -136,7 +136,7 @@ fn is_word(byte: Option<&u8>) -> bool {
 /// Where the word stands in code, as a whole word.
 fn word<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let bytes = code.as_bytes();
-    let whole = move |at: &usize| !(*at > 0 && is_word(bytes.get(at - 1))) && !is_word(bytes.get(at + word.len()));
+    let whole = move |at: &usize| !(is_word(bytes.get(at + word.len())) || *at > 0 && is_word(bytes.get(at - 1)));
     code.match_indices(word).map(|(at, _)| at).filter(whole)
 }
 

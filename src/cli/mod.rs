@@ -1,6 +1,7 @@
 //! The command line: one file a noun or verb, and exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod config;
+mod demo;
 mod serve;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ struct Cli {
 enum Verb {
     /// Run the switch in the foreground until SIGTERM or Ctrl-C
     Serve(serve::Args),
+    /// Show a call between two scripted phones, then stay up for phones of yours
+    Demo(demo::Args),
     /// Work with configuration files
     #[command(subcommand)]
     Config(config::Verb),
@@ -29,6 +32,7 @@ enum Verb {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Serve(args) => serve::run(&args),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Config(verb) => config::run(&verb),
     };
     match done {

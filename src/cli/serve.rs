@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let runtime = runtime.context("the runtime cannot start")?;
     let served = runtime.block_on(app::serve(config, ready));
     runtime.shutdown_timeout(SHUTDOWN);
-    Ok(served?)
+    served
 }
 
 /// Says that every socket is open.
