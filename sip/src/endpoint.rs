@@ -17,7 +17,7 @@ use crate::dialog::uac::hang_up_stray;
 use crate::message::header::Reason;
 use crate::message::parse::{ParseError, parse};
 use crate::message::{Headers, Message, Method, Name, NameAddr, Request, Response, StatusCode, Via};
-use crate::transaction::{ClientId, Failed, Key, Matched, Owner, Send, ServerId};
+use crate::transaction::{ClientId, Failed, Key, Matched, Owner, Send, ServerId, bound};
 use crate::transport::{ConnectionId, Flow, Hop, Listeners};
 
 pub use self::core::{ALLOW, SUPPORTED};
@@ -77,7 +77,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Most INVITE dialogs; beyond, [`Endpoint::take`] answers 503 and [`Endpoint::place`] fails with it.
-    pub const MAX_DIALOGS: usize = 200_000;
+    pub const MAX_DIALOGS: usize = bound(200_000);
 
     /// Starts with nothing under way.
     #[must_use]
@@ -412,4 +412,118 @@ impl Endpoint {
 pub fn unsupported(request: &Request) -> String {
     let unknown = request.headers.tokens(Name::Require).filter(|option| !SUPPORTED.iter().any(|ours| ours.eq_ignore_ascii_case(option)));
     unknown.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    //! What happens at the bounds; all else is in `tests/endpoint`.
+
+    use super::*;
+    use crate::Transport;
+    use crate::message::header::Header as _;
+    use crate::transaction::testing::epoch;
+
+    const CONTACT: &str = "Contact: <sip:b@10.0.0.2>\r\n";
+
+    struct Bench {
+        endpoint: Endpoint,
+        now: Instant,
+        flow: Flow,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (ours, theirs) = ("10.0.0.1:5060", "10.0.0.2:5060");
+            let parse = |text: &str| text.parse().expect("an address");
+            let flow = Flow { transport: Transport::Udp, local: parse(ours), remote: parse(theirs), connection: None };
+            let listeners = Listeners(vec![(Transport::Udp, flow.local)]);
+            let session_interval = Duration::from_secs(1800);
+            let setup = Setup { listeners, node: 0, seed: [1; 32], product: String::new(), session_interval };
+            Self { endpoint: Endpoint::new(setup), now: epoch(), flow }
+        }
+
+        fn receive(&mut self, method: &str, number: usize, tag: &str) {
+            let text = format!(
+                "{method} sip:a@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK{number}\r\nFrom: <sip:b@h>;tag=1\r\n\
+                 To: <sip:a@h>{tag}\r\nCall-ID: c\r\nCSeq: {number} {method}\r\n{CONTACT}\r\n"
+            );
+            self.endpoint.receive(self.now, self.flow, Bytes::from(text));
+        }
+
+        fn statuses(&mut self) -> Vec<u16> {
+            let mut statuses = Vec::new();
+            while let Some(send) = self.endpoint.next_send() {
+                if let Ok(Message::Response(response)) = parse(send.bytes) {
+                    statuses.push(response.status.code());
+                }
+            }
+            statuses
+        }
+
+        fn requests(&mut self) -> Vec<Incoming> {
+            let events = std::iter::from_fn(|| self.endpoint.next_event());
+            events.filter_map(|event| if let Event::Request(incoming) = event { Some(*incoming) } else { None }).collect()
+        }
+
+        fn call(&self) -> OutgoingInvite {
+            let address = |text: &str| NameAddr::parse(&text.into()).expect("an address");
+            let (from, to) = (address("<sip:a@h>"), address("<sip:b@h>"));
+            let (uri, hop) = (to.uri.clone(), Hop::Flow(self.flow));
+            OutgoingInvite { uri, routes: Vec::new(), hop, from, to, headers: Headers::default(), body: Bytes::new() }
+        }
+    }
+
+    #[test]
+    fn beyond_its_bounds_an_endpoint_takes_only_what_ends_a_call() {
+        // S11
+        let mut bench = Bench::new();
+        bench.receive("INVITE", 1, "");
+        let incoming = bench.requests().remove(0);
+        let id = bench.endpoint.take(bench.now, incoming).expect("the first call is taken");
+        bench.endpoint.accept(bench.now, id, Bytes::new());
+        let tag = format!(";tag={}", bench.endpoint.dialogs[&id.0].local_tag());
+        bench.receive("ACK", 1, &tag);
+        let _ = (bench.statuses(), bench.requests());
+        let mut number = 2;
+        while bench.endpoint.transactions() < 10 {
+            bench.receive("OPTIONS", number, "");
+            let incoming = bench.requests().remove(0);
+            bench.endpoint.admit(bench.now, &incoming);
+            number += 1;
+        }
+        bench.receive("OPTIONS", 90, "");
+        assert_eq!((bench.statuses(), bench.requests().len()), (vec![503], 0), "outside a dialog");
+        while bench.endpoint.transactions() < 20 {
+            bench.receive("INFO", number, &tag);
+            number += 1;
+        }
+        bench.receive("INFO", 91, &tag);
+        assert_eq!((bench.statuses(), bench.endpoint.transactions()), (vec![503], 20), "in a dialog");
+        bench.receive("BYE", 92, &tag);
+        assert_eq!((bench.statuses(), bench.endpoint.dialogs()), (vec![200], 0), "BYE is always taken");
+    }
+
+    #[test]
+    fn beyond_its_bounds_an_endpoint_begins_nothing() {
+        let mut bench = Bench::new();
+        for _ in 0..Endpoint::MAX_DIALOGS {
+            bench.endpoint.place(bench.now, bench.call());
+        }
+        assert_eq!(bench.requests().len(), 0);
+        bench.receive("INVITE", 1, "");
+        let incoming = bench.requests().remove(0);
+        assert_eq!(bench.endpoint.take(bench.now, incoming), None);
+        assert_eq!(bench.statuses(), [503]);
+        bench.endpoint.place(bench.now, bench.call());
+        let failed = bench.endpoint.next_event();
+        assert!(
+            matches!(failed, Some(Event::Dialog(_, DialogEvent::Failed { status: StatusCode::SERVICE_UNAVAILABLE, .. }))),
+            "{failed:?}"
+        );
+        let request = Request::new(Method::Options, bench.call().uri);
+        let client = bench.endpoint.request(bench.now, request, Hop::Flow(bench.flow));
+        let failed = bench.endpoint.next_event();
+        assert!(matches!(failed, Some(Event::Response(id, r)) if id == client && r.status == StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!((bench.endpoint.dialogs(), bench.endpoint.transactions()), (10, 10));
+    }
 }

@@ -9,7 +9,7 @@ use bytestring::ByteString;
 
 use super::client::Client;
 use super::invite_client::{self, InviteClient};
-use super::{Action, ClientId, Failed, Owner, Send, StatusClass, TimerOf, Transactions};
+use super::{Action, ClientId, Failed, Owner, Send, StatusClass, TimerOf, Transactions, bound};
 use crate::message::header::{CSeq, Reason, params};
 use crate::message::parse::parse;
 use crate::message::{Message, Method, Name, Request, Response, StatusCode, Via};
@@ -152,7 +152,7 @@ impl Clients {
 
 impl Transactions {
     /// Most client transactions before a request that begins something fails with 503. Those within dialogs are few for each.
-    pub(crate) const MAX_CLIENTS: usize = 400_000;
+    pub(crate) const MAX_CLIENTS: usize = bound(400_000);
 
     pub(crate) fn is_busy(&self) -> bool {
         self.clients.len() >= Self::MAX_CLIENTS

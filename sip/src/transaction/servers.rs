@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::invite_server::{self, InviteServer};
 use super::server::{self, Server};
-use super::{Action, Send, ServerId, StatusClass, TimerOf, Transactions};
+use super::{Action, Send, ServerId, StatusClass, TimerOf, Transactions, bound};
 use crate::message::header::CSeq;
 use crate::message::{Method, Name, Request, Response, Via};
 use crate::transport::{Flow, Hop, Transport};
@@ -115,9 +115,9 @@ impl Servers {
 
 impl Transactions {
     /// Most server transactions before a new request outside a dialog is answered 503 without one.
-    pub(crate) const MAX_SERVERS: usize = 400_000;
+    pub(crate) const MAX_SERVERS: usize = bound(400_000);
     /// Further ones for requests within dialogs; beyond, they too are answered 503 without one, and only BYE is taken.
-    pub(crate) const RESERVE: usize = 100_000;
+    pub(crate) const RESERVE: usize = bound(100_000);
 
     pub(crate) fn is_full(&self) -> bool {
         self.servers.len() >= Self::MAX_SERVERS

@@ -793,3 +793,70 @@ fn a_refresh_of_the_peer_without_timer_support_ends_its_duty_not_the_call() {
     assert!(bench.words().is_empty());
     assert_eq!(bench.endpoint.dialogs(), 1);
 }
+
+// ---- where requests go
+
+#[test]
+fn the_route_set_is_turned_around_for_the_caller_and_a_strict_router_gets_its_own_uri() {
+    // §12.1.2, §12.2.1.1
+    for (record_route, target, routes) in [
+        ("<sip:10.1.0.2;lr>, <sip:10.1.0.1;lr>", "sip:bob@10.0.0.2", vec!["<sip:10.1.0.1;lr>", "<sip:10.1.0.2;lr>"]),
+        ("<sip:10.1.0.2;lr>, <sip:10.1.0.1>", "sip:10.1.0.1", vec!["<sip:10.1.0.2;lr>", "<sip:bob@10.0.0.2>"]),
+    ] {
+        let mut bench = Bench::new();
+        let dialog = bench.place();
+        let sent = bench.one();
+        bench.receive(&answer(&sent, "200 OK", "p", &format!("{CONTACT}Record-Route: {record_route}\r\n")));
+        bench.endpoint.acknowledge(bench.now, dialog, Bytes::new());
+        let ack = bench.one();
+        assert_eq!(ack.request().uri.as_str(), target);
+        let sent: Vec<_> = ack.message.headers().all(Name::Route).map(|route| String::from_utf8_lossy(route).into_owned()).collect();
+        assert_eq!(sent, routes);
+    }
+    let mut bench = Bench::new();
+    let dialog = bench.take(&invite(1, "Record-Route: <sip:10.1.0.1;lr>, <sip:10.1.0.2;lr>\r\n"));
+    bench.endpoint.accept(bench.now, dialog, SDP.into());
+    let left = bench.left();
+    assert_eq!(left[1].get(Name::RecordRoute), "<sip:10.1.0.1;lr>, <sip:10.1.0.2;lr>");
+    let tag = left[1].response().to_tag().unwrap();
+    bench.receive(&inside("ACK", 1, "a", &tag, "", ""));
+    bench.endpoint.bye(bench.now, dialog, None);
+    assert_eq!(bench.one().get(Name::Route), "<sip:10.1.0.1;lr>");
+}
+
+#[test]
+fn a_peer_that_closed_its_connection_is_called_at_its_contact_if_that_is_the_same_host() {
+    for (contact, again) in [("10.0.0.2:5070;transport=tcp", true), ("10.0.0.2:5070", true), ("192.168.1.9:5060", false)] {
+        let mut bench = Bench::over_tcp();
+        let dialog = bench.take(&invite(1, "").replace("Contact: <sip:bob@10.0.0.2>", &format!("Contact: <sip:bob@{contact}>")));
+        bench.endpoint.accept(bench.now, dialog, SDP.into());
+        let tag = bench.left()[1].response().to_tag().unwrap();
+        bench.receive(&inside("ACK", 1, "a", &tag, "", ""));
+        let _ = bench.events();
+        bench.endpoint.bye(bench.now, dialog, None);
+        let bye = bench.one();
+        assert_eq!(bye.hop, Hop::Flow(bench.flow));
+        bench.endpoint.send_failed(bench.now, bye.client.unwrap());
+        let left = bench.left();
+        assert_eq!(!left.is_empty(), again, "{contact}");
+        for left in left {
+            let remote = address("10.0.0.2:5070");
+            assert_eq!(left.hop, Hop::Address { transport: sip::Transport::Tcp, remote, name: None });
+            assert_eq!(left.request().method, Method::Bye);
+        }
+        let _ = bench.events();
+        bench.assert_empty();
+    }
+}
+
+#[test]
+fn a_flood_of_forks_is_not_hung_up_without_end() {
+    // S11
+    let mut bench = Bench::new();
+    let (_, sent) = bench.placed();
+    for fork in 0..100 {
+        bench.receive(&answer(&sent, "200 OK", &format!("q{fork}"), CONTACT));
+    }
+    let words = bench.words();
+    assert_eq!((words.iter().filter(|w| *w == "ACK").count(), words.iter().filter(|w| *w == "BYE").count()), (100, 16));
+}
