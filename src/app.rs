@@ -56,9 +56,9 @@ impl Running {
 /// One sentence: a listener, the store or the media ports cannot be opened. Nothing is half started then.
 pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::Result<()> {
     let until_told = async |running: Running| {
-        ready(running.listeners());
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        ready(running.listeners()); // from here on a signal is an orderly end
         tokio::select! {
             biased;
             _ = terminate.recv() => {}
