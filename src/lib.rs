@@ -1,4 +1,29 @@
 //! tandem: the map of the system.
+//!
+//! A SIP switch. The protocols are in three crates without I/O, [`sip`] and [`media`] (and `cas`, to come); this crate has the sockets, the
+//! storage and the loops that own state.
+//!
+//! | to find | look in |
+//! | --- | --- |
+//! | how the parts are put together | [`app`] |
+//! | the loop that owns SIP: endpoint, calls, bindings | `signaling.rs` |
+//! | SIP sockets; media threads; DNS | [`net`], [`net::rtp`], `net/dns.rs` |
+//! | what a request outside a dialog comes to | [`request`] |
+//! | calls: ringing, answer, hold, the end, the record | [`call`] |
+//! | who we serve, and where their devices are | [`user`], [`location`] |
+//! | what survives a restart | [`storage`] |
+//! | the configuration, every key of it | [`config`] |
+//! | the command line | [`cli`] |
+//!
+//! **One INVITE.** [`net`] reads it; `signaling.rs` gives it to [`sip::Endpoint`], whose event goes to [`request`]: who calls, whom, where are
+//! the devices. `signaling/resolve.rs` finds next hops by name where there are names. [`call::Calls`] rings the devices, negotiates with
+//! [`media::sdp`], opens ports on the media threads and connects them when the first 2xx comes.
+//!
+//! **One RTP packet.** A media thread of [`net::rtp`] reads it into its buffer, [`media::Engine`] says where it goes, and it leaves from the
+//! same buffer. Signaling never sees it.
+//!
+//! **One REGISTER.** [`request`] checks the digest and computes the new bindings with [`sip::registrar`]; [`location`] takes them at once,
+//! [`storage`] writes them, and the 200 leaves when they are on the disk.
 
 pub mod app;
 pub mod call;

@@ -4,8 +4,10 @@
 //! A body panics where something does not hold. It returns whether the input was accepted, so that a run can show that it went deep.
 //! To add a target: a file here, a line in [`TARGETS`], a folder in `corpus/`, a wrapper in `fuzz_targets/`.
 
+pub mod digest;
 pub mod framing;
 pub mod mutate;
+pub mod registrar;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
@@ -33,6 +35,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sip_header", run: sip_header::run, seeds: sip_header::seeds, dictionary: mutate::SIP },
     Target { name: "sip_uri", run: sip_uri::run, seeds: sip_uri::seeds, dictionary: mutate::SIP },
     Target { name: "framing", run: framing::run, seeds: sip_message::seeds, dictionary: mutate::SIP },
+    Target { name: "digest", run: digest::run, seeds: Vec::new, dictionary: mutate::SIP },
+    Target { name: "registrar", run: registrar::run, seeds: sip_message::seeds, dictionary: mutate::SIP },
+    Target { name: "bindings", run: registrar::stored, seeds: registrar::stored_seeds, dictionary: &[] },
     Target { name: "sdp", run: sdp::run, seeds: sdp::seeds, dictionary: mutate::SDP },
     Target { name: "rtp", run: rtp::run, seeds: Vec::new, dictionary: &[] },
     Target { name: "rtcp", run: rtcp::run, seeds: Vec::new, dictionary: &[] },

@@ -56,7 +56,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// Returns the next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -66,7 +66,7 @@ impl Random {
 
     /// Returns a number below the bound; 0 for the bound 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        let scaled = u128::from(self.next()) * bound as u128;
+        let scaled = u128::from(self.number()) * bound as u128;
         (scaled >> 64) as usize
     }
 
@@ -148,7 +148,7 @@ fn word(random: &mut Random, out: &mut [u8]) {
 /// Repeats a part or a word many times; seldom so often that the message is too long.
 fn repeat(random: &mut Random, dictionary: &[&[u8]], out: &mut Vec<u8>) {
     let own = out.get(random.range(out.len(), 16)).unwrap_or_default().to_vec();
-    let part = random.choose(dictionary).filter(|_| own.len() % 2 == 0).map_or(own, |word| word.to_vec());
+    let part = random.choose(dictionary).filter(|_| own.len().is_multiple_of(2)).map_or(own, |word| word.to_vec());
     let times = if random.below(1000) == 0 { 20_000 } else { random.below(200) };
     put(random.below(out.len() + 1), &part.repeat(times.min(LONGEST / part.len().max(1))), out);
 }

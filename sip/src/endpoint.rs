@@ -48,6 +48,7 @@ pub struct Incoming {
     pub request: Request,
     via: Via,
     key: Key,
+    merge: Option<Key>,
 }
 
 /// What the host has to know or decide.
@@ -70,7 +71,7 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Endpoint {
     core: Core,
-    dialogs: HashMap<u64, Invite>,
+    dialogs: HashMap<u64, Box<Invite>>,
     timers: BTreeSet<(Instant, u64)>,
 }
 
@@ -139,11 +140,12 @@ impl Endpoint {
             Matched::Ack(dialog) => return self.with(now, dialog, |invite, core| invite.handle_ack(core, now, &request)),
             Matched::New(key) => key,
         };
-        let incoming = Incoming { flow, request, via, key };
+        let mut incoming = Incoming { flow, request, via, key, merge: None };
         if incoming.request.method == Method::Cancel {
             return self.receive_cancel(now, &incoming);
         }
         let Some(tag) = incoming.request.to_tag() else {
+            incoming.merge = (incoming.request.method != Method::Ack).then(|| self.core.transactions.merge_key(&incoming.request));
             return self.receive_outside(incoming);
         };
         match self.dialog_of(&incoming.request, &tag) {
@@ -163,7 +165,7 @@ impl Endpoint {
             () if matches!(method, Method::Bye | Method::Prack | Method::Update) => {
                 self.reply_statelessly(&incoming, StatusCode::NO_TRANSACTION);
             }
-            () if transactions.is_merged(&incoming.request) => self.reply_statelessly(&incoming, StatusCode::LOOP_DETECTED),
+            () if transactions.is_merged(incoming.merge) => self.reply_statelessly(&incoming, StatusCode::LOOP_DETECTED),
             () if transactions.is_full() => self.put_off(&incoming),
             () => self.core.events.push_back(Event::Request(Box::new(incoming))),
         }
@@ -185,7 +187,7 @@ impl Endpoint {
             // §12.2.2. An INVITE has a transaction nevertheless, which takes its ACK.
             return self.reply_statelessly(&incoming, StatusCode::SERVER_INTERNAL_ERROR);
         }
-        let server = self.core.transactions.open(now, incoming.flow, &incoming.request, incoming.key, &incoming.via);
+        let server = self.open(now, &incoming);
         self.with(now, dialog, |invite, core| invite.handle_request(core, now, (server, incoming.flow), incoming.request));
     }
 
@@ -193,7 +195,7 @@ impl Endpoint {
         let Some((server, dialog, proceeding)) = self.core.transactions.cancelled(&incoming.request, &incoming.via) else {
             return self.reply_statelessly(incoming, StatusCode::NO_TRANSACTION);
         };
-        let own = self.core.transactions.open(now, incoming.flow, &incoming.request, incoming.key, &incoming.via);
+        let own = self.open(now, incoming);
         let tag = dialog.and_then(|id| self.dialogs.get(&id)).map(|invite| invite.local_tag().to_owned());
         let tag = tag.unwrap_or_else(|| self.core.random.token().to_string());
         self.core.reply(now, own, &incoming.request, StatusCode::OK, &tag);
@@ -202,6 +204,11 @@ impl Endpoint {
             Some(dialog) => self.with(now, dialog, |invite, core| invite.handle_cancel(core, now, &incoming.request)),
             None => self.core.events.push_back(Event::Cancel(server)),
         }
+    }
+
+    fn open(&mut self, now: Instant, incoming: &Incoming) -> ServerId {
+        let Incoming { flow, request, via, key, merge } = incoming;
+        self.core.transactions.open(now, (*flow, via), &request.method, *key, *merge)
     }
 
     fn dialog_of(&self, request: &Request, local_tag: &str) -> Option<u64> {
@@ -361,7 +368,7 @@ impl Endpoint {
         if let Some(server) = self.core.transactions.opened(incoming.key) {
             return server;
         }
-        let server = self.core.transactions.open(now, incoming.flow, &incoming.request, incoming.key, &incoming.via);
+        let server = self.open(now, incoming);
         if incoming.request.method == Method::Invite {
             let trying = Response::to(&incoming.request, StatusCode::TRYING);
             self.core.transactions.respond(now, server, &trying);

@@ -1,6 +1,7 @@
 //! A call after the answer: late offers, re-INVITE and UPDATE passed from side to side, requests within the session, and the end.
 
 use bytes::Bytes;
+use media::PortId;
 use media::sdp::negotiate::Finality;
 use sip::message::header::Reason;
 use sip::message::{Headers, Method, Name, Response};
@@ -43,11 +44,24 @@ impl Calls {
             switch.sip.acknowledge(switch.now, other.dialog, answer);
             leg.apply(switch.media, limit);
             other.apply(switch.media, limit);
-            Ok::<(), MediaError>(())
+            Ok::<_, MediaError>((leg.port(), other.port()))
         });
-        if let Some(Err(error)) = result {
-            self.fail(switch, id, &format!("the answer to a late offer cannot be used: {error}"));
+        match result {
+            Some(Ok((one, other))) => self.join_sides(switch, id, side, one, other),
+            Some(Err(error)) => self.fail(switch, id, &format!("the answer to a late offer cannot be used: {error}")),
+            None => {}
         }
+    }
+
+    /// Connects the ports of a side and of the one it talks to: one of them may have been opened only now.
+    fn join_sides(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, one: Option<PortId>, other: Option<PortId>) {
+        let Some(State::Established { callee, .. }) = self.calls.get(&id).map(|call| &call.state) else { return };
+        let callee_side = Side::Callee(*callee);
+        let (caller, callee) = if side == Side::Caller { (one, other) } else { (other, one) };
+        if let Some(port) = callee {
+            self.by_port.insert(port, (id, callee_side));
+        }
+        self.join(switch, id, caller, callee);
     }
 
     /// A side sent an offer, or asks for one.

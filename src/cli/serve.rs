@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 
 use crate::config::Config;
 use crate::net::Listener;
@@ -27,12 +28,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Some(path) => Config::load(path)?,
         None => Config::built_in()?,
     };
+    // What the store and the certificate hold is nobody else's business (S20).
+    umask(Mode::from_bits_truncate(0o077));
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the runtime cannot start")?;
     let served = runtime.block_on(app::serve(config, ready));
     runtime.shutdown_timeout(SHUTDOWN);
-    Ok(served?)
+    served
 }
 
 /// Says that every socket is open.

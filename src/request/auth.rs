@@ -61,3 +61,11 @@ pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Se
         Ok(_) | Err(_) => Err(Rejection::Forbidden("From is not the authenticated user")),
     }
 }
+
+/// Returns the identity that we assert for a user (RFC 3325 §5).
+pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
+    match sender {
+        Sender::User(name) => Aor::new(name, context.domain)?.uri().map(NameAddr::new),
+        Sender::Trunk(_) => None,
+    }
+}

@@ -11,5 +11,5 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     auth::check_from(context, incoming, &sender)?;
     let user = context.user(&incoming.request.uri)?;
     let aor = context.aor(user)?;
-    Ok(Outcome::Forward(context.targets(&aor)?))
+    Ok(Outcome::Forward(context.targets(&aor)?, auth::asserted(context, &sender)))
 }

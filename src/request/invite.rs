@@ -17,7 +17,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let targets = context.targets(&callee)?;
     if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) {
         auth::check_from(context, incoming, &sender)?;
-        return Ok(Outcome::Forward(targets));
+        return Ok(Outcome::Forward(targets, auth::asserted(context, &sender)));
     }
     let caller = identity(context, request, &sender)?;
     let mut headers = Headers::default();

@@ -50,13 +50,14 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub enum Outcome {
     /// Answer it.
-    Reply(Response),
+    Reply(Box<Response>),
     /// Make these bindings durable, then answer it.
     Register(Box<Registration>),
     /// Connect a call.
     Call(Box<Invitation>),
-    /// Send it on as a proxy, to these targets.
-    Forward(Vec<Target>),
+    /// Send it on as a proxy, to these targets, with this identity of the sender instead of what it said of itself; none for a trunk,
+    /// whose word we take (RFC 3325 §6).
+    Forward(Vec<Target>, Option<NameAddr>),
 }
 
 /// A REGISTER that is accepted.
@@ -153,25 +154,11 @@ pub fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome,
         Method::Invite => invite::handle(context, incoming),
         Method::Options => options::handle(context, incoming),
         Method::Message | Method::Info => forward::handle(context, incoming),
-        method => {
-            // Default deny: who is not known learns nothing about what we serve (S5).
-            auth::sender(context, incoming, Side::Proxy)?;
-            Err(match method {
-                Method::Subscribe | Method::Publish => Rejection::BadEvent,
-                Method::Other(_) => Rejection::NotImplemented,
-                Method::Invite
-                | Method::Ack
-                | Method::Bye
-                | Method::Cancel
-                | Method::Options
-                | Method::Register
-                | Method::Prack
-                | Method::Update
-                | Method::Info
-                | Method::Message
-                | Method::Notify
-                | Method::Refer => Rejection::NotAllowed,
-            })
+        // Default deny: who is not known learns nothing about what we serve (S5).
+        Method::Subscribe | Method::Publish => auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::BadEvent)),
+        Method::Other(_) => auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::NotImplemented)),
+        Method::Ack | Method::Bye | Method::Cancel | Method::Prack | Method::Update | Method::Notify | Method::Refer => {
+            auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::NotAllowed))
         }
     }
 }
@@ -180,23 +167,14 @@ pub fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome,
 #[must_use]
 pub fn response(context: &mut Context<'_>, incoming: &Incoming, rejection: Rejection, random: &mut Random) -> Response {
     let request = &incoming.request;
-    let mut response = match rejection {
-        Rejection::Challenge(side, stale) => {
-            let unique = u32::try_from(random.below(1 << 32)).unwrap_or(0);
-            context.challenger.challenge(context.now, request, side, incoming.flow.remote.ip(), unique, stale)
-        }
-        other => Response::to(request, other.status()),
+    let mut response = if let Rejection::Challenge(side, stale) = rejection {
+        let unique = u32::try_from(random.below(1 << 32)).unwrap_or(0);
+        context.challenger.challenge(context.now, request, side, incoming.flow.remote.ip(), unique, stale)
+    } else {
+        Response::to(request, rejection.status())
     };
-    match rejection {
-        Rejection::NotAllowed | Rejection::NotImplemented => response.headers.push(Name::Allow, sip::endpoint::ALLOW),
-        Rejection::Challenge(..)
-        | Rejection::Malformed(_)
-        | Rejection::Forbidden(_)
-        | Rejection::UnknownUser
-        | Rejection::NotRegistered
-        | Rejection::TooManyHops
-        | Rejection::UnsupportedScheme
-        | Rejection::BadEvent => {}
+    if matches!(rejection, Rejection::NotAllowed | Rejection::NotImplemented) {
+        response.headers.push(Name::Allow, sip::endpoint::ALLOW);
     }
     response.set_to_tag(&random.token());
     response

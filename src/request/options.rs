@@ -17,5 +17,5 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     response.headers.push(Name::Accept, "application/sdp");
     response.headers.push(Name::Allow, sip::endpoint::ALLOW);
     response.headers.push(Name::Supported, sip::endpoint::SUPPORTED.join(", "));
-    Ok(Outcome::Reply(response))
+    Ok(Outcome::Reply(Box::new(response)))
 }

@@ -25,6 +25,6 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let old = context.locations.of(&aor);
     match registrar::register(request, &incoming.flow, &old, context.unix, context.registrar) {
         Ok(registered) => Ok(Outcome::Register(Box::new(Registration { aor, registered }))),
-        Err(rejection) => Ok(Outcome::Reply(rejection.response(request))),
+        Err(rejection) => Ok(Outcome::Reply(Box::new(rejection.response(request)))),
     }
 }

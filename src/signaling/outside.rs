@@ -67,7 +67,7 @@ impl Signaling {
         self.sip.respond_statelessly(incoming, &response);
     }
 
-    fn carry_out_request(&mut self, incoming: Incoming, outcome: Outcome) {
+    fn carry_out_request(&mut self, mut incoming: Incoming, outcome: Outcome) {
         match outcome {
             Outcome::Reply(mut response) => {
                 response.set_to_tag(&self.random.token());
@@ -75,7 +75,12 @@ impl Signaling {
             }
             Outcome::Register(registration) => self.register(&incoming, *registration),
             Outcome::Call(invitation) => self.call(incoming, *invitation),
-            Outcome::Forward(targets) => self.forward(&incoming, targets),
+            Outcome::Forward(targets, asserted) => {
+                if let Some(asserted) = asserted {
+                    assert_identity(&mut incoming.request.headers, &asserted);
+                }
+                self.forward(&incoming, targets);
+            }
         }
     }
 
@@ -140,6 +145,14 @@ impl Signaling {
         };
         (way, Target { uri: binding.uri.clone(), routes, hops: Vec::new() })
     }
+}
+
+/// Puts our word in the place of what a user says of itself (S6).
+fn assert_identity(headers: &mut Headers, identity: &NameAddr) {
+    for name in [Name::PPreferredIdentity, Name::RemotePartyId, Name::Diversion, Name::HistoryInfo] {
+        headers.remove(name);
+    }
+    headers.set(Name::PAssertedIdentity, identity.to_string());
 }
 
 fn routes(header: &str) -> Vec<NameAddr> {

@@ -94,7 +94,7 @@ pub(super) struct Sled {
     /// With the lock on the data folder; none only while it is dropped.
     held: Option<(sled::Db, File)>,
     file: File,
-    /// Set while a commit runs, so that it stays set after one that failed or panicked.
+    /// Set while it opens and while a commit runs, so that it stays set after one that failed or panicked.
     failed: AtomicBool,
 }
 
@@ -110,9 +110,10 @@ impl Sled {
         let db = open_sled(&store, cache_capacity).map_err(|error| open_error(folder, error))?;
         let io = |source| OpenError::Io { folder: folder.to_owned(), source };
         let file = File::open(store.join("db")).map_err(io)?;
-        let opened = Self { held: Some((db, lock)), file, failed: AtomicBool::new(false) };
+        let opened = Self { held: Some((db, lock)), file, failed: AtomicBool::new(true) };
         opened.recover(folder)?;
         sync_folder(&store).map_err(io)?;
+        opened.failed.store(false, Ordering::Relaxed);
         Ok(opened)
     }
 
@@ -229,6 +230,13 @@ fn open_sled(store: &Path, cache_capacity: u64) -> sled::Result<sled::Db> {
     }
     let config =
         sled::Config::new().path(store).segment_size(SEGMENT_SIZE).cache_capacity(cache_capacity.max(MIN_CACHE)).flush_every_ms(None);
+    // sled's pool threads may hold the file, locked, for a moment after it was closed in this process; nobody else can,
+    // because the folder is ours.
+    match File::open(store.join("db")) {
+        Ok(file) => file.lock_exclusive()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
     // sled asserts that some of what it reads is its own.
     catch_unwind(AssertUnwindSafe(|| config.open()))
         .unwrap_or_else(|_| Err(sled::Error::ReportableBug("sled panicked while it opened".into())))

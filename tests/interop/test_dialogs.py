@@ -191,7 +191,7 @@ def rtcp_reaches_the_other_side(world):
 def invite_is_authorised_with(world, algorithm):
     if algorithm == "SHA-256":
         needs_tandem()
-    switch = Switch(world)
+    switch = Switch(world, sip_extra='digest = ["SHA-256", "MD5"]')
     alice, bob = Agent(world, switch, "alice", algorithm=algorithm), Agent(world, switch, "bob").registered()
     outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp())
     bob.incoming().respond(486, "Busy Here")
@@ -553,6 +553,16 @@ def body_that_is_not_sdp_is_refused(world):
     switch.finish()
 
 
+@case(rows=[(400,), (404,), (488,), (500,), (503,)], row="{}")
+def failure_of_the_only_device_ends_the_call_with_a_failure(world, status):
+    switch, alice, bob = pair(world)
+    outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp())
+    bob.incoming().respond(status)
+    answer = outgoing.final().status
+    check(answer in (status, 480) or status == 503 and answer == 500, f"{status} of the device is {answer} for the caller")
+    switch.finish()
+
+
 # -- session timer ----------------------------------------------------------------------------------------------------
 
 
@@ -588,6 +598,19 @@ def session_that_nobody_refreshes_is_ended(world):
     switch.finish()
 
 
+@case
+def challenge_names_the_algorithms_of_the_configuration_in_order(world):
+    needs_tandem()
+    for extra, expected in (("", ["MD5"]), ('digest = ["SHA-256", "MD5"]', ["SHA-256", "MD5"])):
+        switch = Switch(world, sip_extra=extra)
+        alice = Agent(world, switch, "alice")
+        for method, uri in (("REGISTER", "sip:tandem.test"), ("INVITE", "sip:bob@tandem.test")):
+            refusal = alice.ask(method, uri, auth=False, headers=[f"Contact: <{alice.contact}>"])
+            values = refusal.all("WWW-Authenticate") + refusal.all("Proxy-Authenticate")
+            equal([re.search(r"algorithm=([\w-]+)", v).group(1) for v in values], expected, f"algorithms offered to {method}")
+        switch.finish()
+
+
 # -- registrar --------------------------------------------------------------------------------------------------------
 
 
@@ -595,7 +618,7 @@ def session_that_nobody_refreshes_is_ended(world):
 def agent_registers_with_digest(world, algorithm):
     if algorithm == "SHA-256":
         needs_tandem()
-    switch = Switch(world)
+    switch = Switch(world, sip_extra='digest = ["SHA-256", "MD5"]')
     agent = Agent(world, switch, "alice", algorithm=algorithm).registered()
     equal(agent.bindings(), [agent.contact], "bindings")
     switch.finish()

@@ -129,7 +129,7 @@ def S6_identity_headers_of_users_are_stripped_and_ours_is_set(world):
     incoming.respond(486, "Busy Here")
     equal(outgoing.final().status, 486, "answer")
     answer_to_message = outcome(world, alice, bob, "MESSAGE", "sip:bob@tandem.test", dict(headers=[*forged, *TEXT], body="hello"))
-    check(answer_to_message is None or "ceo" not in str(answer_to_message).lower(), "a forged identity reaches the callee in a MESSAGE")
+    check(answer_to_message is None or "ceo" not in str(answer_to_message).lower(), f"a forged identity reaches the callee in a MESSAGE:\n{answer_to_message}")
     switch.finish()
 
 

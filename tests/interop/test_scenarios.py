@@ -42,10 +42,9 @@ def sipp_cancels(world):
     between(world, "cancel", "be-cancelled")
 
 
-@case(rows=[(486, "Busy Here"), (603, "Decline"), (480, "Temporarily Unavailable"), (404, "Not Found"), (500, "Server Internal Error")], row="{0}")
+@case(rows=[(486, "Busy Here"), (603, "Decline"), (480, "Temporarily Unavailable")], row="{0}")
 def sipp_refusal_of_the_callee_reaches_the_caller(world, status, reason):
-    expected = {603: 603, 404: 404}.get(status, status)
-    between(world, "refused-call", "refuse", status=expected, reason=reason)
+    between(world, "refused-call", "refuse", status=status, reason=reason)
 
 
 @case(rows=[("call-and-hold", "answer-and-be-held"), ("call-and-be-held", "answer-and-hold")], row="{0}")

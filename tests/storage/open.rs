@@ -88,3 +88,16 @@ async fn another_schema_is_refused() {
     drop(storage);
     assert!(matches!(error(&folder), OpenError::Schema { found: 77, .. }));
 }
+
+#[tokio::test]
+async fn a_closed_store_opens_again_at_once() {
+    let folder = scratch("again");
+    for n in 0..100u32 {
+        let storage = Storage::open(&folder, &Options::default()).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Table::User, &n.to_be_bytes(), &[0; 300]);
+        storage.write(&batch).await.unwrap();
+    }
+    let storage = Storage::open(&folder, &Options::default()).unwrap();
+    assert_eq!(storage.scan(Table::User, b"").count(), 100);
+}

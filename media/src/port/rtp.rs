@@ -2,7 +2,7 @@
 //! RTP port. It knows its own peer only; whom packets go on to is the bridge's business.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -83,6 +83,7 @@ impl Latch {
         match self.signalled {
             Some(signalled) if signalled == from => Some(Trust::Signalled),
             Some(signalled) if signalled.ip() == from.ip() => Some(Trust::MediaHost),
+            Some(signalled) if is_wildcard_socket(signalled, from) => Some(Trust::MediaHost),
             Some(_) | None => (self.signaling == Some(from.ip())).then_some(Trust::SignalingHost),
         }
     }
@@ -123,6 +124,11 @@ impl Latch {
             Source::Learnt { address, .. } | Source::Frozen(address) => Some(address),
         }
     }
+}
+
+/// A phone on this machine whose socket is bound to no address: it names one of 127.0.0.0/8, and the system sends from 127.0.0.1.
+fn is_wildcard_socket(signalled: SocketAddr, from: SocketAddr) -> bool {
+    signalled.ip().is_loopback() && from.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && from.port() == signalled.port()
 }
 
 /// One stream of a port.
@@ -385,6 +391,18 @@ mod tests {
         side.now += LEARN_TIME;
         assert!(!side.takes(SAME_HOST), "even if it says nothing more itself");
         assert!(side.takes(NAT));
+    }
+
+    #[test]
+    fn a_wildcard_socket_on_this_machine_is_the_one_that_was_named() {
+        let mut side = Side::new("127.0.66.11:4000");
+        side.policy.loopback = Loopback::Allowed;
+        side.negotiate("127.0.66.11:4000");
+        assert!(!side.takes("127.0.0.1:4002"), "another port is another socket"); // S2
+        assert!(!side.takes("127.0.0.2:4000"), "only the system's own choice");
+        assert!(side.takes("127.0.0.1:4000"));
+        assert!(side.takes("127.0.66.11:4000"), "what was named still wins");
+        assert!(!side.takes("127.0.0.1:4000"));
     }
 
     #[test]

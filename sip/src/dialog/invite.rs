@@ -35,10 +35,12 @@ pub(crate) enum State {
 /// What our pending client transaction within the session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// An offer of the host.
+    /// An offer of the host, in a re-INVITE.
     Offer,
-    /// A refresh of our own (RFC 4028).
+    /// A refresh of our own (RFC 4028), in a re-INVITE.
     Refresh,
+    /// A refresh in an UPDATE without offer.
+    BareRefresh,
 }
 
 /// One INVITE usage.
@@ -52,21 +54,20 @@ pub(crate) struct Invite {
     /// While Calling: the INVITE, its forks, its cancellation.
     pub(super) calling: Option<Box<Calling>>,
     /// An INVITE or an offer in UPDATE that we owe a final response.
-    pub(super) pending: Option<Pending>,
-    /// Reliable provisional responses (RFC 3262).
-    pub(super) provisional: Provisional,
+    pub(super) pending: Option<Box<Pending>>,
+    /// Our provisional responses, until the ACK.
+    pub(super) provisional: Option<Box<Provisional>>,
     /// Our 2xx that waits for its ACK.
-    pub(super) two_hundred: Option<TwoHundred>,
+    pub(super) two_hundred: Option<Box<TwoHundred>>,
     /// Our INVITE or UPDATE within the session.
-    pub(super) client: Option<(ClientId, Method, Purpose)>,
+    pub(super) client: Option<(ClientId, Purpose)>,
+    /// The ACK that is due.
     pub(super) ack: Option<Acknowledgement>,
     pub(super) refresh: Option<Refresh>,
     /// The last SDP we sent: a refreshing re-INVITE repeats it.
     pub(super) local_body: Bytes,
     /// The peer's Allow has UPDATE.
     pub(super) peer_updates: bool,
-    /// Set when BYE has to wait for the ACK (§15).
-    pub(super) bye_after_ack: Option<Option<Reason>>,
     pub(crate) scheduled: Option<Instant>,
 }
 
@@ -79,14 +80,13 @@ impl Invite {
             placed: state == State::Calling,
             calling: None,
             pending: None,
-            provisional: Provisional::default(),
+            provisional: None,
             two_hundred: None,
             client: None,
             ack: None,
             refresh: None,
             local_body: Bytes::new(),
             peer_updates: false,
-            bye_after_ack: None,
             scheduled: None,
         }
     }
@@ -126,7 +126,7 @@ impl Invite {
 
     /// Tells the last event. What is still under way ends by its own timers.
     pub(super) fn end(&mut self, core: &mut Core, now: Instant, event: DialogEvent) {
-        if let Some((client, ..)) = self.client.take() {
+        if let Some((client, _)) = self.client.take() {
             core.transactions.abandon(now, client);
         }
         self.state = State::Ended;
@@ -160,7 +160,7 @@ impl Invite {
             Method::Bye => self.handle_bye(core, now, server, &request),
             Method::Prack => self.handle_prack(core, now, server, &request),
             // The host is done with this call; only the ACK is missing for our BYE.
-            _ if self.bye_after_ack.is_some() => self.put_off(core, now, server, &request, StatusCode::SERVER_INTERNAL_ERROR),
+            _ if self.is_hanging_up() => self.put_off(core, now, server, &request, StatusCode::SERVER_INTERNAL_ERROR),
             Method::Invite => self.handle_reinvite(core, now, (server, flow), request),
             Method::Update => self.handle_update(core, now, (server, flow), request),
             Method::Ack | Method::Cancel => {}
@@ -185,16 +185,16 @@ impl Invite {
             self.cancel(core, now, None);
             return;
         }
-        let by = if self.bye_after_ack.is_some() { Ender::Us } else { Ender::Peer };
+        let by = if self.is_hanging_up() { Ender::Us } else { Ender::Peer };
         self.end(core, now, DialogEvent::Ended { by, reason });
     }
 
     /// Returns what to answer an offer of the peer that cannot be taken now (§14.2, RFC 3311 §5.2): 500 while its own last offer waits
     /// for our answer, 491 while ours waits for its answer. An offer in an early dialog is put off until the call is answered.
     fn busy(&self) -> Option<StatusCode> {
-        let ours_waits = match &self.client {
-            Some((_, method, purpose)) => !(*method == Method::Update && *purpose == Purpose::Refresh),
-            None => self.ack_is_due() || self.two_hundred.as_ref().is_some_and(TwoHundred::is_offer),
+        let ours_waits = match self.client {
+            Some((_, purpose)) => purpose != Purpose::BareRefresh,
+            None => self.ack.is_some() || self.two_hundred.as_ref().is_some_and(|answered| answered.is_offer()),
         };
         match self.state {
             State::Incoming => Some(StatusCode::SERVER_INTERNAL_ERROR),
@@ -209,6 +209,7 @@ impl Invite {
             return self.put_off(core, now, server, &request, status);
         }
         if self.two_hundred.take().is_some() {
+            self.provisional = None;
             // It could not be there if our 2xx had not arrived: it is as good as the ACK it overtook (RFC 5407 §3.1.4).
             self.tell(core, DialogEvent::Acknowledged { body: Bytes::new() });
         }
@@ -250,7 +251,7 @@ impl Invite {
             core.reply(now, server, &request, StatusCode::TRYING, "");
         }
         let body = request.body.clone();
-        self.pending = Some(Pending { server, flow, request: Box::new(request) });
+        self.pending = Some(Box::new(Pending { server, flow, request }));
         self.tell(core, DialogEvent::Offered { body });
     }
 
@@ -277,7 +278,7 @@ impl Invite {
 
     /// Ends the session; `Ended` follows at once, or after the ACK that has to come first.
     pub(crate) fn bye(&mut self, core: &mut Core, now: Instant, reason: Option<Reason>) {
-        if self.provisional.accept.is_some() {
+        if self.answer_waits() {
             // Our 2xx still waits for a PRACK: to the caller the call is not answered yet.
             let _ = self.refuse(core, now, StatusCode::TEMPORARILY_UNAVAILABLE, &Headers::default());
             return self.end(core, now, DialogEvent::Ended { by: Ender::Us, reason });
@@ -285,11 +286,9 @@ impl Invite {
         if self.state != State::Established {
             return;
         }
-        if self.ack_is_due() {
-            self.acknowledge(core, now, Bytes::new());
-        }
-        if self.two_hundred.as_ref().is_some_and(TwoHundred::is_first) {
-            self.bye_after_ack = Some(reason);
+        self.acknowledge(core, Bytes::new());
+        if let Some(answered) = self.two_hundred.as_mut().filter(|answered| answered.is_first()) {
+            answered.hang_up = Some(reason);
             return;
         }
         self.send_bye(core, now, reason.as_ref());
@@ -297,6 +296,11 @@ impl Invite {
             core.reply(now, pending.server, &pending.request, StatusCode::REQUEST_TERMINATED, self.dialog.local_tag());
         }
         self.end(core, now, DialogEvent::Ended { by: Ender::Us, reason });
+    }
+
+    /// Returns true when the host hung up, and BYE waits for the ACK (§15).
+    pub(super) fn is_hanging_up(&self) -> bool {
+        self.two_hundred.as_ref().is_some_and(|answered| answered.hang_up.is_some())
     }
 
     pub(super) fn send_bye(&mut self, core: &mut Core, now: Instant, reason: Option<&Reason>) {
@@ -331,8 +335,9 @@ impl Invite {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let refresh = self.refresh.filter(|_| self.state == State::Established).and_then(|refresh| refresh.poll_timeout());
-        let answered = self.two_hundred.as_ref().and_then(TwoHundred::poll_timeout);
-        earlier(refresh, earlier(self.provisional.poll_timeout(), answered))
+        let answered = self.two_hundred.as_ref().and_then(|answered| answered.poll_timeout());
+        let provisional = self.provisional.as_ref().and_then(|provisional| provisional.poll_timeout());
+        earlier(refresh, earlier(provisional, answered))
     }
 }
 

@@ -9,7 +9,8 @@ mod uas;
 
 use bytestring::ByteString;
 
-use crate::message::header::{CSeq, Header as _};
+use crate::message::header::name_addr::params_of;
+use crate::message::header::{CSeq, params};
 use crate::message::{Headers, Method, Name, NameAddr, Request, Response, Uri};
 use crate::transaction::{Order, Outgoing, Owner};
 use crate::transport::{Flow, Hop};
@@ -43,9 +44,19 @@ struct Party {
 
 impl Party {
     fn of(address: &NameAddr) -> Self {
-        let text = ByteString::from(address.to_string());
-        let tag = address.tag().and_then(|tag| text.rfind(tag).and_then(|at| text.get(at..at + tag.len())));
-        Self { tag: tag.map(|tag| text.slice_ref(tag)).unwrap_or_default(), address: text }
+        Self::from_text(address.to_string())
+    }
+
+    /// A From or To that the parser has found well-formed.
+    fn from_text(address: String) -> Self {
+        let address = ByteString::from(address);
+        let tag = params::find(params_of(&address), "tag").map(|tag| address.slice_ref(tag)).unwrap_or_default();
+        Self { address, tag }
+    }
+
+    fn from_header(headers: &Headers, name: Name) -> Result<Self, DialogError> {
+        let text = headers.single(name).ok_or(crate::message::HeaderError::Missing(name))?;
+        Ok(Self::from_text(text.to_string()))
     }
 }
 
@@ -67,9 +78,9 @@ impl Dialog {
         let target = contact(&request.headers)?.ok_or(DialogError::Contact)?;
         let cseq: CSeq = request.headers.typed(Name::CSeq)?;
         Ok(Self {
-            call_id: owned(&request.headers.call_id()?),
+            call_id: ByteString::from(&*request.headers.call_id()?),
             local: Party::of(&request.headers.typed::<NameAddr>(Name::To)?.with_tag(tag)),
-            remote: Party::of(&request.headers.typed(Name::From)?),
+            remote: Party::from_header(&request.headers, Name::From)?,
             local_seq: 0,
             remote_seq: Some(cseq.number),
             hop: towards(&routes, &target, hop),
@@ -99,8 +110,7 @@ impl Dialog {
 
     /// The same with the tag of a response that is no good otherwise: what can be acknowledged and hung up is.
     pub(crate) fn with_remote(&self, response: &Response) -> Result<Self, DialogError> {
-        let remote = Party::of(&response.headers.typed(Name::To)?);
-        Ok(Self { remote, ..self.clone() })
+        Ok(Self { remote: Party::from_header(&response.headers, Name::To)?, ..self.clone() })
     }
 
     pub(crate) fn local_tag(&self) -> &str {
@@ -174,29 +184,29 @@ impl Dialog {
     }
 }
 
-/// A copy that pins no datagram.
-fn owned(text: &str) -> ByteString {
-    ByteString::from(text)
-}
-
-fn owned_uri(uri: &Uri) -> Option<Uri> {
-    Uri::parse(&owned(uri.as_str()))
+/// Reads a list header out of a copy of its own, so that no datagram is pinned.
+fn addresses(headers: &Headers, name: Name) -> Result<Vec<NameAddr>, DialogError> {
+    let mut owned = Headers::default();
+    owned.copy(headers, name);
+    Ok(owned.list(name)?)
 }
 
 fn routes(headers: &Headers) -> Result<Vec<NameAddr>, DialogError> {
-    let malformed = crate::message::HeaderError::Malformed(Name::RecordRoute);
-    let routes: Vec<NameAddr> = headers.list(Name::RecordRoute)?;
-    if routes.len() > MAX_ROUTES {
-        return Err(malformed.into());
+    if !headers.has(Name::RecordRoute) {
+        return Ok(Vec::new());
     }
-    routes.iter().map(|route| NameAddr::parse(&route.to_string().into()).ok_or(malformed.into())).collect()
+    let routes = addresses(headers, Name::RecordRoute)?;
+    if routes.len() > MAX_ROUTES {
+        return Err(crate::message::HeaderError::Malformed(Name::RecordRoute).into());
+    }
+    Ok(routes)
 }
 
 fn contact(headers: &Headers) -> Result<Option<Uri>, DialogError> {
-    let mut contacts = headers.list::<NameAddr>(Name::Contact).map_err(|_| DialogError::Contact)?;
+    let mut contacts = addresses(headers, Name::Contact).map_err(|_| DialogError::Contact)?;
     match (contacts.len(), contacts.pop()) {
         (0, _) => Ok(None),
-        (1, Some(contact)) if contact.uri.host().is_some() => owned_uri(&contact.uri).map(Some).ok_or(DialogError::Contact),
+        (1, Some(contact)) if contact.uri.host().is_some() => Ok(Some(contact.uri)),
         _ => Err(DialogError::Contact),
     }
 }

@@ -11,37 +11,38 @@ use super::uac::hang_up_stray;
 use crate::endpoint::{Core, SUPPORTED_WITHOUT_100REL};
 use crate::message::{Headers, Method, Name, Response, StatusCode};
 use crate::transaction::{ClientId, Owner};
-use crate::transport::Hop;
 
-/// An ACK that is due, or was sent and is repeated for each repeated 2xx.
-#[derive(Debug)]
+/// An ACK that is due: of which INVITE.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Acknowledgement {
+    pub(super) client: ClientId,
     pub(super) number: u32,
-    pub(super) sent: Option<(Hop, Bytes)>,
 }
 
 impl Invite {
     /// Sends an offer, or with an empty body asks for one: as re-INVITE.
     pub(crate) fn offer(&mut self, core: &mut Core, now: Instant, body: Bytes) -> Result<(), CommandError> {
-        if self.provisional.accept.is_some() {
+        if self.answer_waits() {
             return Err(CommandError::Pending);
         }
-        if self.state != State::Established || self.bye_after_ack.is_some() {
+        if self.state != State::Established || self.is_hanging_up() {
             return Err(CommandError::Gone);
         }
-        if self.client.is_some() || self.pending.is_some() || self.two_hundred.is_some() || self.ack_is_due() {
+        if self.is_negotiating() {
             return Err(CommandError::Pending);
         }
-        self.send_offer(core, now, Method::Invite, body, Purpose::Offer);
+        self.send_offer(core, now, body, Purpose::Offer);
         Ok(())
     }
 
-    pub(super) fn ack_is_due(&self) -> bool {
-        self.ack.as_ref().is_some_and(|ack| ack.sent.is_none())
+    /// Returns true while an offer waits for its answer, or a 2xx for its ACK.
+    fn is_negotiating(&self) -> bool {
+        self.client.is_some() || self.pending.is_some() || self.two_hundred.is_some() || self.ack.is_some()
     }
 
-    fn send_offer(&mut self, core: &mut Core, now: Instant, method: Method, body: Bytes, purpose: Purpose) {
-        let mut request = self.dialog.request(method.clone());
+    fn send_offer(&mut self, core: &mut Core, now: Instant, body: Bytes, purpose: Purpose) {
+        let method = if purpose == Purpose::BareRefresh { Method::Update } else { Method::Invite };
+        let mut request = self.dialog.request(method);
         core.describe(&mut request.headers, self.dialog.hop());
         // A reliable provisional response to it would need a PRACK that nobody here sends.
         request.headers.set(Name::Supported, SUPPORTED_WITHOUT_100REL);
@@ -51,7 +52,7 @@ impl Invite {
             request.set_body("application/sdp", body);
         }
         let client = self.send(core, now, request, Owner::Dialog(self.id));
-        self.client = Some((client, method, purpose));
+        self.client = Some((client, purpose));
     }
 
     fn write_session_timer(&self, core: &Core, headers: &mut Headers) {
@@ -83,11 +84,11 @@ impl Invite {
             return self.handle_invite_response(core, now, response);
         }
         match self.client.take() {
-            Some((id, method, purpose)) if id == client => self.handle_offer_response(core, now, (id, method, purpose), response),
+            Some((id, purpose)) if id == client => self.handle_offer_response(core, now, (id, purpose), response),
             other => {
                 self.client = other;
                 if response.cseq().is_ok_and(|cseq| cseq.method == Method::Invite) {
-                    return self.repeat_ack(core, now, client, &response);
+                    return self.handle_further_success(core, now, client, &response);
                 }
                 self.handle_other_response(core, now, client, response);
             }
@@ -113,26 +114,21 @@ impl Invite {
         self.end(core, now, DialogEvent::Ended { by: Ender::Lost, reason: None });
     }
 
-    fn handle_offer_response(
-        &mut self,
-        core: &mut Core,
-        now: Instant,
-        (client, method, purpose): (ClientId, Method, Purpose),
-        response: Response,
-    ) {
+    fn handle_offer_response(&mut self, core: &mut Core, now: Instant, (client, purpose): (ClientId, Purpose), response: Response) {
         if response.status.is_provisional() {
-            self.client = Some((client, method, purpose));
+            self.client = Some((client, purpose));
             return;
         }
         if response.status.is_success() {
             self.dialog.refresh_target(&response.headers, None);
             self.refresh = refresh::uac(&response.headers).map(|(interval, ours)| Refresh::start(now, interval, ours));
-            if method == Method::Invite {
-                self.ack = Some(Acknowledgement { number: number(&response.headers), sent: None });
+            if purpose != Purpose::BareRefresh {
+                self.ack = Some(Acknowledgement { client, number: number(&response.headers) });
             }
             return match purpose {
                 Purpose::Offer => self.tell(core, DialogEvent::OfferAnswered { body: response.body }),
-                Purpose::Refresh => self.acknowledge(core, now, Bytes::new()),
+                Purpose::Refresh => self.acknowledge(core, Bytes::new()),
+                Purpose::BareRefresh => {}
             };
         }
         if is_lost(response.status) {
@@ -140,11 +136,11 @@ impl Invite {
         }
         match purpose {
             Purpose::Offer => self.tell(core, DialogEvent::OfferFailed { status: response.status }),
-            Purpose::Refresh => self.handle_refresh_failure(core, now, &method, &response),
+            Purpose::Refresh | Purpose::BareRefresh => self.handle_refresh_failure(core, now, purpose, &response),
         }
     }
 
-    fn handle_refresh_failure(&mut self, core: &mut Core, now: Instant, method: &Method, response: &Response) {
+    fn handle_refresh_failure(&mut self, core: &mut Core, now: Instant, purpose: Purpose, response: &Response) {
         let Some(refresh) = self.refresh.as_mut() else { return };
         let asked =
             response.headers.number(Name::MinSe).ok().flatten().map_or(Duration::ZERO, |seconds| Duration::from_secs(seconds.into()));
@@ -156,7 +152,7 @@ impl Invite {
             // §14.1: the owner of the Call-ID waits longer.
             StatusCode::REQUEST_PENDING if self.placed => refresh.retry_at(now + Duration::from_millis(2100 + core.random.below(1900))),
             StatusCode::REQUEST_PENDING => refresh.retry_at(now + Duration::from_millis(core.random.below(2000))),
-            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if *method == Method::Update => {
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED if purpose == Purpose::BareRefresh => {
                 self.peer_updates = false;
                 refresh.retry_at(now);
             }
@@ -164,42 +160,31 @@ impl Invite {
         }
     }
 
-    /// Sends the ACK of the 2xx that was told last, with the answer to a late offer or an empty body.
-    pub(crate) fn acknowledge(&mut self, core: &mut Core, now: Instant, body: Bytes) {
-        let Some(ack) = self.ack.as_mut().filter(|ack| ack.sent.is_none()) else { return };
-        let mut request = self.dialog.request_at(Method::Ack, ack.number);
+    /// Sends the ACK of the 2xx that was told last, with the answer to a late offer or an empty body. Nothing if none is due.
+    pub(crate) fn acknowledge(&mut self, core: &mut Core, body: Bytes) {
+        let Some(Acknowledgement { client, number }) = self.ack.take() else { return };
+        let mut request = self.dialog.request_at(Method::Ack, number);
         if !body.is_empty() {
             self.local_body = body.clone();
             request.set_body("application/sdp", body);
         }
-        let hop = self.dialog.hop().clone();
-        ack.sent = Some((hop.clone(), core.send_ack(request, hop)));
-        if let Some(reason) = self.bye_after_ack.take() {
-            self.bye(core, now, reason);
-        }
+        let (tag, hop) = (self.dialog.remote_tag().into(), self.dialog.hop().clone());
+        core.transactions.acknowledge_success(client, tag, request, hop, &mut core.random);
     }
 
-    /// The peer repeated a 2xx: our ACK was lost (§13.2.2.4). Or it is another fork that answers.
-    fn repeat_ack(&mut self, core: &mut Core, now: Instant, client: ClientId, response: &Response) {
-        if !response.status.is_success() {
-            return;
-        }
-        if response.to_tag().is_none_or(|tag| *tag != *self.dialog.remote_tag()) {
-            return hang_up_stray(core, now, client, response);
-        }
-        if let Some(Acknowledgement { number: acked, sent: Some((hop, bytes)) }) = &self.ack
-            && *acked == number(&response.headers)
-        {
-            core.transactions.send(hop.clone(), bytes.clone());
+    /// A 2xx that comes again before the host gave its ACK, or another fork that answers.
+    fn handle_further_success(&mut self, core: &mut Core, now: Instant, client: ClientId, response: &Response) {
+        if response.status.is_success() && response.to_tag().is_none_or(|tag| *tag != *self.dialog.remote_tag()) {
+            hang_up_stray(core, now, client, response);
         }
     }
 
     pub(super) fn refresh_session(&mut self, core: &mut Core, now: Instant) {
-        let is_busy = self.client.is_some() || self.pending.is_some() || self.two_hundred.is_some() || self.ack_is_due();
+        let is_busy = self.is_negotiating();
         match self.refresh.as_mut() {
             Some(refresh) if is_busy => refresh.retry_at(now + Duration::from_secs(1)),
-            _ if self.peer_updates => self.send_offer(core, now, Method::Update, Bytes::new(), Purpose::Refresh),
-            _ => self.send_offer(core, now, Method::Invite, self.local_body.clone(), Purpose::Refresh),
+            _ if self.peer_updates => self.send_offer(core, now, Bytes::new(), Purpose::BareRefresh),
+            _ => self.send_offer(core, now, self.local_body.clone(), Purpose::Refresh),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::refresh::{self, Refresh};
 use super::uas::is_sdp;
 use crate::endpoint::{Core, SUPPORTED_WITHOUT_100REL};
 use crate::message::header::{CSeq, RAck, Reason};
-use crate::message::{Headers, Method, Name, NameAddr, Request, Response, StatusCode, Uri};
+use crate::message::{Headers, Method, Name, NameAddr, Response, StatusCode, Uri};
 use crate::transaction::{ClientId, Owner};
 use crate::transport::Hop;
 
@@ -49,7 +49,6 @@ struct Fork {
 #[derive(Debug)]
 pub(super) struct Calling {
     pub(super) client: ClientId,
-    invite: Request,
     hop: Hop,
     forks: Vec<Fork>,
     /// Set once the host gave up; true when CANCEL went out.
@@ -90,10 +89,10 @@ impl Invite {
         } else {
             request.set_body("application/sdp", call.body.clone());
         }
-        let client = core.begin(now, request.clone(), call.hop.clone(), Owner::Dialog(id), None);
+        let client = core.begin(now, request, call.hop.clone(), Owner::Dialog(id), None);
         let mut invite = Self::new(id, State::Calling, dialog);
         invite.local_body = call.body;
-        invite.calling = Some(Box::new(Calling { client, invite: request, hop: call.hop, forks: Vec::new(), cancelled: None }));
+        invite.calling = Some(Box::new(Calling { client, hop: call.hop, forks: Vec::new(), cancelled: None }));
         invite
     }
 
@@ -148,10 +147,10 @@ impl Invite {
             self.dialog = Dialog { local_seq, remote_seq, ..dialog };
         }
         let number = number(&response.headers);
-        self.ack = Some(Acknowledgement { number, sent: None });
+        self.ack = Some(Acknowledgement { client: calling.client, number });
         if calling.cancelled.is_some() || !usable {
             // §9.1, §15: the 2xx crossed our CANCEL, or cannot be used: acknowledge it and hang up.
-            self.acknowledge(core, now, Bytes::new());
+            self.acknowledge(core, Bytes::new());
             self.send_bye(core, now, None);
             let status = if calling.cancelled.is_some() { StatusCode::REQUEST_TERMINATED } else { StatusCode::BAD_GATEWAY };
             return self.end(core, now, DialogEvent::Failed { status, response: None });
@@ -176,17 +175,18 @@ impl Invite {
     /// RFC 4028 §7.3: once more, with the interval the callee wants. Once: a callee that raises it again gets no third INVITE.
     fn retry_with_longer_session(&mut self, core: &mut Core, now: Instant, response: &Response) -> bool {
         let Some(calling) = self.calling.as_mut() else { return false };
+        let Some(mut invite) = core.transactions.sent(calling.client) else { return false };
         let asked = response.headers.number(Name::MinSe).ok().flatten().unwrap_or(0);
-        let had = calling.invite.headers.number(Name::MinSe).ok().flatten().unwrap_or(0);
+        let had = invite.headers.number(Name::MinSe).ok().flatten().unwrap_or(0);
         if asked <= had || u64::from(asked) <= core.session_interval.as_secs() {
             return false;
         }
         self.dialog.local_seq += 1;
-        calling.invite.headers.set(Name::MinSe, asked.to_string());
-        calling.invite.headers.set(Name::SessionExpires, asked.to_string());
-        calling.invite.headers.set(Name::CSeq, CSeq { number: self.dialog.local_seq, method: Method::Invite }.to_string());
-        let (request, hop) = (calling.invite.clone(), calling.hop.clone());
-        calling.client = core.begin(now, request, hop, Owner::Dialog(self.id), None);
+        invite.headers.pop_first(Name::Via);
+        invite.headers.set(Name::MinSe, asked.to_string());
+        invite.headers.set(Name::SessionExpires, asked.to_string());
+        invite.headers.set(Name::CSeq, CSeq { number: self.dialog.local_seq, method: Method::Invite }.to_string());
+        calling.client = core.begin(now, invite, calling.hop.clone(), Owner::Dialog(self.id), None);
         true
     }
 

@@ -21,7 +21,7 @@ use crate::transport::{Flow, Hop};
 pub(super) struct Pending {
     pub(super) server: ServerId,
     pub(super) flow: Flow,
-    pub(super) request: Box<Request>,
+    pub(super) request: Request,
 }
 
 /// What a 2xx of ours is to the session.
@@ -44,6 +44,8 @@ pub(super) struct TwoHundred {
     late_offer: bool,
     repeat: Repeat,
     end: Instant,
+    /// Set when the host hung up; BYE has to wait for the ACK (§15).
+    pub(super) hang_up: Option<Option<Reason>>,
 }
 
 impl TwoHundred {
@@ -79,7 +81,7 @@ pub(super) struct Provisional {
     outstanding: Option<Outstanding>,
     waiting: VecDeque<(StatusCode, Bytes)>,
     /// The 2xx that must not overtake a provisional response with SDP (RFC 3262 §3).
-    pub(super) accept: Option<Bytes>,
+    accept: Option<Bytes>,
     /// The last one, and when to send it again.
     again: Option<(StatusCode, Instant)>,
 }
@@ -147,15 +149,18 @@ impl Invite {
         dialog.local_seq = u32::try_from(core.random.below(1 << 30)).unwrap_or(1);
         let mut invite = Self::new(id, State::Incoming, dialog);
         invite.note_peer(&request.headers);
-        invite.provisional.last_rseq = u32::try_from(core.random.below(1 << 30)).unwrap_or(1) + 1;
-        invite.pending = Some(Pending { server, flow, request: Box::new(request) });
+        let last_rseq = u32::try_from(core.random.below(1 << 30)).unwrap_or(1) + 1;
+        invite.provisional = Some(Box::new(Provisional { last_rseq, ..Provisional::default() }));
+        invite.pending = Some(Box::new(Pending { server, flow, request }));
         core.transactions.attach(server, id);
         Some(invite)
     }
 
     /// Sends a provisional response, reliably where the caller asks for it, or supports it and there is SDP.
     pub(crate) fn progress(&mut self, core: &mut Core, now: Instant, status: StatusCode, body: Bytes) -> Result<(), CommandError> {
-        let (State::Incoming, Some(pending)) = (self.state, &self.pending) else { return Err(CommandError::Gone) };
+        let (State::Incoming, Some(pending), Some(provisional)) = (self.state, &self.pending, &mut self.provisional) else {
+            return Err(CommandError::Gone);
+        };
         let headers = &pending.request.headers;
         let late_offer = pending.request.body.is_empty();
         let required = headers.has_token(Name::Require, "100rel");
@@ -165,20 +170,25 @@ impl Invite {
         }
         let body = if late_offer { Bytes::new() } else { body };
         let reliable = required || (!body.is_empty() && headers.has_token(Name::Supported, "100rel"));
-        self.provisional.again = Some((status, now + STILL_RINGING));
+        provisional.again = Some((status, now + STILL_RINGING));
         if !reliable {
             let response = self.provisional_response(core, status, body);
             if let (Some(response), Some(pending)) = (response, &self.pending) {
                 core.transactions.respond(now, pending.server, &response);
             }
-        } else if self.provisional.outstanding.is_some() {
-            if self.provisional.waiting.len() < MAX_WAITING {
-                self.provisional.waiting.push_back((status, body));
+        } else if provisional.outstanding.is_some() {
+            if provisional.waiting.len() < MAX_WAITING {
+                provisional.waiting.push_back((status, body));
             }
         } else {
             self.send_reliably(core, now, status, body);
         }
         Ok(())
+    }
+
+    /// Returns true while our 2xx waits for the PRACK of a provisional response.
+    pub(super) fn answer_waits(&self) -> bool {
+        self.provisional.as_ref().is_some_and(|provisional| provisional.accept.is_some())
     }
 
     fn provisional_response(&self, core: &Core, status: StatusCode, body: Bytes) -> Option<Response> {
@@ -194,21 +204,21 @@ impl Invite {
 
     fn send_reliably(&mut self, core: &mut Core, now: Instant, status: StatusCode, body: Bytes) {
         let Some(mut response) = self.provisional_response(core, status, body) else { return };
-        let Some(pending) = &self.pending else { return };
-        self.provisional.last_rseq += 1;
-        let rseq = self.provisional.last_rseq;
+        let (Some(pending), Some(provisional)) = (&self.pending, &mut self.provisional) else { return };
+        provisional.last_rseq += 1;
+        let rseq = provisional.last_rseq;
         response.headers.push(Name::Require, "100rel");
         response.headers.push(Name::RSeq, rseq.to_string());
         let bytes = core.transactions.respond(now, pending.server, &response);
         // RFC 3262 §3: doubling without the limit of T2.
         let repeat = Repeat::start(now, false, LIFE);
         let (number, has_body) = (number(&pending.request.headers), !response.body.is_empty());
-        self.provisional.outstanding = Some(Outstanding { rseq, number, has_body, bytes, repeat, end: Some(now + LIFE) });
+        provisional.outstanding = Some(Outstanding { rseq, number, has_body, bytes, repeat, end: Some(now + LIFE) });
     }
 
     pub(super) fn handle_provisional_timeout(&mut self, core: &mut Core, now: Instant) {
-        let (State::Incoming, Some(pending)) = (self.state, &self.pending) else { return };
-        if let Some(out) = self.provisional.outstanding.as_mut() {
+        let (State::Incoming, Some(pending), Some(provisional)) = (self.state, &self.pending, &mut self.provisional) else { return };
+        if let Some(out) = provisional.outstanding.as_mut() {
             if out.end.is_some_and(|end| end <= now) {
                 // RFC 3262 §3: no PRACK in 64·T1 rejects the INVITE with a 5xx.
                 let _ = self.refuse(core, now, StatusCode::SERVER_TIMEOUT, &Headers::default());
@@ -218,29 +228,28 @@ impl Invite {
                 core.transactions.respond_again(pending.server, out.bytes.clone());
             }
         }
-        if let Some((status, at)) = self.provisional.again
-            && at <= now
-        {
+        if let Some((status, _)) = provisional.again.filter(|(_, at)| *at <= now) {
             let _ = self.progress(core, now, status, Bytes::new());
         }
     }
 
     pub(super) fn handle_prack(&mut self, core: &mut Core, now: Instant, server: ServerId, request: &Request) {
         let rack: Option<RAck> = request.headers.typed(Name::RAck).ok();
-        let acknowledged = match (&rack, &self.provisional.outstanding) {
+        let provisional = self.provisional.as_mut();
+        let acknowledged = match (&rack, provisional.as_ref().and_then(|provisional| provisional.outstanding.as_ref())) {
             (Some(rack), Some(out)) => rack.rseq == out.rseq && rack.cseq == out.number && rack.method == Method::Invite,
             _ => false,
         };
-        if !acknowledged {
+        let Some(provisional) = provisional.filter(|_| acknowledged) else {
             return core.reply(now, server, request, StatusCode::NO_TRANSACTION, self.dialog.local_tag());
-        }
+        };
         // An offer inside a PRACK is not taken (RFC 3262 §5 leaves that to us); the early session stays as it is.
         let status = if request.body.is_empty() { StatusCode::OK } else { StatusCode::NOT_ACCEPTABLE_HERE };
         core.reply(now, server, request, status, self.dialog.local_tag());
-        self.provisional.outstanding = None;
-        if let Some(body) = self.provisional.accept.take() {
+        provisional.outstanding = None;
+        if let Some(body) = provisional.accept.take() {
             self.accept(core, now, body);
-        } else if let Some((status, body)) = self.provisional.waiting.pop_front() {
+        } else if let Some((status, body)) = provisional.waiting.pop_front() {
             self.send_reliably(core, now, status, body);
         }
     }
@@ -248,9 +257,12 @@ impl Invite {
     /// Answers the pending INVITE, re-INVITE or UPDATE with 200.
     pub(crate) fn accept(&mut self, core: &mut Core, now: Instant, body: Bytes) {
         let first = self.state == State::Incoming;
-        if first && self.provisional.outstanding.as_ref().is_some_and(|out| out.has_body) {
-            self.provisional.accept = Some(body);
-            return;
+        if let Some(provisional) = self.provisional.as_mut().filter(|_| first) {
+            if provisional.outstanding.as_ref().is_some_and(|out| out.has_body) {
+                provisional.accept = Some(body);
+                return;
+            }
+            provisional.finish();
         }
         let Some(pending) = self.pending.take() else { return };
         let headers = &pending.request.headers;
@@ -268,12 +280,12 @@ impl Invite {
         }
         let bytes = core.transactions.respond(now, pending.server, &response);
         self.state = State::Established;
-        self.provisional.finish();
         if pending.request.method == Method::Invite {
             let answer = if first { Answer::First } else { Answer::Further };
             let (number, late_offer) = (number(headers), pending.request.body.is_empty());
             let repeat = Repeat::start(now, false, T2);
-            self.two_hundred = Some(TwoHundred { server: pending.server, bytes, number, answer, late_offer, repeat, end: now + LIFE });
+            let (server, end) = (pending.server, now + LIFE);
+            self.two_hundred = Some(Box::new(TwoHundred { server, bytes, number, answer, late_offer, repeat, end, hang_up: None }));
         }
     }
 
@@ -320,20 +332,21 @@ impl Invite {
         if self.two_hundred.as_ref().is_none_or(|answered| answered.number != number) {
             return;
         }
-        self.two_hundred = None;
-        let body = if is_sdp(&ack.headers) { ack.body.clone() } else { Bytes::new() };
-        if let Some(reason) = self.bye_after_ack.take() {
+        let hang_up = self.two_hundred.take().and_then(|answered| answered.hang_up);
+        self.provisional = None;
+        if let Some(reason) = hang_up {
             return self.bye(core, now, reason);
         }
+        let body = if is_sdp(&ack.headers) { ack.body.clone() } else { Bytes::new() };
         self.tell(core, DialogEvent::Acknowledged { body });
     }
 
     pub(super) fn handle_two_hundred_timeout(&mut self, core: &mut Core, now: Instant) {
         let Some(answered) = self.two_hundred.as_mut() else { return };
         if answered.end <= now {
+            let by = if answered.hang_up.is_some() { Ender::Us } else { Ender::NoAck };
             self.two_hundred = None;
             self.send_bye(core, now, Some(&Reason::sip(408, "No ACK")));
-            let by = if self.bye_after_ack.is_some() { Ender::Us } else { Ender::NoAck };
             self.end(core, now, DialogEvent::Ended { by, reason: None });
         } else if answered.repeat.fired(now) {
             core.transactions.respond_again(answered.server, answered.bytes.clone());

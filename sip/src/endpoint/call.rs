@@ -21,7 +21,7 @@ impl Endpoint {
         let unsupported = unsupported(&incoming.request);
         let refusal = match () {
             () if !unsupported.is_empty() => Some((StatusCode::BAD_EXTENSION, Name::Unsupported, unsupported)),
-            () if self.core.transactions.is_merged(&incoming.request) => Some((StatusCode::LOOP_DETECTED, Name::Other, String::new())),
+            () if self.core.transactions.is_merged(incoming.merge) => Some((StatusCode::LOOP_DETECTED, Name::Other, String::new())),
             () if self.dialogs.len() >= Self::MAX_DIALOGS => Some((StatusCode::SERVICE_UNAVAILABLE, Name::RetryAfter, self.retry_after())),
             () => None,
         };
@@ -33,7 +33,7 @@ impl Endpoint {
         let id = self.core.transactions.id();
         let Incoming { flow, request, .. } = incoming;
         let invite = Invite::incoming(&mut self.core, now, (id, server, flow), request)?;
-        self.dialogs.insert(id, invite);
+        self.dialogs.insert(id, Box::new(invite));
         Some(DialogId(id))
     }
 
@@ -46,7 +46,7 @@ impl Endpoint {
             return DialogId(id);
         }
         let invite = Invite::outgoing(&mut self.core, now, id, call);
-        self.dialogs.insert(id, invite);
+        self.dialogs.insert(id, Box::new(invite));
         self.tell_failed(now);
         self.settle(now, id);
         DialogId(id)
@@ -80,7 +80,7 @@ impl Endpoint {
 
     /// Sends the ACK that is due, with an answer or an empty body.
     pub fn acknowledge(&mut self, now: Instant, dialog: DialogId, body: Bytes) {
-        self.with(now, dialog.0, |invite, core| invite.acknowledge(core, now, body));
+        self.with(now, dialog.0, |invite, core| invite.acknowledge(core, body));
     }
 
     /// Sends a re-INVITE with an offer, or with an empty body asks for one.

@@ -109,21 +109,20 @@ impl Response {
 
     /// Adds a tag to To where it has none (§8.2.6.2).
     pub fn set_to_tag(&mut self, tag: &str) {
-        if let Ok(to) = self.headers.typed::<NameAddr>(Name::To)
-            && to.tag().is_none()
-        {
-            // The text as it came, so that a display name we only understood in part is returned byte for byte.
-            let mut text = self.headers.get(Name::To).unwrap_or(b"").to_vec();
-            if to.params.get("tag").is_some() {
-                text = to.with_tag(tag).to_string().into_bytes(); // a tag without value is none, and would hide ours
-            } else {
-                if !text.contains(&b'<') {
-                    text = to.to_string().into_bytes();
-                }
-                text.extend_from_slice(b";tag=");
-                text.extend_from_slice(tag.as_bytes());
+        let Some(text) = self.headers.single(Name::To) else { return };
+        match header::params::find(header::name_addr::params_of(&text), "tag") {
+            None if text.contains('<') => {
+                // The bytes as they came, so that a display name we only understood in part is returned as it was.
+                let came = self.headers.get(Name::To).unwrap_or(b"");
+                let new = [came, b";tag=", tag.as_bytes()].concat();
+                self.headers.set_received(Name::To, &new);
             }
-            self.headers.set_received(Name::To, &text);
+            Some("") | None => {
+                // A tag without value is none, and would hide ours; without brackets parameters could be the URI's.
+                let Ok(to) = self.headers.typed::<NameAddr>(Name::To) else { return };
+                self.headers.set_received(Name::To, to.with_tag(tag).to_string().as_bytes());
+            }
+            Some(_) => {}
         }
     }
 
@@ -165,9 +164,11 @@ impl Message {
     }
 }
 
+/// Finds the tag of From or To without reading the URI: the parser has seen to it that the header is well-formed.
 fn tag(headers: &Headers, name: Name) -> Option<ByteString> {
-    let address: NameAddr = headers.typed(name).ok()?;
-    address.tag().map(ByteString::from)
+    let text = headers.single(name)?;
+    let tag = header::params::find(header::name_addr::params_of(&text), "tag").filter(|tag| !tag.is_empty())?;
+    Some(text.slice_ref(tag))
 }
 
 /// Makes a table of the letters, the digits and these characters.

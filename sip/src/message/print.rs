@@ -8,7 +8,8 @@ impl Request {
     /// Prints the request.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(1024 + self.body.len());
+        let line = self.method.as_str().len() + self.uri.as_str().len() + 11;
+        let mut out = BytesMut::with_capacity(line + length(&self.headers, &self.body));
         out.put_slice(self.method.as_str().as_bytes());
         out.put_u8(b' ');
         out.put_slice(self.uri.as_str().as_bytes());
@@ -22,7 +23,7 @@ impl Response {
     /// Prints the response.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(1024 + self.body.len());
+        let mut out = BytesMut::with_capacity(14 + self.reason().len() + length(&self.headers, &self.body));
         out.put_slice(b"SIP/2.0 ");
         number(&mut out, self.status.code().into());
         out.put_u8(b' ');
@@ -45,6 +46,14 @@ impl Message {
             Self::Response(response) => response.encode(),
         }
     }
+}
+
+/// Returns how long headers and body are when printed: a buffer of the very size is handed on without another allocation.
+fn length(headers: &Headers, body: &[u8]) -> usize {
+    let own = Name::ContentLength.as_str();
+    let rows = headers.iter().filter(|(name, _)| *name != own.as_bytes()).map(|(name, value)| name.len() + value.len() + 4);
+    let digits = body.len().checked_ilog10().map_or(1, |power| power as usize + 1);
+    rows.sum::<usize>() + own.len() + 2 + digits + 4 + body.len()
 }
 
 fn finish(out: &mut BytesMut, headers: &Headers, body: &[u8]) {
@@ -89,6 +98,8 @@ mod tests {
         let first = parse(Bytes::copy_from_slice(text.as_bytes())).unwrap().encode();
         let second = parse(first.clone()).unwrap().encode();
         assert_eq!(first, second);
+        let Message::Request(request) = parse(first.clone()).unwrap() else { panic!("a response") };
+        assert_eq!("MESSAGE sip:b@h SIP/2.0\r\n".len() + length(&request.headers, &request.body), first.len());
         assert!(first.ends_with(b"Content-Length: 2\r\n\r\nhi"));
         assert!(first.windows(12).any(|w| w == b"X-Any: \xF0\x9F\x98\x80\r"));
     }

@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::client::Client;
 use super::invite_client::{self, InviteClient};
 use super::{Action, ClientId, Failed, Owner, Send, StatusClass, TimerOf, Transactions};
-use crate::message::header::{CSeq, Reason};
+use crate::message::header::{CSeq, Reason, params};
 use crate::message::parse::parse;
 use crate::message::{Message, Method, Name, Request, Response, StatusCode, Via};
 use crate::random::Random;
@@ -108,8 +109,18 @@ struct ClientTransaction {
     /// The request as it went out; its ACK and CANCEL are read out of it.
     bytes: Bytes,
     owner: Owner,
+    /// The ACK of our 2xx, for as long as the 2xx may come again.
+    ack: Option<Box<KeptAck>>,
     strays: u8,
     scheduled: Option<Instant>,
+}
+
+/// An ACK that is sent again for each repetition of its 2xx (§13.2.2.4).
+#[derive(Debug)]
+struct KeptAck {
+    tag: ByteString,
+    hop: Hop,
+    bytes: Bytes,
 }
 
 #[derive(Debug, Default)]
@@ -171,7 +182,10 @@ impl Transactions {
         }
         let machine = Machine::new(now, &request.method, hop.transport().is_reliable(), order);
         let method = request.method;
-        self.begin(id, ClientTransaction { machine, method, order, secret, hop, otherwise, bytes, owner, strays: 0, scheduled: None });
+        self.begin(
+            id,
+            ClientTransaction { machine, method, order, secret, hop, otherwise, bytes, owner, ack: None, strays: 0, scheduled: None },
+        );
     }
 
     fn begin(&mut self, id: u64, mut client: ClientTransaction) {
@@ -236,7 +250,7 @@ impl Transactions {
         let (bytes, method, order, owner) = (cancel.encode(), Method::Cancel, Order::Within, Owner::Nobody);
         self.begin(
             id,
-            ClientTransaction { machine, method, order, secret, hop, otherwise: None, bytes, owner, strays: 0, scheduled: None },
+            ClientTransaction { machine, method, order, secret, hop, otherwise: None, bytes, owner, ack: None, strays: 0, scheduled: None },
         );
         true
     }
@@ -271,6 +285,14 @@ impl Transactions {
         self.clients.transactions.get(&id.0).map(|client| &client.hop)
     }
 
+    /// Sends the ACK of a 2xx, and again whenever that 2xx comes again. `tag` is the peer's.
+    pub(crate) fn acknowledge_success(&mut self, id: ClientId, tag: ByteString, ack: Request, hop: Hop, random: &mut Random) {
+        let bytes = self.send_ack(ack, hop.clone(), random);
+        if let Some(client) = self.clients.transactions.get_mut(&id.0) {
+            client.ack = Some(Box::new(KeptAck { tag, hop, bytes }));
+        }
+    }
+
     /// Counts a fork that answered beside the one we took; false when there were too many to care for.
     pub(crate) fn count_stray(&mut self, id: ClientId) -> bool {
         let Some(client) = self.clients.transactions.get_mut(&id.0) else { return false };
@@ -280,9 +302,9 @@ impl Transactions {
 
     /// Matches a response; what the machine passes up is returned with its owner.
     pub(crate) fn receive(&mut self, now: Instant, response: &Response) -> Option<(ClientId, Owner)> {
-        let via: Via = response.headers.first(Name::Via).ok()?;
         let cseq: CSeq = response.headers.typed(Name::CSeq).ok()?;
-        let (id, rest) = via.branch()?.strip_prefix(Via::COOKIE)?.split_at_checked(16)?;
+        let via = std::str::from_utf8(response.headers.get(Name::Via)?).ok()?;
+        let (id, rest) = branch(via)?.strip_prefix(Via::COOKIE)?.split_at_checked(16)?;
         let secret = rest.split('.').next()?;
         let (id, secret) = (hexadecimal(id)?, hexadecimal(secret)?);
         let id = if cseq.method == Method::Cancel { id ^ CANCEL } else { id };
@@ -300,10 +322,17 @@ impl Transactions {
             Machine::Other(machine) => machine.handle_response(now, class),
         };
         let owner = client.owner;
+        if class == StatusClass::Success
+            && let Some(ack) = client.ack.as_ref().filter(|ack| response.to_tag().is_some_and(|tag| tag == ack.tag))
+        {
+            let (hop, bytes) = (ack.hop.clone(), ack.bytes.clone());
+            self.send(hop, bytes);
+            return None;
+        }
         if matches!(action, Action::Ack | Action::AckAndPass) {
             self.acknowledge(id, response);
         }
-        self.act_client(now, id, action);
+        self.act_client(id, action);
         matches!(action, Action::Pass | Action::AckAndPass).then_some((ClientId(id), owner))
     }
 
@@ -316,7 +345,7 @@ impl Transactions {
         self.send(hop, ack.encode());
     }
 
-    fn act_client(&mut self, now: Instant, id: u64, action: Action) {
+    fn act_client(&mut self, id: u64, action: Action) {
         let Some(client) = self.clients.transactions.get_mut(&id) else { return };
         match action {
             Action::Resend => {
@@ -327,18 +356,15 @@ impl Transactions {
             Action::Terminated => return drop(self.clients.remove(id)),
             Action::None | Action::Send | Action::Pass | Action::Ack | Action::AckAndPass => {}
         }
-        let at = client.machine.poll_timeout();
-        if at.is_some_and(|at| at <= now) {
-            return self.fire_client(now, id);
-        }
-        self.timers.schedule(&mut client.scheduled, at, TimerOf::Client(id));
+        // What ends at once (timers D and K over a stream) ends with the next `handle_timeout`: its owner may still read the request.
+        self.timers.schedule(&mut client.scheduled, client.machine.poll_timeout(), TimerOf::Client(id));
     }
 
     pub(super) fn fire_client(&mut self, now: Instant, id: u64) {
         let Some(client) = self.clients.transactions.get_mut(&id) else { return };
         client.scheduled = None;
         let action = client.machine.handle_timeout(now);
-        self.act_client(now, id, action);
+        self.act_client(id, action);
     }
 
     fn fail(&mut self, id: u64, status: StatusCode) {
@@ -358,9 +384,10 @@ impl Transactions {
         let Some(hop) = client.otherwise else { return };
         // The branch is a new one: what the first way may still bring back belongs to the past.
         let secret = random.number();
+        let loop_hash = request.headers.first::<Via>(Name::Via).ok().and_then(|via| hexadecimal(via.branch()?.split_once('.')?.1));
         request.headers.pop_first(Name::Via);
         self.readdress(&mut request, &client.hop, &hop);
-        request.headers.push_front(Name::Via, self.via(id.0, secret, &hop, None));
+        request.headers.push_front(Name::Via, self.via(id.0, secret, &hop, loop_hash));
         let machine = Machine::new(now, &client.method, hop.transport().is_reliable(), client.order);
         let bytes = request.encode();
         self.begin(id.0, ClientTransaction { machine, secret, hop, otherwise: None, bytes, scheduled: None, ..client });
@@ -389,6 +416,12 @@ fn hexadecimal(digits: &str) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(digits, 16).ok()
+}
+
+/// Finds the branch in the topmost Via of a response: the one we wrote, without quotes and commas.
+fn branch(via: &str) -> Option<&str> {
+    let ours = via.split(',').next()?;
+    params::find(ours.get(ours.find(';')?..)?, "branch")
 }
 
 fn has_further_via(response: &Response) -> bool {

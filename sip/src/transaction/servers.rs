@@ -101,12 +101,6 @@ impl Servers {
         self.hash((request.uri.as_str(), call, (&via.host, port, via.branch()), method.as_str()))
     }
 
-    /// What the same request has alike by whichever path it comes (§8.2.2.2); none within a dialog.
-    fn merge_key(&self, request: &Request) -> Option<Key> {
-        let parts = || (request.headers.get(Name::CallId), request.from_tag(), request.headers.get(Name::CSeq));
-        request.to_tag().is_none().then(|| self.hash(parts()))
-    }
-
     fn remove(&mut self, id: u64) {
         let Some(server) = self.transactions.remove(&id) else { return };
         self.by_key.remove(&server.key);
@@ -154,9 +148,14 @@ impl Transactions {
         }
     }
 
-    /// Returns true when the same request came by another path and is under way (§8.2.2.2).
-    pub(crate) fn is_merged(&self, request: &Request) -> bool {
-        request.method != Method::Ack && self.servers.merge_key(request).is_some_and(|merge| self.servers.by_merge.contains_key(&merge))
+    /// Returns what a request outside a dialog has alike by whichever path it comes (§8.2.2.2).
+    pub(crate) fn merge_key(&self, request: &Request) -> Key {
+        self.servers.hash((request.headers.get(Name::CallId), request.from_tag(), request.headers.get(Name::CSeq)))
+    }
+
+    /// Returns true when the same request came by another path and is under way.
+    pub(crate) fn is_merged(&self, merge: Option<Key>) -> bool {
+        merge.is_some_and(|merge| self.servers.by_merge.contains_key(&merge))
     }
 
     /// Returns the transaction of a key, if it is open.
@@ -174,16 +173,15 @@ impl Transactions {
         }
     }
 
-    /// Opens a server transaction.
-    pub(crate) fn open(&mut self, now: Instant, flow: Flow, request: &Request, key: Key, via: &Via) -> ServerId {
+    /// Opens a server transaction. `merge` is for requests outside a dialog.
+    pub(crate) fn open(&mut self, now: Instant, (flow, via): (Flow, &Via), method: &Method, key: Key, merge: Option<Key>) -> ServerId {
         let id = self.id();
         let reliable = flow.transport.is_reliable();
-        let machine = if request.method == Method::Invite {
+        let machine = if *method == Method::Invite {
             Machine::Invite(InviteServer::new(reliable))
         } else {
             Machine::Other(Server::new(now, reliable))
         };
-        let merge = self.servers.merge_key(request);
         if let Some(merge) = merge {
             self.servers.by_merge.insert(merge, id);
         }

@@ -231,7 +231,6 @@ enum What {
 /// The whole simulation.
 pub(crate) struct Net {
     pub(crate) now: Instant,
-    pub(crate) start: Instant,
     pub(crate) sides: [Side; 2],
     pub(crate) random: Random,
     link: Link,
@@ -249,7 +248,6 @@ impl Net {
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         Self {
             now: start,
-            start,
             sides: [Side::new(0, seed, link.transport), Side::new(1, seed, link.transport)],
             random: Random::new(bytes),
             link,

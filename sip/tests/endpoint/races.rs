@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sip::random::Random;
 use sip::{DialogId, Ender, StatusCode, Transport};
 
 use super::bench::{AFTERMATH, SDP, epoch};
@@ -144,49 +145,55 @@ impl World {
     }
 }
 
-/// Most orders that are tried of one pair of scripts.
-const MOST: usize = 4000;
+/// Most orders that are tried one after the other; of longer scripts, as many again at random.
+const MOST: usize = 1000;
+
+/// Runs one order: the choice at each step comes from `choose`, which is told how many there are.
+fn one_order(scripts: &[&[Act]; 2], mut choose: impl FnMut(usize, usize) -> usize) {
+    let mut log = Vec::new();
+    let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut world = World::new(scripts);
+        loop {
+            let moves = world.moves();
+            if moves.is_empty() {
+                break;
+            }
+            let what = moves[choose(log.len(), moves.len())];
+            log.push(what);
+            world.make(what);
+        }
+        world.check();
+    }));
+    if let Err(panic) = run {
+        eprintln!("{scripts:?}\n{log:?}");
+        std::panic::resume_unwind(panic);
+    }
+}
 
 /// Tries every order; returns how many there were.
 fn every_order(scripts: [&[Act]; 2]) -> usize {
-    let mut orders = 0;
     // The next order to try: the choice at each step, and how many there were.
     let mut path: Vec<(usize, usize)> = Vec::new();
-    loop {
-        let run = std::panic::AssertUnwindSafe(|| {
-            let mut world = World::new(&scripts);
-            let mut step = 0;
-            let mut log = Vec::new();
-            loop {
-                let moves = world.moves();
-                if moves.is_empty() {
-                    break;
-                }
-                if step == path.len() {
-                    path.push((0, moves.len()));
-                }
-                let what = moves[path[step].0];
-                log.push(what);
-                world.make(what);
-                step += 1;
+    for orders in 1..=MOST {
+        one_order(&scripts, |step, of| {
+            if step == path.len() {
+                path.push((0, of));
             }
-            (world, log)
+            path[step].0
         });
-        let (mut world, log) = { run }.0();
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.check()));
-        if let Err(panic) = checked {
-            eprintln!("{scripts:?}\n{log:?}");
-            std::panic::resume_unwind(panic);
-        }
-        orders += 1;
         while path.last().is_some_and(|(choice, of)| choice + 1 == *of) {
             path.pop();
         }
         match path.last_mut() {
-            Some((choice, _)) if orders < MOST => *choice += 1,
-            _ => return orders,
+            Some((choice, _)) => *choice += 1,
+            None => return orders,
         }
     }
+    let mut random = Random::new([9; 32]);
+    for _ in 0..MOST {
+        one_order(&scripts, |_, of| usize::try_from(random.below(of as u64)).expect("a small number"));
+    }
+    2 * MOST
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn run(seed: u64, steps: u64) {
             1 => Callee { ring: Some((StatusCode::SESSION_PROGRESS, SDP)), answer_after: Some(Duration::from_millis(700)), refuse: None },
             _ => Callee { ring: Some((StatusCode::RINGING, b"")), answer_after: Some(Duration::from_secs(3)), refuse: None },
         };
-        side.think = if seed % 5 == 0 { 0..1 } else { 0..400 };
+        side.think = if seed.is_multiple_of(5) { 0..1 } else { 0..400 };
     }
     for _ in 0..steps {
         let side = usize::from(net.random.below(2) == 0);

@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 
+from .sut import STAND_IN
 from .tone import ULAW, share
 from .world import Failed, check
 
@@ -55,6 +56,22 @@ class Message:
         found = re.search(r"<([^>]*)>", self.get("Contact"))
         return found.group(1) if found else self.get("Contact").split(";")[0]
 
+    def faults(self):
+        """What no message of ours may have: header fields missing or there twice, a wrong length."""
+        once = ("from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type", "expires", "min-expires",
+                "session-expires", "min-se", "rseq", "rack", "user-agent", "server", "subject", "date", "event")
+        found = [f"{name} is there {len(self.all(name))} times" for name in once if len(self.all(name)) > 1]
+        needed = ["Via", "From", "To", "Call-ID", "CSeq"] + ([] if self.status else ["Max-Forwards"])
+        found += [f"{name} is missing" for name in needed if not self.all(name)]
+        if self.all("Content-Length") and self.get("Content-Length") != str(len(self.body)):
+            found.append(f"Content-Length is {self.get('Content-Length')}, the body has {len(self.body)} bytes")
+        if self.body and not self.all("Content-Type"):
+            found.append("a body without Content-Type")
+        if self.method in ("INVITE", "UPDATE") or self.status and 100 < self.status < 300 and self.cseq()[1] == "INVITE":
+            if not self.all("Contact"):
+                found.append("no Contact")
+        return found
+
     def __repr__(self):
         return self.data.decode("utf-8", "replace")
 
@@ -71,6 +88,7 @@ class Wire:
         family = socket.AF_INET6 if ":" in switch.address else socket.AF_INET
         self.address = address or ("::1" if ":" in switch.address else world.address())
         self.inbox, self.stream = [], b""
+        self.careless = STAND_IN  # a proxy passes on what it got
         self.peer = (switch.address, switch.ports[transport])
         kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
         self.socket = socket.socket(family, kind)
@@ -171,6 +189,13 @@ class Wire:
                 raise ConnectionError("the switch closed the connection")
             self.stream += data
 
+    def checked(self, seconds):
+        """The next message, which must be one that a careful peer would accept."""
+        message = self.read(seconds)
+        faults = message.faults() if message and not self.careless else []
+        check(not faults, f"the switch sent a faulty message ({'; '.join(faults)}):\n{message}")
+        return message
+
     def receive(self, wanted, what, seconds=5.0):
         """The first message for which `wanted(message)`; others stay in the inbox."""
         until = time.monotonic() + min(seconds, self.world.left())
@@ -181,7 +206,7 @@ class Wire:
                     return self.inbox.pop(seen)
                 seen += 1
             left = until - time.monotonic()
-            message = self.read(left) if left > 0 else None
+            message = self.checked(left) if left > 0 else None
             if message is None:
                 others = "; ".join(m.start for m in self.inbox) or "nothing"
                 raise Failed(f"no {what} at {self.host_port}/{self.transport} within {seconds:g} s; unread: {others}")

@@ -123,6 +123,13 @@ impl Headers {
         self.rows(name).next().map(|entry| self.text(entry))
     }
 
+    /// Returns the text of a header that stands once.
+    pub(crate) fn single(&self, name: Name) -> Option<ByteString> {
+        let mut rows = self.rows(name);
+        let entry = rows.next()?;
+        rows.next().is_none().then(|| self.text(entry))
+    }
+
     /// Returns the values of all rows of that name.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
         self.rows(name).map(|entry| self.value(entry))
@@ -249,6 +256,9 @@ impl Headers {
     }
 
     fn append(&mut self, name: Name, text: &str, value: &[u8]) -> Entry {
+        if self.added.is_empty() {
+            self.added.reserve(256); // one allocation for what a proxy adds
+        }
         let name_at = self.added.len();
         self.added.extend_from_slice(text.as_bytes());
         let at = self.added.len();
@@ -325,17 +335,12 @@ impl Headers {
     pub fn pop_first(&mut self, name: Name) {
         let Some(at) = self.entries.iter().position(|entry| entry.name == name) else { return };
         let Some(entry) = self.entries.get(at).copied() else { return };
-        let text = self.text(&entry);
-        match split_item(&text) {
-            Some((_, Some(rest))) => {
-                let new = self.append(name, "", rest.trim_start().as_bytes());
-                if let Some(slot) = self.entries.get_mut(at) {
-                    *slot = new;
-                }
-            }
-            Some((_, None)) | None => {
-                self.entries.remove(at);
-            }
+        let value = self.value(&entry);
+        let rest = item_end(value).flatten().and_then(|comma| value.get(comma + 1..)).map(<[u8]>::trim_ascii_start);
+        match (rest.map(|rest| u32::try_from(rest.len())), self.entries.get_mut(at)) {
+            // The rest stays where it is: the row becomes shorter at its front.
+            (Some(Ok(len)), Some(slot)) => *slot = Entry { at: entry.at + (entry.len - len), len, ..entry },
+            _ => drop(self.entries.remove(at)),
         }
     }
 
@@ -364,26 +369,31 @@ impl std::fmt::Debug for Headers {
     }
 }
 
-/// Splits off the first element of a comma-separated value. Commas in quotes and in angle brackets do not count.
-/// None for an open quote or bracket.
+/// Splits off the first element of a comma-separated value. None for an open quote or bracket.
 fn split_item(text: &str) -> Option<(&str, Option<&str>)> {
+    match item_end(text.as_bytes())? {
+        Some(comma) => Some((text.get(..comma)?.trim(), Some(text.get(comma + 1..)?.trim_start()))),
+        None => Some((text.trim(), None)),
+    }
+}
+
+/// Finds the first comma that is not in quotes or angle brackets. None for an open quote or bracket.
+fn item_end(value: &[u8]) -> Option<Option<usize>> {
     let mut quoted = false;
     let mut escaped = false;
     let mut angle = false;
-    for (at, byte) in text.bytes().enumerate() {
+    for (at, byte) in value.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
             b'<' if !quoted => angle = true,
             b'>' if !quoted => angle = false,
-            b',' if !quoted && !angle => {
-                return Some((text.get(..at)?.trim(), Some(text.get(at + 1..)?.trim_start())));
-            }
+            b',' if !quoted && !angle => return Some(Some(at)),
             _ => {}
         }
     }
-    (!quoted && !angle).then(|| (text.trim(), None))
+    (!quoted && !angle).then_some(None)
 }
 
 #[cfg(test)]
@@ -422,6 +432,14 @@ mod tests {
         assert_eq!(h.get(Name::Route), Some(&b"<sip:3@h>"[..]));
         h.pop_first(Name::Route);
         assert!(!h.has(Name::Route));
+    }
+
+    #[test]
+    fn popping_leaves_the_other_elements_byte_for_byte() {
+        let mut h = Headers::default();
+        h.push(Name::Contact, b"\"a,\" <sip:a@h> ,\t\xFF <sip:b@h>,c");
+        h.pop_first(Name::Contact);
+        assert_eq!(h.get(Name::Contact), Some(&b"\xFF <sip:b@h>,c"[..]));
     }
 
     #[test]

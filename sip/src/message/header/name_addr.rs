@@ -82,6 +82,15 @@ impl Header for NameAddr {
     }
 }
 
+/// Returns the parameters of a well-formed address, with their semicolon.
+pub(crate) fn params_of(text: &str) -> &str {
+    let rest = match angle(text) {
+        Some(open) => text.get(open..).and_then(|rest| rest.get(rest.find('>')?..)),
+        None => Some(text),
+    };
+    rest.and_then(|rest| rest.get(rest.find(';')?..)).unwrap_or("")
+}
+
 /// Finds the `<` that is not inside a quoted display name.
 fn angle(text: &str) -> Option<usize> {
     let mut quoted = false;

@@ -48,7 +48,7 @@ impl Params {
     /// The quotes around a value stay.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        find(&self.0, name)
     }
 
     /// Returns names and values in order.
@@ -103,6 +103,11 @@ pub fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
         return None;
     }
     text.parse().ok()
+}
+
+/// Returns the value of the first parameter of that name in a well-formed list.
+pub(crate) fn find<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    iter(text).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 pub(crate) fn iter(text: &str) -> impl Iterator<Item = (&str, &str)> {

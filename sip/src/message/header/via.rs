@@ -53,16 +53,27 @@ impl Via {
     /// asked for, and the value of `rport`.
     #[must_use]
     pub fn stamped(&self, from: SocketAddr) -> Self {
-        let mut via = self.clone();
         let wants_rport = self.params.get("rport").is_some();
+        if !wants_rport && self.host.ip() == Some(from.ip()) {
+            return self.clone();
+        }
+        let mut params = String::with_capacity(self.params.as_str().len() + 64);
+        for (name, value) in self.params.iter().filter(|(name, _)| !is_stamp(name)) {
+            params.extend([";", name]);
+            if !value.is_empty() {
+                params.extend(["=", value]);
+            }
+        }
         if wants_rport {
-            via.params = via.params.with("rport", &from.port().to_string());
+            params.push_str(&format!(";rport={}", from.port()));
         }
-        if wants_rport || self.host.ip() != Some(from.ip()) {
-            via.params = via.params.with("received", &from.ip().to_string());
-        }
-        via
+        params.push_str(&format!(";received={}", from.ip()));
+        Self { params: Params::of(params.into()), ..self.clone() }
     }
+}
+
+fn is_stamp(name: &str) -> bool {
+    name.eq_ignore_ascii_case("rport") || name.eq_ignore_ascii_case("received")
 }
 
 impl Header for Via {
