@@ -27,6 +27,30 @@ impl Random {
 
     /// Returns 16 random hexadecimal digits.
     pub fn token(&mut self) -> ByteString {
-        format!("{:016x}", self.number()).into()
+        let mut text = String::with_capacity(16);
+        push_hexadecimal(&mut text, self.number());
+        text.into()
+    }
+}
+
+/// Writes sixteen hexadecimal digits, as each tag, branch and Call-ID of ours has them.
+pub(crate) fn push_hexadecimal(text: &mut String, number: u64) {
+    text.extend((0..16).rev().map(|digit| {
+        let value = u8::try_from(number >> (digit * 4) & 15).expect("four bits fit");
+        char::from(if value < 10 { b'0' + value } else { b'a' + value - 10 })
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_sixteen_digits() {
+        for number in [0, 1, 0xdead_beef, u64::MAX, 0x0123_4567_89ab_cdef] {
+            let mut text = String::new();
+            push_hexadecimal(&mut text, number);
+            assert_eq!(text, format!("{number:016x}"));
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use bytestring::ByteString;
 
+use crate::message::Via;
+
 /// A transport protocol of SIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
@@ -165,21 +167,65 @@ impl Listeners {
             .or_else(|| ours().find(|a| a.is_ipv4() == remote.is_ipv4()))
     }
 
-    /// Returns that listener as text, for Via and Contact.
-    pub(crate) fn name_towards(&self, hop: &Hop) -> ByteString {
-        self.towards(hop).map_or_else(|| ByteString::from_static("invalid.invalid"), |address| address.to_string().into())
-    }
-
-    /// Returns the Contact that a peer behind this hop can reach us at.
-    pub(crate) fn contact(&self, hop: &Hop) -> String {
-        let ours = self.name_towards(hop);
-        let transport = hop.transport();
-        if transport == Transport::Udp { format!("<sip:{ours}>") } else { format!("<sip:{ours};transport={}>", transport.param()) }
-    }
-
     /// Returns true if a message to this address would reach ourselves.
     #[must_use]
     pub fn is_ours(&self, address: SocketAddr) -> bool {
         self.0.iter().any(|(_, a)| *a == address)
     }
+}
+
+/// The listeners as text, for Via and Contact: made once, written into each message.
+#[derive(Debug)]
+pub(crate) struct Names {
+    listeners: Listeners,
+    texts: Vec<NameOf>,
+}
+
+#[derive(Debug)]
+struct NameOf {
+    transport: Transport,
+    address: SocketAddr,
+    /// Up to what makes a branch its own.
+    via: String,
+    contact: String,
+}
+
+impl Names {
+    pub(crate) fn new(listeners: Listeners) -> Self {
+        let of = |&(transport, address): &(Transport, SocketAddr)| NameOf {
+            transport,
+            address,
+            via: format!("SIP/2.0/{transport} {address};rport;branch={}", Via::COOKIE),
+            contact: contact(transport, &address.to_string()),
+        };
+        let texts = listeners.0.iter().map(of).collect();
+        Self { listeners, texts }
+    }
+
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    fn towards(&self, hop: &Hop) -> Option<&NameOf> {
+        let (transport, address) = (hop.transport(), self.listeners.towards(hop)?);
+        self.texts.iter().find(|name| name.transport == transport && name.address == address)
+    }
+
+    /// Returns the beginning of our Via towards a hop, up to what makes its branch our own.
+    pub(crate) fn via(&self, hop: &Hop) -> String {
+        let none = || format!("SIP/2.0/{} {NOWHERE};rport;branch={}", hop.transport(), Via::COOKIE);
+        self.towards(hop).map_or_else(none, |name| name.via.clone())
+    }
+
+    /// Returns the Contact that a peer behind this hop can reach us at.
+    pub(crate) fn contact(&self, hop: &Hop) -> String {
+        self.towards(hop).map_or_else(|| contact(hop.transport(), NOWHERE), |name| name.contact.clone())
+    }
+}
+
+/// What we are called towards a peer that none of our listeners can hear: answers find the flow all the same.
+const NOWHERE: &str = "invalid.invalid";
+
+fn contact(transport: Transport, ours: &str) -> String {
+    if transport == Transport::Udp { format!("<sip:{ours}>") } else { format!("<sip:{ours};transport={}>", transport.param()) }
 }

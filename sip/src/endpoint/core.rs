@@ -8,7 +8,7 @@ use bytestring::ByteString;
 
 use super::Event;
 use crate::message::{Headers, Name, Request, Response, StatusCode};
-use crate::random::Random;
+use crate::random::{Random, push_hexadecimal};
 use crate::transaction::{ClientId, Failed, Order, Outgoing, Owner, ServerId, Transactions};
 use crate::transport::{Hop, Listeners};
 
@@ -37,7 +37,10 @@ impl Core {
 
     /// Returns the tag of a dialog of ours: its number, then what cannot be guessed.
     pub(crate) fn tag(&mut self, id: u64) -> ByteString {
-        format!("{id:016x}{:016x}", self.random.number()).into()
+        let mut tag = String::with_capacity(32);
+        push_hexadecimal(&mut tag, id);
+        push_hexadecimal(&mut tag, self.random.number());
+        tag.into()
     }
 
     pub(crate) fn response(&self, request: &Request, status: StatusCode, tag: &str) -> Response {
@@ -72,7 +75,7 @@ impl Core {
 
     /// Writes Contact, Allow, Supported and who we are, towards a peer.
     pub(crate) fn describe(&self, headers: &mut Headers, hop: &Hop) {
-        headers.push(Name::Contact, self.transactions.listeners().contact(hop));
+        headers.push(Name::Contact, self.transactions.names().contact(hop));
         headers.push(Name::Allow, ALLOW);
         headers.push(Name::Supported, SUPPORTED_TEXT);
         headers.push(Name::UserAgent, &self.product);

@@ -13,7 +13,7 @@ use super::{Action, ClientId, Failed, Owner, Send, StatusClass, TimerOf, Transac
 use crate::message::header::{CSeq, Reason, params};
 use crate::message::parse::parse;
 use crate::message::{Message, Method, Name, Request, Response, StatusCode, Via};
-use crate::random::Random;
+use crate::random::{Random, push_hexadecimal};
 use crate::transport::{ConnectionId, Flow, Hop, Transport};
 
 /// A request longer than this goes by a stream, not by a datagram (§18.1.1: 200 bytes below the usual path MTU).
@@ -196,10 +196,12 @@ impl Transactions {
 
     /// Returns the Via of a request that leaves towards a hop. Its branch has the transaction's number and a secret.
     fn via(&self, id: u64, secret: u64, hop: &Hop, loop_hash: Option<u64>) -> String {
-        let (transport, ours) = (hop.transport(), self.listeners.name_towards(hop));
-        let mut via = format!("SIP/2.0/{transport} {ours};rport;branch={}{id:016x}{secret:016x}", Via::COOKIE);
+        let mut via = self.names.via(hop);
+        push_hexadecimal(&mut via, id);
+        push_hexadecimal(&mut via, secret);
         if let Some(hash) = loop_hash {
-            via.push_str(&format!(".{hash:016x}"));
+            via.push('.');
+            push_hexadecimal(&mut via, hash);
         }
         via
     }
@@ -208,13 +210,13 @@ impl Transactions {
     fn stream_beside(&self, hop: &Hop) -> Option<Hop> {
         let Hop::Address { transport: Transport::Udp, remote, name } = hop else { return None };
         let stream = Hop::Address { transport: Transport::Tcp, remote: *remote, name: name.clone() };
-        self.listeners.towards(&stream).map(|_| stream)
+        self.names.listeners().towards(&stream).map(|_| stream)
     }
 
     /// Our Contact names the transport; one that is not ours stays.
     fn readdress(&self, request: &mut Request, from: &Hop, to: &Hop) {
-        if request.headers.get(Name::Contact) == Some(self.listeners.contact(from).as_bytes()) {
-            request.headers.set(Name::Contact, self.listeners.contact(to));
+        if request.headers.get(Name::Contact) == Some(self.names.contact(from).as_bytes()) {
+            request.headers.set(Name::Contact, self.names.contact(to));
         }
     }
 

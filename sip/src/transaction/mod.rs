@@ -18,7 +18,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::message::StatusCode;
-use crate::transport::{Hop, Listeners};
+use crate::transport::{Hop, Listeners, Names};
 use clients::Clients;
 pub(crate) use clients::{Order, Outgoing};
 use servers::Servers;
@@ -146,7 +146,7 @@ impl Timers {
 /// All transactions behind our addresses. `clients.rs` has what we send, `servers.rs` what we receive.
 #[derive(Debug)]
 pub(crate) struct Transactions {
-    listeners: Listeners,
+    names: Names,
     node: u8,
     next: u64,
     clients: Clients,
@@ -159,7 +159,7 @@ pub(crate) struct Transactions {
 impl Transactions {
     pub(crate) fn new(listeners: Listeners, node: u8) -> Self {
         Self {
-            listeners,
+            names: Names::new(listeners),
             node,
             next: 0,
             clients: Clients::default(),
@@ -171,7 +171,11 @@ impl Transactions {
     }
 
     pub(crate) fn listeners(&self) -> &Listeners {
-        &self.listeners
+        self.names.listeners()
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -304,6 +304,7 @@ impl Net {
     }
 
     fn send(&mut self, from: usize, bytes: &Bytes) {
+        read_by_rsip(bytes);
         let link = self.link.clone();
         let copies = if self.random.below(100) < link.duplicates { 2 } else { 1 };
         for _ in 0..copies {
@@ -368,5 +369,31 @@ impl Net {
             assert!(open.is_empty(), "{open:?}");
             assert_eq!((side.endpoint.dialogs(), side.endpoint.transactions(), side.endpoint.poll_timeout()), (0, 0, None));
         }
+    }
+}
+
+/// A parser that is not ours reads what we send, and finds in it what a message needs.
+fn read_by_rsip(bytes: &Bytes) {
+    use rsip::prelude::{HeadersExt as _, ToTypedHeader as _};
+    let read = || -> Result<(), rsip::Error> {
+        let message = rsip::SipMessage::try_from(bytes.as_ref())?;
+        let via = message.via_header()?.typed()?;
+        assert!(via.branch().is_some());
+        let cseq = message.cseq_header()?.typed()?;
+        if let rsip::SipMessage::Request(request) = &message {
+            assert_eq!(cseq.method, request.method);
+        }
+        let (from, to) = (message.from_header()?.typed()?, message.to_header()?.typed()?);
+        assert!(from.tag().is_some());
+        let needs_tag = matches!(&message, rsip::SipMessage::Response(response) if response.status_code.code() > 100);
+        assert!(to.tag().is_some() || !needs_tag);
+        message.call_id_header()?;
+        if let Ok(contact) = message.contact_header() {
+            contact.typed()?;
+        }
+        Ok(())
+    };
+    if let Err(fault) = read() {
+        panic!("{fault}: {}", String::from_utf8_lossy(bytes));
     }
 }

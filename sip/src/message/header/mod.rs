@@ -379,6 +379,12 @@ fn split_item(text: &str) -> Option<(&str, Option<&str>)> {
 
 /// Finds the first comma that is not in quotes or angle brackets. None for an open quote or bracket.
 fn item_end(value: &[u8]) -> Option<Option<usize>> {
+    // Nearly all rows have nothing to look at more closely.
+    match memchr::memchr3(b',', b'"', b'<', value) {
+        None => return Some(None),
+        Some(at) if value.get(at) == Some(&b',') => return Some(Some(at)),
+        Some(_) => {}
+    }
     let mut quoted = false;
     let mut escaped = false;
     let mut angle = false;

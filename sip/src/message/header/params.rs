@@ -130,6 +130,11 @@ fn split(param: &str) -> (&str, Option<&str>) {
 
 /// Finds the next semicolon outside quotes; none for an open quote.
 fn end_of_param(text: &str) -> Option<usize> {
+    match memchr::memchr2(b';', b'"', text.as_bytes()) {
+        None => return Some(text.len()),
+        Some(at) if text.as_bytes().get(at) == Some(&b';') => return Some(at),
+        Some(_) => {} // a quote: byte by byte
+    }
     let mut quoted = false;
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {

@@ -78,12 +78,7 @@ fn is_stamp(name: &str) -> bool {
 
 impl Header for Via {
     fn parse(text: &ByteString) -> Option<Self> {
-        let mut parts = text.splitn(3, '/');
-        let (name, version) = (parts.next()?.trim(), parts.next()?.trim());
-        if !name.eq_ignore_ascii_case("SIP") || version != "2.0" {
-            return None;
-        }
-        let rest = parts.next()?.trim_start();
+        let rest = after_version(text)?.trim_start();
         let space = rest.find([' ', '\t'])?;
         let transport = rest.get(..space)?;
         let sent = rest.get(space..)?.trim_start();
@@ -99,6 +94,16 @@ impl Header for Via {
         is_token(transport).then_some(())?;
         Some(Self { transport: text.slice_ref(transport), host, port, params: Params::parse(&text.slice_ref(params))? })
     }
+}
+
+/// Returns what follows `SIP/2.0/`, which may be written with white space.
+fn after_version(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix("SIP/2.0/") {
+        return Some(rest);
+    }
+    let (name, rest) = text.split_once('/')?;
+    let (version, rest) = rest.split_once('/')?;
+    (name.trim().eq_ignore_ascii_case("SIP") && version.trim() == "2.0").then_some(rest)
 }
 
 impl fmt::Display for Via {
