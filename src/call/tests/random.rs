@@ -25,7 +25,7 @@ fn step(scene: &mut Scene, random: &mut Random) {
         7 => scene.refuse(phone, [StatusCode::BUSY_HERE, StatusCode::DECLINE, StatusCode::NOT_ACCEPTABLE_HERE][below(3)]),
         8 => scene.cancel(phone),
         9 => scene.bye(phone),
-        10 | 11 => scene.offer(phone, media),
+        10 | 11 => drop(scene.offer(phone, media)),
         12 => scene.info(phone, "5"),
         13 => {
             scene.phones[phone].on_offer =
@@ -44,6 +44,7 @@ fn step(scene: &mut Scene, random: &mut Random) {
 
 #[test]
 fn whatever_the_phones_do_every_call_ends_and_leaves_nothing() {
+    let mut seen = (0, 0, 0);
     for seed in 0..150 {
         let run = std::panic::AssertUnwindSafe(|| {
             let mut scene = Scene::seeded(2, seed);
@@ -53,12 +54,19 @@ fn whatever_the_phones_do_every_call_ends_and_leaves_nothing() {
             for _ in 0..200 {
                 step(&mut scene, &mut random);
             }
+            let talks = scene.assert_offers_are_taken();
             scene.give_up_all();
             scene.assert_over();
+            let answered = scene.records.iter().filter(|record| record.status == 200).count();
+            (answered, scene.records.len() - answered, talks)
         });
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(panic);
+        match std::panic::catch_unwind(run) {
+            Ok(one) => seen = (seen.0 + one.0, seen.1 + one.1, seen.2 + one.2),
+            Err(panic) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+    assert!(seen.0 > 100 && seen.1 > 100 && seen.2 > 20, "answered, refused, offers at the end: {seen:?}");
 }

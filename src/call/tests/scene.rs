@@ -236,6 +236,10 @@ impl Scene {
     /// A phone does something in its last dialog; what it says is on the wire then.
     pub(super) fn act<R>(&mut self, phone: usize, work: impl FnOnce(&mut Endpoint, Instant, DialogId) -> R) -> R {
         let dialog = self.phones[phone].dialog.expect("the phone has a call");
+        self.act_in(phone, dialog, work)
+    }
+
+    fn act_in<R>(&mut self, phone: usize, dialog: DialogId, work: impl FnOnce(&mut Endpoint, Instant, DialogId) -> R) -> R {
         let result = work(&mut self.phones[phone].endpoint, self.now, dialog);
         self.flush(phone);
         result
@@ -262,12 +266,14 @@ impl Scene {
         self.act(phone, |endpoint, now, dialog| endpoint.bye(now, dialog, None));
     }
 
-    pub(super) fn offer(&mut self, phone: usize, media: &str) {
+    /// Sends a re-INVITE, or with no media one that asks for an offer. Returns whether the phone could.
+    pub(super) fn offer(&mut self, phone: usize, media: &str) -> bool {
         let body = if media.is_empty() { Bytes::new() } else { sdp(phone, media) };
         let sent = self.act(phone, |endpoint, now, dialog| endpoint.offer(now, dialog, body));
         if sent.is_ok() {
             self.phones[phone].asks_late = media.is_empty();
         }
+        sent.is_ok()
     }
 
     pub(super) fn info(&mut self, phone: usize, body: &'static str) {
@@ -318,6 +324,37 @@ impl Scene {
             body.len(),
         );
         self.carry(phone, SWITCH, update.into());
+    }
+
+    /// Once the phones behave and what was under way is over, whoever is in a call may make an offer, and ask for one. Returns how many did.
+    #[track_caller]
+    pub(super) fn assert_offers_are_taken(&mut self) -> usize {
+        let mut offers = 0;
+        for phone in CALLER..self.phones.len() {
+            self.phones[phone].acknowledges = true;
+            self.phones[phone].on_offer = OnOffer::Accept(PCMU);
+            for dialog in self.phones[phone].dialogs.clone() {
+                self.act_in(phone, dialog, |endpoint, now, dialog| {
+                    endpoint.acknowledge(now, dialog, Bytes::new());
+                    endpoint.accept(now, dialog, sdp(phone, PCMU));
+                });
+            }
+        }
+        self.advance(Duration::from_secs(100));
+        for phone in CALLER..self.phones.len() {
+            for (dialog, media) in self.phones[phone].dialogs.clone().into_iter().flat_map(|dialog| [(dialog, PCMU), (dialog, "")]) {
+                let before = self.phones[phone].events.len();
+                self.phones[phone].dialog = Some(dialog);
+                if self.offer(phone, media) {
+                    offers += 1;
+                    self.advance(Duration::from_secs(1));
+                    let mut after = self.phones[phone].events[before..].iter().filter(|(id, _)| *id == dialog);
+                    let taken = |event: &DialogEvent| matches!(event, DialogEvent::OfferAnswered { .. } | DialogEvent::Ended { .. });
+                    assert!(after.any(|(_, event)| taken(event)), "{:?}", &self.phones[phone].events[before..]);
+                }
+            }
+        }
+        offers
     }
 
     /// Every phone ends what it has, and does what it should from now on.
