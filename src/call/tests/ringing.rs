@@ -112,6 +112,23 @@ fn a_dead_device_is_an_unavailable_user() {
 }
 
 #[test]
+fn a_device_is_tried_at_its_next_address() {
+    let mut scene = Scene::new(2);
+    scene.one_device = true;
+    scene.phones[DESK].dead = true;
+    scene.place(PCMU);
+    scene.advance(Duration::from_secs(33));
+    assert_eq!(scene.count(SWITCH, MOBILE, "INVITE"), 1);
+    scene.accept(MOBILE, PCMU);
+    scene.settle();
+    scene.assert_talking();
+    let heard_from: Vec<_> = scene.media.settings.values().map(|settings| settings.signaling).collect();
+    assert!(heard_from.contains(&Some(address(MOBILE).ip())), "{heard_from:?}");
+    scene.bye(MOBILE);
+    scene.assert_over();
+}
+
+#[test]
 fn the_caller_gives_up_before_anything_rings() {
     let mut scene = Scene::new(2);
     scene.place(PCMU);

@@ -35,7 +35,7 @@ pub(super) const HOLD: &str = "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n";
 pub(super) const BOTH: &str = "m=audio 4000 RTP/AVP 0 8\r\n";
 pub(super) const PCMA: &str = "m=audio 4000 RTP/AVP 8\r\n";
 
-fn address(node: usize) -> SocketAddr {
+pub(super) fn address(node: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, u8::try_from(node + 1).expect("few phones")], 5060))
 }
 
@@ -162,6 +162,8 @@ pub(super) struct Scene {
     pub(super) plans_wait: bool,
     /// All devices registered the same contact.
     pub(super) same_contact: bool,
+    /// There is one device, and each phone is one of its addresses.
+    pub(super) one_device: bool,
 }
 
 impl Scene {
@@ -200,6 +202,7 @@ impl Scene {
             plans: Vec::new(),
             plans_wait: false,
             same_contact: false,
+            one_device: false,
         }
     }
 
@@ -412,21 +415,22 @@ impl Scene {
             Event::Dialog(id, event) => (id, event),
             Event::Forward(_) | Event::Cancel(_) | Event::Response(..) => return,
         };
-        match &event {
-            DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } if this.acknowledges => {
-                let ack = if body.is_empty() || !this.asks_late { Bytes::new() } else { sdp(phone, this.late_answer) };
-                this.endpoint.acknowledge(now, id, ack);
-            }
-            DialogEvent::Offered { .. } => match this.on_offer {
+        if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
+            && this.acknowledges
+        {
+            let ack = if body.is_empty() || !this.asks_late { Bytes::new() } else { sdp(phone, this.late_answer) };
+            this.endpoint.acknowledge(now, id, ack);
+        } else if let DialogEvent::Offered { .. } = &event {
+            match this.on_offer {
                 OnOffer::Accept(media) => this.endpoint.accept(now, id, sdp(phone, media)),
                 OnOffer::Refuse(status) => drop(this.endpoint.refuse(now, id, status, &Headers::default())),
                 OnOffer::Wait => {}
-            },
-            DialogEvent::Request { server, request } if this.answers_requests => {
-                let response = this.endpoint.reply(request, StatusCode::OK);
-                this.endpoint.respond(now, *server, &response);
             }
-            _ => {}
+        } else if let DialogEvent::Request { server, request } = &event
+            && this.answers_requests
+        {
+            let response = this.endpoint.reply(request, StatusCode::OK);
+            this.endpoint.respond(now, *server, &response);
         }
         self.phones[phone].events.push((id, event));
     }
@@ -496,6 +500,12 @@ impl Scene {
             routes: Vec::new(),
             hops: vec![Hop::Flow(flow(SWITCH, *phone))],
         };
+        let mut targets: Vec<Target> = self.targets.iter().map(target).collect();
+        if self.one_device {
+            let hops = targets.iter().flat_map(|target| target.hops.clone()).collect();
+            targets.truncate(1);
+            targets[0].hops = hops;
+        }
         let plan = Plan {
             dialog,
             offer,
@@ -506,7 +516,7 @@ impl Scene {
             from: name_addr("<sip:ann@h>"),
             to: name_addr("<sip:bob@h>"),
             headers: Headers::default(),
-            targets: self.targets.iter().map(target).collect(),
+            targets,
         };
         self.plans.push(plan);
         if !self.plans_wait {
