@@ -56,10 +56,9 @@ impl Running {
 /// One sentence: a listener, the store or the media ports cannot be opened. Nothing is half started then.
 pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::Result<()> {
     let until_told = async |running: Running| {
-        // First, so that whoever reads `ready` may stop us.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        ready(running.listeners());
+        ready(running.listeners()); // from here on a signal is an orderly end
         tokio::select! {
             biased;
             _ = terminate.recv() => {}

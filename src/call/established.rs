@@ -1,5 +1,7 @@
 //! A call after the answer: late offers, re-INVITE and UPDATE passed from side to side, requests within the session, and the end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use media::PortId;
 use media::sdp::negotiate::Finality;
@@ -15,6 +17,9 @@ use super::{Calls, Id, Relayed, Side, State, Switch};
 /// Most requests that are passed within sessions and wait for their response; further ones get 503.
 const MAX_PASSED: usize = 10_000;
 
+/// How often an offer of ours that met one of the peer is made again; then media stays as it is.
+const MAX_MENDED: u8 = 5;
+
 impl Calls {
     /// The ACK of our 2xx came. It carries the answer where the 2xx carried the offer.
     pub(super) fn acknowledged(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
@@ -28,10 +33,38 @@ impl Calls {
             *relayed = None;
             return self.late_answer(switch, id, side, body);
         }
+        let is_quiet = relayed.is_none() && side == Side::Caller;
         // The caller may have been answered early for another device than the one that picked up; then a new offer mends it.
-        let Some(leg) = call.callees.get(callee).filter(|leg| side == Side::Caller && !call.caller.fits(leg)) else { return };
-        if let Ok(offer) = call.caller.offer_again(leg, switch.media) {
-            let _pending = switch.sip.offer(switch.now, call.caller.dialog, offer);
+        if is_quiet && call.callees.get(callee).is_some_and(|leg| !call.caller.fits(leg)) {
+            let _unfit = self.mend(switch, id, side);
+        }
+    }
+
+    /// Offers a side again what the other one said last. One that cannot go out now is dropped: the ACK of what is under way asks anew.
+    fn mend(&mut self, switch: &mut Switch<'_>, id: Id, side: Side) -> Result<(), MediaError> {
+        let limit = Some(self.policy.media_timeout);
+        let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(side)) else { return Ok(()) };
+        let offer = leg.offer_again(other, switch.media)?;
+        if switch.sip.offer(switch.now, leg.dialog, offer).is_err() {
+            leg.rollback(switch.media, limit);
+        }
+        Ok(())
+    }
+
+    /// An offer of ours met one of the peer: once more after a while (RFC 3261 §14.1), a few times.
+    fn mend_later(&mut self, switch: &mut Switch<'_>, id: Id, side: Side) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.mending.is_none() && call.mended < MAX_MENDED) else { return };
+        call.mended += 1;
+        call.mending = Some(side);
+        let wait = Duration::from_millis(2100 + switch.random.below(1900));
+        self.deadlines.insert((switch.now + wait, id));
+    }
+
+    pub(super) fn mend_again(&mut self, switch: &mut Switch<'_>, id: Id) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(side) = call.mending.take() else { return };
+        if let State::Established { relayed: None, late_offer: false, .. } = call.state {
+            let _unfit = self.mend(switch, id, side);
         }
     }
 
@@ -67,15 +100,16 @@ impl Calls {
     /// A side sent an offer, or asks for one.
     pub(super) fn offered(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let refused = match &mut call.state {
-            State::Established { relayed: relayed @ None, late_offer: false, .. } => {
+        let mending = call.pair(side).is_some_and(|(leg, other)| leg.has_local_offer() || other.has_local_offer());
+        let status = match &mut call.state {
+            State::Established { relayed: relayed @ None, late_offer: false, .. } if !mending => {
                 *relayed = Some(Relayed { from: side, late: body.is_empty(), withdrawn: false });
-                self.relay_offer(switch, id, side, body).err()
+                let Err(status) = self.relay_offer(switch, id, side, body) else { return };
+                self.end_relay(switch, id, side);
+                status
             }
-            State::Ringing(_) | State::Established { .. } | State::Over => Some(StatusCode::REQUEST_PENDING),
+            State::Ringing(_) | State::Established { .. } | State::Over => StatusCode::REQUEST_PENDING,
         };
-        let Some(status) = refused else { return };
-        self.end_relay(switch, id, side);
         let Some(dialog) = self.dialog(id, side) else { return };
         let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
     }
@@ -165,18 +199,18 @@ impl Calls {
         }
         let Some((answering, offering)) = call.pair(side) else { return };
         offering.rollback(switch.media, limit);
-        if late {
-            // What came is an offer that nobody can answer now.
+        let again = if late {
+            // What came is an offer: it is answered with what the other side said before.
+            answering.receive_offer(body).and_then(|()| answering.make_answer(offering, switch.media)).map(|answer| {
+                switch.sip.acknowledge(switch.now, answering.dialog, answer);
+                answering.apply(switch.media, limit);
+            })
+        } else {
             switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
-            return self.fail(switch, id, "an offer was taken back too late");
-        }
-        switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
-        let again = answering.receive_answer(body, Finality::Final).and_then(|()| answering.offer_again(offering, switch.media));
-        match again {
-            Ok(offer) => {
-                let _pending = switch.sip.offer(switch.now, answering.dialog, offer);
-            }
-            Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
+            answering.receive_answer(body, Finality::Final).and_then(|()| self.mend(switch, id, side))
+        };
+        if let Err(error) = again {
+            self.fail(switch, id, &format!("an answer within the call cannot be used: {error}"));
         }
     }
 
@@ -193,9 +227,20 @@ impl Calls {
 
     /// Our offer was refused: so is the one it was made from.
     pub(super) fn offer_failed(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, status: StatusCode) {
-        let Some(call) = self.calls.get(&id) else { return };
+        let limit = Some(self.policy.media_timeout);
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(offering) = call.other(side) else { return };
-        let withdrawn = matches!(call.state, State::Established { relayed: Some(Relayed { withdrawn: true, .. }), .. });
+        let State::Established { relayed, .. } = call.state else { return };
+        let Some(Relayed { withdrawn, .. }) = relayed else {
+            // It was our own.
+            if let Some((leg, _)) = call.pair(side) {
+                leg.rollback(switch.media, limit);
+            }
+            if status == StatusCode::REQUEST_PENDING {
+                self.mend_later(switch, id, side);
+            }
+            return;
+        };
         self.end_relay(switch, id, offering);
         if withdrawn {
             return;
@@ -217,8 +262,9 @@ impl Calls {
                     headers.push_other("Info-Package", package);
                 }
                 let client = switch.sip.request_within(switch.now, other, request.method.clone(), &headers, request.body.clone());
-                if let Some(client) = client {
-                    self.passed.insert(client, (other, server, request));
+                if let Some((client, call)) = client.zip(self.calls.get_mut(&id)) {
+                    call.passing.push(client);
+                    self.passed.insert(client, (id, server, request));
                     return;
                 }
                 StatusCode::NO_TRANSACTION
@@ -246,7 +292,10 @@ impl Calls {
 
     /// The other side answered a passed request.
     pub(super) fn passed_back(&mut self, switch: &mut Switch<'_>, client: ClientId, response: &Response) {
-        let Some((_, server, request)) = self.passed.remove(&client) else { return };
+        let Some((id, server, request)) = self.passed.remove(&client) else { return };
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.passing.retain(|passing| *passing != client);
+        }
         let mut reply = switch.sip.reply(&request, response.status);
         reply.headers.copy(&response.headers, Name::ContentType);
         reply.body = response.body.clone();
@@ -257,6 +306,9 @@ impl Calls {
     pub(super) fn ended(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, by: Ender, reason: Option<Reason>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         match &call.state {
+            State::Ringing(_) if by == Ender::Peer => {
+                return self.give_up(switch, id, StatusCode::REQUEST_TERMINATED, EndedBy::Caller, "the caller gave up");
+            }
             State::Ringing(_) => {
                 // The caller never acknowledged a reliable provisional response: nobody is there.
                 return self.give_up(switch, id, StatusCode::SERVER_TIMEOUT, EndedBy::Lost, "the caller did not acknowledge");

@@ -176,6 +176,11 @@ impl Leg {
         }
     }
 
+    /// Notes that its signaling goes to another address now.
+    pub fn moved(&mut self, signaling: IpAddr) {
+        self.signaling = Some(signaling);
+    }
+
     /// Closes the port.
     pub fn close(&mut self, media: &mut dyn Ports) -> Option<PortId> {
         let port = self.port.take()?;

@@ -9,6 +9,8 @@ pub mod leg;
 pub mod record;
 pub mod ring;
 mod ringing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -19,7 +21,7 @@ use media::{Event as MediaEvent, PortId};
 use serde::Serialize;
 use sip::message::{Headers, NameAddr};
 use sip::random::Random;
-use sip::{ClientId, DialogEvent, DialogId, Endpoint, Hop, ServerId, StatusCode, Uri};
+use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, StatusCode, Uri};
 use tracing::{debug, info};
 
 use leg::{Leg, Ports};
@@ -143,6 +145,14 @@ struct Call {
     callees: Vec<Leg>,
     /// Whose early media the caller hears.
     early: Option<usize>,
+    /// Who answered.
+    answering: Option<usize>,
+    /// Requests within the session that wait for their response.
+    passing: Vec<ClientId>,
+    /// An offer of our own that met another one and has to be made again.
+    mending: Option<Side>,
+    /// How often it was made again.
+    mended: u8,
     record: Record,
     verdicts: [Option<String>; 2],
     closing: Vec<PortId>,
@@ -156,7 +166,9 @@ pub struct Calls {
     by_dialog: HashMap<DialogId, (Id, Side)>,
     by_port: HashMap<PortId, (Id, Side)>,
     /// Requests passed within sessions (INFO, MESSAGE): where the response goes.
-    passed: HashMap<ClientId, (DialogId, ServerId, Box<sip::Request>)>,
+    passed: HashMap<ClientId, (Id, ServerId, Box<sip::Request>)>,
+    /// Callers that gave up before their call was started: names were looked up for it.
+    given_up: BTreeSet<DialogId>,
     deadlines: BTreeSet<(Instant, Id)>,
     outputs: VecDeque<Output>,
     last_id: Id,
@@ -165,6 +177,9 @@ pub struct Calls {
 impl Calls {
     /// Most calls at a time; further ones are refused with 503.
     pub const MAX: usize = 100_000;
+
+    /// Most callers that gave up before their call was started; beyond, one is forgotten, and its devices ring in vain.
+    pub const MAX_GIVEN_UP: usize = 10_000;
 
     /// Starts without calls.
     #[must_use]
@@ -175,6 +190,7 @@ impl Calls {
             by_dialog: HashMap::new(),
             by_port: HashMap::new(),
             passed: HashMap::new(),
+            given_up: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
             last_id: Id(0),
@@ -204,17 +220,24 @@ impl Calls {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Time has passed: nobody answered.
+    /// Time has passed: nobody answered, or an offer of ours may be made again.
     pub fn handle_timeout(&mut self, switch: &mut Switch<'_>) {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= switch.now) {
             self.deadlines.remove(&(at, id));
             self.no_answer(switch, id);
+            self.mend_again(switch, id);
         }
     }
 
     fn id(&mut self, unix: u64) -> Id {
         self.last_id = Id((unix << 22).max(self.last_id.0 + 1));
         self.last_id
+    }
+
+    /// How much of everything is left: calls, dialogs, ports, passed requests, deadlines, callers that gave up.
+    #[cfg(test)]
+    fn left(&self) -> [usize; 6] {
+        [self.calls.len(), self.by_dialog.len(), self.by_port.len(), self.passed.len(), self.deadlines.len(), self.given_up.len()]
     }
 
     /// Something happened on a leg.
@@ -257,9 +280,14 @@ impl Calls {
                 let _gone = switch.sip.refuse(switch.now, dialog, StatusCode::NO_TRANSACTION, &Headers::default());
             }
             DialogEvent::Response { client, response } => self.passed_back(switch, *client, response),
+            DialogEvent::Cancelled { .. } | DialogEvent::Ended { by: Ender::Peer, .. } => {
+                if self.given_up.len() >= Self::MAX_GIVEN_UP {
+                    self.given_up.pop_first();
+                }
+                self.given_up.insert(dialog);
+            }
             DialogEvent::Progress { .. }
             | DialogEvent::Failed { .. }
-            | DialogEvent::Cancelled { .. }
             | DialogEvent::Acknowledged { .. }
             | DialogEvent::OfferAnswered { .. }
             | DialogEvent::OfferCancelled
@@ -292,7 +320,10 @@ impl Calls {
         let Some((id, side)) = self.by_port.remove(&port) else { return };
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.closing.retain(|closing| *closing != port);
-        let talked = side == Side::Caller || call.record.answered_at.is_some() && call.is_answering(side);
+        let talked = match side {
+            Side::Caller => true,
+            Side::Callee(device) => call.answering == Some(device),
+        };
         if talked {
             let verdict = call.verdicts.get_mut(slot(side)).and_then(Option::take);
             let at = if side == Side::Caller { 0 } else { call.record.media.len() };
@@ -322,9 +353,19 @@ impl Calls {
             self.by_port.insert(port, (id, Side::Caller));
             call.closing.push(port);
         }
-        for leg in &mut call.callees {
+        for (device, leg) in call.callees.iter_mut().enumerate() {
             self.by_dialog.remove(&leg.dialog);
-            call.closing.extend(leg.close(switch.media));
+            if let Some(port) = leg.close(switch.media) {
+                self.by_port.insert(port, (id, Side::Callee(device)));
+                call.closing.push(port);
+            }
+        }
+        for client in call.passing.drain(..) {
+            // The response would come to a dialog that is gone.
+            if let Some((_, server, request)) = self.passed.remove(&client) {
+                let response = switch.sip.reply(&request, StatusCode::NO_TRANSACTION);
+                switch.sip.respond(switch.now, server, &response);
+            }
         }
         let record = &call.record;
         info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");
@@ -349,11 +390,6 @@ impl Call {
             Side::Callee(device) if device == callee => Some((other, &mut self.caller)),
             Side::Callee(_) => None,
         }
-    }
-
-    fn is_answering(&self, side: Side) -> bool {
-        let label = self.leg(side).map(|leg| &leg.label);
-        label.is_some() && label == self.record.answered_by.as_ref()
     }
 
     /// The side that a side talks to.

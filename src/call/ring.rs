@@ -10,7 +10,8 @@ pub struct Ring {
     ringing: Vec<Device>,
     deadline: Instant,
     best: Option<StatusCode>,
-    told: Option<StatusCode>,
+    /// Which provisional statuses the caller was told: a bit for each from 100 to 199.
+    told: u128,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +33,18 @@ impl Ring {
     /// Starts with that many devices, for at most that long.
     #[must_use]
     pub fn new(now: Instant, devices: usize, no_answer: Duration) -> Self {
-        Self { ringing: vec![Device::Ringing; devices], deadline: now + no_answer, best: None, told: None }
+        Self { ringing: vec![Device::Ringing; devices], deadline: now + no_answer, best: None, told: 0 }
     }
 
     /// A device sent a provisional response: returns the status that the caller gets, once for each.
     pub fn progress(&mut self, status: StatusCode) -> Option<StatusCode> {
+        let bit = |status: StatusCode| 1_u128.checked_shl(u32::from(status.code()).saturating_sub(100)).unwrap_or(0);
         // Once the caller hears ringing, a device that is only being tried is no news.
-        if self.told >= Some(status) && status != StatusCode::SESSION_PROGRESS || self.told == Some(status) {
+        let rings = self.told & bit(StatusCode::RINGING) != 0;
+        if self.told & bit(status) != 0 || rings && status < StatusCode::RINGING {
             return None;
         }
-        self.told = Some(status);
+        self.told |= bit(status);
         Some(status)
     }
 

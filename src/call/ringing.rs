@@ -46,11 +46,18 @@ impl Calls {
             caller,
             callees: Vec::new(),
             early: None,
+            answering: None,
+            passing: Vec::new(),
+            mending: None,
+            mended: 0,
             record,
             verdicts: [None, None],
             closing: Vec::new(),
         };
         self.calls.insert(id, call);
+        if self.given_up.remove(&plan.dialog) {
+            return self.give_up(switch, id, StatusCode::REQUEST_TERMINATED, EndedBy::Caller, "the caller gave up");
+        }
         if let Some((status, reason)) = fault {
             return self.refuse(switch, id, status, EndedBy::Switch, &reason);
         }
@@ -168,6 +175,7 @@ impl Calls {
         }
         call.record.answered_at = Some(switch.unix);
         call.record.answered_by = Some(leg.label.clone());
+        call.answering = Some(device);
         call.record.status = StatusCode::OK.code();
         let dialog = call.caller.dialog;
         if let State::Ringing(ring) = &call.state {
@@ -209,9 +217,15 @@ impl Calls {
         }
         let State::Ringing(ring) = &mut call.state else { return };
         if let Verdict::GiveUp(told) = ring.failed(device, status) {
-            let reason =
-                if call.record.reason.is_empty() { format!("the callee's device said {status}") } else { call.record.reason.clone() };
-            self.refuse(switch, id, told, EndedBy::Callee, &reason);
+            // What we could not do ourselves is noted; a device that was busy nevertheless tells the caller more.
+            let ours = !call.record.reason.is_empty()
+                && matches!(told, StatusCode::TEMPORARILY_UNAVAILABLE | StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::BAD_REQUEST);
+            let (by, reason) = if ours {
+                (EndedBy::Switch, call.record.reason.clone())
+            } else {
+                (EndedBy::Callee, format!("the callee's device said {status}"))
+            };
+            self.refuse(switch, id, told, by, &reason);
         }
     }
 
@@ -221,7 +235,9 @@ impl Calls {
         let Some(leg) = call.callees.get_mut(device) else { return false };
         let Some(spare) = leg.spare.as_mut() else { return false };
         let Some(hop) = spare.hops.pop() else { return false };
+        let signaling = hop.remote().ip();
         let invite = OutgoingInvite { hop, ..spare.invite.clone() };
+        leg.moved(signaling);
         self.by_dialog.remove(&leg.dialog);
         leg.dialog = switch.sip.place(switch.now, invite);
         self.by_dialog.insert(leg.dialog, (id, Side::Callee(device)));
@@ -252,9 +268,13 @@ impl Calls {
     pub(super) fn give_up(&mut self, switch: &mut Switch<'_>, id: Id, status: StatusCode, by: EndedBy, reason: &str) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.record.refused(status, by, reason);
+        // An answer that the caller was never told is none.
+        (call.record.answered_at, call.record.answered_by, call.answering) = (None, None, None);
         for (device, leg) in call.callees.iter().enumerate() {
             if self.by_dialog.get(&leg.dialog) == Some(&(id, Side::Callee(device))) {
+                // The one fits a device that rings, the other one that answered while the caller gave up.
                 switch.sip.cancel(switch.now, leg.dialog, cancel_reason(by, status));
+                switch.sip.bye(switch.now, leg.dialog, cancel_reason(by, status));
             }
         }
         self.close(switch, id);

@@ -1,5 +1,5 @@
 //! Digest authentication (RFC 3261 §22, RFC 7616, RFC 8760): our challenges and their check ([`Challenger`]), our answers to
-//! challenges ([`answer`]), limits on guessing ([`Guesses`]). It does not know users: the caller looks up their [`Ha1`].
+//! challenges ([`answer()`]), limits on guessing ([`Guesses`]). It does not know users: the caller looks up their [`Ha1`].
 
 mod answer;
 mod challenger;

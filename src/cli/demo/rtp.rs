@@ -200,7 +200,7 @@ mod tests {
         let jitter = |late: u32| {
             let mut arrivals = Arrivals::default();
             for n in 0..200 {
-                arrivals.note(start + PTIME * n + Duration::from_millis(u64::from(n % 2 * late)), u32::MAX - 8000 + n * 160);
+                arrivals.note(start + PTIME * n + Duration::from_millis(u64::from(n % 2 * late)), (u32::MAX - 8000).wrapping_add(n * 160));
             }
             arrivals.jitter
         };

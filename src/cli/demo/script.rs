@@ -166,8 +166,11 @@ async fn find_record(switch: &Running, ann: &Actor<'_>, bob: &Actor<'_>) -> anyh
     ensure!(status == 200 && ended_by == "caller", "the call's record is wrong: status {status}, ended by {ended_by}");
     let answered = answered_at.context("the call's record is wrong: it was never answered")?;
     let [ann_leg, bob_leg] = &media[..] else { bail!("the call's record is wrong: media of {} legs", media.len()) };
-    let talked = ms(Duration::from_millis(ended_at.saturating_sub(answered)));
-    say("call record", format_args!("{caller} dialled {dialled}, reached {callee}, talked {talked}; in the store in {}", ms(took)));
+    let talked = Duration::from_millis(ended_at.saturating_sub(answered)).as_secs_f64();
+    say(
+        "call record",
+        format_args!("{caller} dialled {dialled}, reached {callee}, talked {talked:.1} s; found in the store after {}", ms(took)),
+    );
     for (name, leg) in [(ann.name(), ann_leg), (bob.name(), bob_leg)] {
         say("", format_args!("{name}'s leg: {} packets in, {} out, {} lost", leg.received, leg.sent, leg.lost));
     }

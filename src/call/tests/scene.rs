@@ -1,0 +1,648 @@
+//! A switch, its calls and media ports, the phones around it, and a wire that carries whole messages, all in virtual time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media::quality::Statistics;
+use media::sdp::negotiate::StreamAddress;
+use media::{Event as MediaEvent, PortId, Settings};
+use sip::message::header::Header as _;
+use sip::message::parse::parse;
+use sip::message::{Headers, Message, Name, NameAddr};
+use sip::random::Random;
+use sip::{DialogEvent, DialogId, Endpoint, Event, Flow, Hop, Listeners, Method, OutgoingInvite, Setup, StatusCode, Transport, Uri};
+
+use crate::call::leg::{Port, Ports};
+use crate::call::record::Record;
+use crate::call::{Calls, Output, Plan, Policy, Switch, Target};
+
+pub(super) const SWITCH: usize = 0;
+pub(super) const CALLER: usize = 1;
+pub(super) const DESK: usize = 2;
+pub(super) const MOBILE: usize = 3;
+pub(super) const NO_ANSWER: Duration = Duration::from_secs(60);
+pub(super) const UNIX: u64 = 1_700_000_000_000;
+
+/// SDP of a phone: PCMU, or what else it is told.
+pub(super) fn sdp(phone: usize, media: &str) -> Bytes {
+    format!("v=0\r\no=- {phone} 1 IN IP4 10.0.0.{p}\r\ns=-\r\nc=IN IP4 10.0.0.{p}\r\nt=0 0\r\n{media}", p = phone + 1).into()
+}
+
+pub(super) const PCMU: &str = "m=audio 4000 RTP/AVP 0\r\n";
+pub(super) const HOLD: &str = "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n";
+pub(super) const BOTH: &str = "m=audio 4000 RTP/AVP 0 8\r\n";
+pub(super) const PCMA: &str = "m=audio 4000 RTP/AVP 8\r\n";
+
+pub(super) fn address(node: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, u8::try_from(node + 1).expect("few phones")], 5060))
+}
+
+fn endpoint(node: usize, seed: u64) -> Endpoint {
+    let mut bytes = [u8::try_from(node).expect("few phones"); 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    Endpoint::new(Setup {
+        listeners: Listeners(vec![(Transport::Udp, address(node))]),
+        node: 1,
+        seed: bytes,
+        product: "scene".to_owned(),
+        session_interval: Duration::from_secs(1800),
+    })
+}
+
+pub(super) fn flow(from: usize, to: usize) -> Flow {
+    Flow { transport: Transport::Udp, local: address(from), remote: address(to), connection: None }
+}
+
+fn name_addr(text: &str) -> NameAddr {
+    NameAddr::parse(&text.into()).expect("an address")
+}
+
+/// Ports that only remember.
+#[derive(Default)]
+pub(super) struct FakePorts {
+    pub(super) opened: u64,
+    /// How many more may be opened.
+    pub(super) left: Option<u64>,
+    pub(super) settings: BTreeMap<PortId, Settings>,
+    pub(super) bridged: BTreeMap<PortId, PortId>,
+    pub(super) closed: Vec<PortId>,
+    events: VecDeque<MediaEvent>,
+}
+
+fn stream(port: u64) -> StreamAddress {
+    let number = u16::try_from(20_000 + port % 10_000 * 2).expect("a port");
+    let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    StreamAddress { rtp: at(number), rtcp: at(number + 1) }
+}
+
+impl Ports for FakePorts {
+    fn open(&mut self, streams: usize, _beside: Option<PortId>) -> Result<Port, String> {
+        if self.left.is_some_and(|left| self.opened >= left) {
+            return Err("no media port is free".to_owned());
+        }
+        self.opened += 1;
+        Ok(Port { id: PortId::new(0, self.opened), addresses: vec![stream(self.opened); streams] })
+    }
+
+    fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String> {
+        port.addresses.resize(streams, stream(self.opened));
+        Ok(())
+    }
+
+    fn set(&mut self, port: PortId, settings: Settings) {
+        assert!(!self.closed.contains(&port), "a closed port is set");
+        self.settings.insert(port, settings);
+    }
+
+    fn bridge(&mut self, a: PortId, b: PortId) {
+        assert!(!self.closed.contains(&a) && !self.closed.contains(&b), "a closed port is bridged");
+        self.bridged.retain(|x, y| ![a, b].contains(x) && ![a, b].contains(y));
+        self.bridged.extend([(a, b), (b, a)]);
+    }
+
+    fn close(&mut self, port: PortId) {
+        assert!(!self.closed.contains(&port), "closed twice");
+        self.closed.push(port);
+        self.bridged.retain(|x, y| *x != port && *y != port);
+        self.events.push_back(MediaEvent::Closed { port, statistics: Statistics::default() });
+    }
+}
+
+/// What a phone does about an offer within the session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnOffer {
+    Accept(&'static str),
+    Refuse(StatusCode),
+    Wait,
+}
+
+pub(super) struct Phone {
+    pub(super) endpoint: Endpoint,
+    /// The dialog placed or taken last.
+    pub(super) dialog: Option<DialogId>,
+    /// Every dialog it ever had.
+    dialogs: Vec<DialogId>,
+    /// Its last INVITE had no offer.
+    asks_late: bool,
+    pub(super) events: Vec<(DialogId, DialogEvent)>,
+    pub(super) acknowledges: bool,
+    pub(super) answers_requests: bool,
+    pub(super) on_offer: OnOffer,
+    /// SDP of the answer to a late offer, in the ACK.
+    pub(super) late_answer: &'static str,
+    /// It hears nothing and says nothing.
+    pub(super) dead: bool,
+}
+
+pub(super) struct Carried {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) message: Message,
+    bytes: Bytes,
+}
+
+pub(super) struct Scene {
+    pub(super) now: Instant,
+    pub(super) start: Instant,
+    pub(super) sip: Endpoint,
+    pub(super) calls: Calls,
+    pub(super) media: FakePorts,
+    random: Random,
+    pub(super) phones: Vec<Phone>,
+    pub(super) wire: VecDeque<Carried>,
+    pub(super) log: Vec<Carried>,
+    pub(super) records: Vec<Record>,
+    pub(super) started: usize,
+    /// The devices that ring.
+    pub(super) targets: Vec<usize>,
+    /// Calls whose targets are still looked for.
+    pub(super) plans: Vec<Plan>,
+    pub(super) plans_wait: bool,
+    /// All devices registered the same contact.
+    pub(super) same_contact: bool,
+    /// There is one device, and each phone is one of its addresses.
+    pub(super) one_device: bool,
+}
+
+impl Scene {
+    /// A caller and some devices, all of which ring.
+    pub(super) fn new(devices: usize) -> Self {
+        Self::seeded(devices, 7)
+    }
+
+    pub(super) fn seeded(devices: usize, seed: u64) -> Self {
+        let start = crate::clock::now();
+        let phone = |node| Phone {
+            endpoint: endpoint(node, seed),
+            dialog: None,
+            dialogs: Vec::new(),
+            asks_late: false,
+            events: Vec::new(),
+            acknowledges: true,
+            answers_requests: true,
+            on_offer: OnOffer::Accept(PCMU),
+            late_answer: PCMU,
+            dead: false,
+        };
+        Self {
+            now: start,
+            start,
+            sip: endpoint(SWITCH, seed),
+            calls: Calls::new(Policy { no_answer: NO_ANSWER, media_timeout: Duration::from_secs(30) }),
+            media: FakePorts::default(),
+            random: Random::new([9; 32]),
+            phones: (0..=devices + 1).map(phone).collect(),
+            wire: VecDeque::new(),
+            log: Vec::new(),
+            records: Vec::new(),
+            started: 0,
+            targets: (DESK..DESK + devices).collect(),
+            plans: Vec::new(),
+            plans_wait: false,
+            same_contact: false,
+            one_device: false,
+        }
+    }
+
+    pub(super) fn unix(&self) -> u64 {
+        UNIX + u64::try_from((self.now - self.start).as_millis()).expect("short")
+    }
+
+    fn with_calls<R>(&mut self, work: impl FnOnce(&mut Calls, &mut Switch<'_>) -> R) -> R {
+        let unix = self.unix();
+        let mut switch = Switch { now: self.now, unix, sip: &mut self.sip, media: &mut self.media, random: &mut self.random };
+        work(&mut self.calls, &mut switch)
+    }
+
+    // ---- phones
+
+    pub(super) fn place(&mut self, media: &str) {
+        let body = if media.is_empty() { Bytes::new() } else { sdp(CALLER, media) };
+        let invite = OutgoingInvite {
+            uri: Uri::parse(&"sip:bob@10.0.0.1".into()).expect("a URI"),
+            routes: Vec::new(),
+            hop: Hop::Flow(flow(CALLER, SWITCH)),
+            from: name_addr("<sip:ann@h>"),
+            to: name_addr("<sip:bob@h>"),
+            headers: Headers::default(),
+            body,
+        };
+        let caller = &mut self.phones[CALLER];
+        caller.dialog = Some(caller.endpoint.place(self.now, invite));
+        caller.dialogs.extend(caller.dialog);
+        caller.asks_late = media.is_empty();
+        self.flush(CALLER);
+    }
+
+    /// A phone does something in its last dialog; what it says is on the wire then.
+    pub(super) fn act<R>(&mut self, phone: usize, work: impl FnOnce(&mut Endpoint, Instant, DialogId) -> R) -> R {
+        let dialog = self.phones[phone].dialog.expect("the phone has a call");
+        self.act_in(phone, dialog, work)
+    }
+
+    fn act_in<R>(&mut self, phone: usize, dialog: DialogId, work: impl FnOnce(&mut Endpoint, Instant, DialogId) -> R) -> R {
+        let result = work(&mut self.phones[phone].endpoint, self.now, dialog);
+        self.flush(phone);
+        result
+    }
+
+    pub(super) fn progress(&mut self, phone: usize, status: StatusCode, media: &str) {
+        let body = if media.is_empty() { Bytes::new() } else { sdp(phone, media) };
+        let _gone = self.act(phone, |endpoint, now, dialog| endpoint.progress(now, dialog, status, body));
+    }
+
+    pub(super) fn accept(&mut self, phone: usize, media: &str) {
+        self.act(phone, |endpoint, now, dialog| endpoint.accept(now, dialog, sdp(phone, media)));
+    }
+
+    pub(super) fn refuse(&mut self, phone: usize, status: StatusCode) {
+        let _gone = self.act(phone, |endpoint, now, dialog| endpoint.refuse(now, dialog, status, &Headers::default()));
+    }
+
+    pub(super) fn cancel(&mut self, phone: usize) {
+        self.act(phone, |endpoint, now, dialog| endpoint.cancel(now, dialog, None));
+    }
+
+    pub(super) fn bye(&mut self, phone: usize) {
+        self.act(phone, |endpoint, now, dialog| endpoint.bye(now, dialog, None));
+    }
+
+    /// Sends a re-INVITE, or with no media one that asks for an offer. Returns whether the phone could.
+    pub(super) fn offer(&mut self, phone: usize, media: &str) -> bool {
+        let body = if media.is_empty() { Bytes::new() } else { sdp(phone, media) };
+        let sent = self.act(phone, |endpoint, now, dialog| endpoint.offer(now, dialog, body));
+        if sent.is_ok() {
+            self.phones[phone].asks_late = media.is_empty();
+        }
+        sent.is_ok()
+    }
+
+    pub(super) fn info(&mut self, phone: usize, body: &'static str) {
+        self.act(phone, |endpoint, now, dialog| {
+            let mut headers = Headers::default();
+            headers.push(Name::ContentType, "application/dtmf-relay");
+            endpoint.request_within(now, dialog, Method::Info, &headers, Bytes::from_static(body.as_bytes()))
+        });
+    }
+
+    /// Takes back the last re-INVITE of a phone.
+    pub(super) fn withdraw(&mut self, phone: usize) {
+        let sent = self.log.iter().chain(&self.wire).filter(|carried| carried.from == phone);
+        let mut invites = sent.filter_map(|carried| match &carried.message {
+            Message::Request(request) if request.method == Method::Invite && request.to_tag().is_some() => Some(request),
+            Message::Request(_) | Message::Response(_) => None,
+        });
+        let Some(invite) = invites.next_back() else { return };
+        let text = |name| String::from_utf8_lossy(invite.headers.get(name).unwrap_or_default()).into_owned();
+        let cancel = format!(
+            "CANCEL {} SIP/2.0\r\nVia: {}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {}\r\nContent-Length: 0\r\n\r\n",
+            invite.uri,
+            text(Name::Via),
+            text(Name::From),
+            text(Name::To),
+            text(Name::CallId),
+            text(Name::CSeq).replace("INVITE", "CANCEL"),
+        );
+        self.carry(phone, SWITCH, cancel.into());
+    }
+
+    /// Sends an offer in an UPDATE, which the phones' own endpoints never do. Nothing else may come from this phone then.
+    pub(super) fn update(&mut self, phone: usize, media: &str) {
+        let ack = self.log.iter().rfind(|carried| carried.from == phone && word(&carried.message) == "ACK").expect("an ACK");
+        let Message::Request(ack) = &ack.message else { unreachable!("an ACK is a request") };
+        let text = |name| String::from_utf8_lossy(ack.headers.get(name).unwrap_or_default()).into_owned();
+        let body = String::from_utf8(sdp(phone, media).to_vec()).expect("text");
+        let update = format!(
+            "UPDATE {} SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.{}:5060;branch=z9hG4bKupdate\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\n\
+             Call-ID: {}\r\nCSeq: 1000000 UPDATE\r\nContact: <sip:ann@10.0.0.{}>\r\nContent-Type: application/sdp\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            ack.uri,
+            phone + 1,
+            text(Name::From),
+            text(Name::To),
+            text(Name::CallId),
+            phone + 1,
+            body.len(),
+        );
+        self.carry(phone, SWITCH, update.into());
+    }
+
+    /// Once the phones behave and what was under way is over, whoever is in a call may make an offer, and ask for one. Returns how many did.
+    #[track_caller]
+    pub(super) fn assert_offers_are_taken(&mut self) -> usize {
+        let mut offers = 0;
+        for phone in CALLER..self.phones.len() {
+            self.phones[phone].acknowledges = true;
+            self.phones[phone].on_offer = OnOffer::Accept(PCMU);
+            for dialog in self.phones[phone].dialogs.clone() {
+                self.act_in(phone, dialog, |endpoint, now, dialog| {
+                    endpoint.acknowledge(now, dialog, Bytes::new());
+                    endpoint.accept(now, dialog, sdp(phone, PCMU));
+                });
+            }
+        }
+        self.advance(Duration::from_secs(100));
+        for phone in CALLER..self.phones.len() {
+            for (dialog, media) in self.phones[phone].dialogs.clone().into_iter().flat_map(|dialog| [(dialog, PCMU), (dialog, "")]) {
+                let before = self.phones[phone].events.len();
+                self.phones[phone].dialog = Some(dialog);
+                if self.offer(phone, media) {
+                    offers += 1;
+                    self.advance(Duration::from_secs(1));
+                    let mut after = self.phones[phone].events[before..].iter().filter(|(id, _)| *id == dialog);
+                    let taken = |event: &DialogEvent| matches!(event, DialogEvent::OfferAnswered { .. } | DialogEvent::Ended { .. });
+                    assert!(after.any(|(_, event)| taken(event)), "{:?}", &self.phones[phone].events[before..]);
+                }
+            }
+        }
+        offers
+    }
+
+    /// Every phone ends what it has, and does what it should from now on.
+    pub(super) fn give_up_all(&mut self) {
+        for phone in CALLER..self.phones.len() {
+            self.phones[phone].acknowledges = true;
+            self.phones[phone].on_offer = OnOffer::Accept(PCMU);
+        }
+        self.settle();
+        for phone in CALLER..self.phones.len() {
+            self.answer_requests(phone);
+            for dialog in self.phones[phone].dialogs.clone() {
+                self.phones[phone].dialog = Some(dialog);
+                self.cancel(phone);
+                self.bye(phone);
+                self.refuse(phone, StatusCode::TEMPORARILY_UNAVAILABLE);
+            }
+        }
+    }
+
+    /// A phone answers the requests that it left without answer.
+    pub(super) fn answer_requests(&mut self, phone: usize) {
+        let (now, this) = (self.now, &mut self.phones[phone]);
+        for (_, event) in &this.events {
+            if let DialogEvent::Request { server, request } = event {
+                let response = this.endpoint.reply(request, StatusCode::OK);
+                this.endpoint.respond(now, *server, &response);
+            }
+        }
+        self.flush(phone);
+    }
+
+    fn flush(&mut self, phone: usize) {
+        loop {
+            while let Some(event) = self.phones[phone].endpoint.next_event() {
+                self.react(phone, event);
+            }
+            let Some(send) = self.phones[phone].endpoint.next_send() else { return };
+            if !self.phones[phone].dead {
+                self.carry(phone, SWITCH, send.bytes);
+            }
+        }
+    }
+
+    fn react(&mut self, phone: usize, event: Event) {
+        let (now, this) = (self.now, &mut self.phones[phone]);
+        let (id, event) = match event {
+            Event::Request(incoming) => {
+                if let Some(dialog) = this.endpoint.take(now, *incoming) {
+                    this.dialog = Some(dialog);
+                    this.dialogs.push(dialog);
+                }
+                return;
+            }
+            Event::Dialog(id, event) => (id, event),
+            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) => return,
+        };
+        if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
+            && this.acknowledges
+        {
+            let ack = if body.is_empty() || !this.asks_late { Bytes::new() } else { sdp(phone, this.late_answer) };
+            this.endpoint.acknowledge(now, id, ack);
+        } else if let DialogEvent::Offered { .. } = &event {
+            match this.on_offer {
+                OnOffer::Accept(media) => this.endpoint.accept(now, id, sdp(phone, media)),
+                OnOffer::Refuse(status) => drop(this.endpoint.refuse(now, id, status, &Headers::default())),
+                OnOffer::Wait => {}
+            }
+        } else if let DialogEvent::Request { server, request } = &event
+            && this.answers_requests
+        {
+            let response = this.endpoint.reply(request, StatusCode::OK);
+            this.endpoint.respond(now, *server, &response);
+        }
+        self.phones[phone].events.push((id, event));
+    }
+
+    // ---- the wire
+
+    pub(super) fn carry(&mut self, from: usize, to: usize, bytes: Bytes) {
+        let message = parse(bytes.clone()).expect("what we print can be read");
+        self.wire.push_back(Carried { from, to, message, bytes });
+    }
+
+    /// Delivers one message and lets the switch work on it.
+    pub(super) fn deliver(&mut self) -> bool {
+        self.drain();
+        let Some(carried) = self.wire.pop_front() else { return false };
+        let (from, to, bytes) = (carried.from, carried.to, carried.bytes.clone());
+        self.log.push(carried);
+        if to == SWITCH {
+            self.sip.receive(self.now, flow(SWITCH, from), bytes);
+            self.drain();
+        } else if !self.phones[to].dead {
+            self.phones[to].endpoint.receive(self.now, flow(to, SWITCH), bytes);
+            self.flush(to);
+        }
+        true
+    }
+
+    /// Delivers whatever is on the way, and the ports' last words.
+    pub(super) fn settle(&mut self) {
+        while self.deliver() || self.media_event() {}
+    }
+
+    pub(super) fn media_event(&mut self) -> bool {
+        let Some(event) = self.media.events.pop_front() else { return false };
+        self.calls.handle_media(event);
+        self.drain();
+        true
+    }
+
+    fn drain(&mut self) {
+        loop {
+            if let Some(event) = self.sip.next_event() {
+                match event {
+                    Event::Request(incoming) => self.invite(*incoming),
+                    Event::Dialog(dialog, event) => self.with_calls(|calls, switch| calls.handle_dialog(switch, dialog, event)),
+                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) => panic!("{event:?}"),
+                }
+            } else if let Some(send) = self.sip.next_send() {
+                let to = (0..self.phones.len()).find(|node| address(*node) == send.hop.remote());
+                if let Some(to) = to {
+                    self.carry(SWITCH, to, send.bytes);
+                }
+            } else if let Some(Output::Record(record)) = self.calls.poll_output() {
+                self.records.push(*record);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn invite(&mut self, incoming: sip::Incoming) {
+        let offer = incoming.request.body.clone();
+        let Some(dialog) = self.sip.take(self.now, incoming) else { return };
+        let same = self.same_contact;
+        let target = |phone: &usize| Target {
+            uri: Uri::parse(&format!("sip:bob@10.0.0.{}", if same { 99 } else { phone + 1 }).into()).expect("a URI"),
+            routes: Vec::new(),
+            hops: vec![Hop::Flow(flow(SWITCH, *phone))],
+        };
+        let mut targets: Vec<Target> = self.targets.iter().map(target).collect();
+        if self.one_device {
+            let hops = targets.iter().flat_map(|target| target.hops.clone()).collect();
+            targets.truncate(1);
+            targets[0].hops = hops;
+        }
+        let plan = Plan {
+            dialog,
+            offer,
+            signaling: address(CALLER).ip(),
+            caller: "ann@h".to_owned(),
+            dialled: "bob".to_owned(),
+            callee: "bob@h".to_owned(),
+            from: name_addr("<sip:ann@h>"),
+            to: name_addr("<sip:bob@h>"),
+            headers: Headers::default(),
+            targets,
+        };
+        self.plans.push(plan);
+        if !self.plans_wait {
+            self.start_plans();
+        }
+    }
+
+    pub(super) fn start_plans(&mut self) {
+        for plan in std::mem::take(&mut self.plans) {
+            self.started += 1;
+            self.with_calls(|calls, switch| calls.start(switch, plan));
+        }
+        self.drain();
+    }
+
+    /// Lets time pass, timer by timer.
+    pub(super) fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        self.settle();
+        loop {
+            let phones = self.phones.iter().filter_map(|phone| phone.endpoint.poll_timeout());
+            let next = phones.chain(self.sip.poll_timeout()).chain(self.calls.poll_timeout()).min();
+            let Some(at) = next.filter(|at| *at <= end) else { break };
+            self.now = self.now.max(at);
+            self.tick();
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Every timer that is due fires.
+    pub(super) fn tick(&mut self) {
+        let now = self.now;
+        self.sip.handle_timeout(now);
+        self.with_calls(|calls, switch| calls.handle_timeout(switch));
+        self.drain();
+        for phone in 0..self.phones.len() {
+            self.phones[phone].endpoint.handle_timeout(now);
+            self.flush(phone);
+        }
+    }
+
+    // ---- what came of it
+
+    /// Requests and responses that reached a node: `CANCEL`, `200 INVITE`.
+    pub(super) fn words(&self, from: usize, to: usize) -> Vec<String> {
+        let carried = self.log.iter().filter(|carried| carried.from == from && carried.to == to);
+        carried.map(|carried| word(&carried.message)).collect()
+    }
+
+    pub(super) fn count(&self, from: usize, to: usize, what: &str) -> usize {
+        self.words(from, to).iter().filter(|word| *word == what).count()
+    }
+
+    /// The last message of that kind.
+    #[track_caller]
+    pub(super) fn last(&self, from: usize, to: usize, what: &str) -> &Message {
+        let found = self.log.iter().rfind(|carried| carried.from == from && carried.to == to && word(&carried.message) == what);
+        &found.unwrap_or_else(|| panic!("no {what} in {:?}", self.words(from, to))).message
+    }
+
+    #[track_caller]
+    pub(super) fn body(&self, from: usize, to: usize, what: &str) -> String {
+        let body = match self.last(from, to, what) {
+            Message::Request(request) => &request.body,
+            Message::Response(response) => &response.body,
+        };
+        String::from_utf8(body.to_vec()).expect("SDP")
+    }
+
+    #[track_caller]
+    pub(super) fn record(&self) -> &Record {
+        assert_eq!(self.records.len(), 1, "{:?}", self.records);
+        &self.records[0]
+    }
+
+    /// A call of two phones, answered and acknowledged.
+    pub(super) fn talking() -> Self {
+        let mut scene = Self::new(1);
+        scene.place(PCMU);
+        scene.settle();
+        scene.accept(DESK, PCMU);
+        scene.settle();
+        assert_eq!(scene.media.bridged.len(), 2);
+        scene
+    }
+
+    /// Both sides are in the call, and hear each other.
+    #[track_caller]
+    pub(super) fn assert_talking(&self) {
+        assert_eq!((self.calls.len(), self.media.bridged.len(), self.sip.dialogs()), (1, 2, 2), "{:?}", self.records);
+    }
+
+    /// Directions that the ports were told last, of those that are open.
+    pub(super) fn directions(&self) -> Vec<String> {
+        let open = self.media.settings.iter().filter(|(port, _)| !self.media.closed.contains(port));
+        open.flat_map(|(_, settings)| settings.streams.iter().map(|stream| format!("{:?}", stream.direction))).collect()
+    }
+
+    /// Everything is over, and nothing is left of it.
+    #[track_caller]
+    pub(super) fn assert_over(&mut self) {
+        self.advance(Duration::from_secs(150));
+        let calls = &self.calls;
+        assert_eq!(calls.left(), [0; 6], "calls, dialogs, ports, passed requests, deadlines, given up: {:?}", self.records);
+        assert_eq!((self.sip.dialogs(), self.sip.transactions()), (0, 0));
+        assert_eq!(u64::try_from(self.media.closed.len()), Ok(self.media.opened), "every port is closed once");
+        assert_eq!(self.records.len(), self.started, "one record for each call");
+        for phone in self.phones.iter().filter(|phone| !phone.dead) {
+            assert_eq!((phone.endpoint.dialogs(), phone.endpoint.transactions()), (0, 0), "{:?}", phone.events);
+        }
+        for record in &self.records {
+            let answered = record.answered_at.is_some();
+            assert_eq!((answered, record.answered_by.is_some()), (record.status == 200, answered), "{record:?}");
+            assert!(record.started_at <= record.answered_at.unwrap_or(record.ended_at), "{record:?}");
+            assert!(record.answered_at.unwrap_or(record.started_at) <= record.ended_at, "{record:?}");
+            assert!(record.media.len() <= 2, "{record:?}");
+        }
+    }
+}
+
+pub(super) fn word(message: &Message) -> String {
+    match message {
+        Message::Request(request) => request.method.to_string(),
+        Message::Response(response) => {
+            format!("{} {}", response.status.code(), response.cseq().expect("a CSeq").method)
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `tandem demo` as a visitor sees it: what it prints, how it ends, and that it leaves nothing behind.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// A demonstration whose store is in a folder of the test. It ends with the test, whatever becomes of it.
+struct Demo {
+    process: Child,
+    lines: Vec<String>,
+    folder: TempDir,
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.arg("demo").args(arguments).env("TMPDIR", folder).env_remove("TANDEM_LOG");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+impl Demo {
+    /// Starts one, and reads until the line that begins with `last`, or to the end.
+    fn until(last: &str, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let process = command(folder.path(), arguments).spawn().unwrap();
+        let mut demo = Self { process, lines: Vec::new(), folder };
+        for line in BufReader::new(demo.process.stdout.as_mut().unwrap()).lines() {
+            demo.lines.push(line.unwrap());
+            if demo.lines.last().unwrap().starts_with(last) {
+                break;
+            }
+        }
+        demo
+    }
+
+    /// Returns the exit code and standard error, and makes sure that nothing is left.
+    fn end(&mut self, signal: Option<Signal>) -> (Option<i32>, String) {
+        if let Some(signal) = signal {
+            kill(Pid::from_raw(self.process.id().try_into().unwrap()), signal).unwrap();
+        }
+        let mut errors = String::new();
+        self.process.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        let code = self.process.wait().unwrap().code();
+        assert_eq!(std::fs::read_dir(self.folder.path()).unwrap().count(), 0, "the store is still there");
+        (code, errors)
+    }
+
+    /// Returns what stands behind the word that begins a line.
+    fn said(&self, what: &str) -> Vec<&str> {
+        let said = self.lines.iter().filter_map(|line| line.strip_prefix(what)).map(str::trim);
+        said.collect()
+    }
+}
+
+#[test]
+fn a_call_is_shown_step_by_step() {
+    let mut demo = Demo::until("nothing: to the end", &["--exit"]);
+    let (code, errors) = demo.end(None);
+    assert_eq!((code, &*errors), (Some(0), ""), "{:#?}", demo.lines);
+    let words = demo.lines.iter().map(|line| line.get(..14).unwrap().trim()).filter(|word| !word.is_empty()).collect::<Vec<_>>();
+    let steps = ["switch", "registered", "call set up", "media", "tone", "media", "tone", "hung up", "call record", "unregistered"];
+    assert_eq!(words, steps, "{:#?}", demo.lines);
+    assert!(demo.said("registered")[0].contains("ann over UDP in ") && demo.said("registered")[0].contains("bob over TCP in "));
+    assert!(demo.said("media").iter().all(|figures| figures.contains("100 packets sent, ")), "{:#?}", demo.lines);
+    assert!(demo.said("tone")[0].ends_with(" tone of 1000 Hz, 0.0 % the own of 400 Hz"), "{:#?}", demo.lines);
+    assert!(demo.said("tone")[1].ends_with(" tone of 400 Hz, 0.0 % the own of 1000 Hz"), "{:#?}", demo.lines);
+    assert!(demo.said("call record")[0].starts_with("ann@127.0.0.1 dialled 102, reached bob@127.0.0.1, "), "{:#?}", demo.lines);
+}
+
+#[test]
+fn it_stays_up_for_other_phones_until_ctrl_c() {
+    let mut demo = Demo::until("  stop", &[]);
+    let users: Vec<_> = demo.said("  user").iter().map(|user| user.split(' ').collect::<Vec<_>>()).collect();
+    assert_eq!(users.iter().map(|user| user[0]).collect::<Vec<_>>(), ["ann", "bob"], "{:#?}", demo.lines);
+    assert_ne!(users[0][3], users[1][3], "each has a password of its own");
+    assert_eq!(demo.said("  domain"), ["127.0.0.1"]);
+    let servers = demo.said("  server");
+    let transports: Vec<_> = servers.iter().map(|server| server.split([' ', ',']).nth(2).unwrap()).collect();
+    assert_eq!(transports, ["UDP", "TCP", "TLS", "WS", "WSS"]);
+    assert!(servers.iter().all(|server| server.starts_with("127.0.0.1:") && !server.starts_with("127.0.0.1:0 ")), "{servers:?}");
+    assert_eq!(demo.process.try_wait().unwrap(), None, "it stays up");
+    assert_eq!(demo.end(Some(Signal::SIGINT)).0, Some(0));
+}
+
+#[test]
+fn ctrl_c_in_the_middle_is_no_success_and_leaves_nothing_either() {
+    let mut demo = Demo::until("call set up", &["--exit"]);
+    let (code, errors) = demo.end(Some(Signal::SIGINT));
+    assert_eq!((code, &*errors), (Some(1), "tandem: stopped before the demonstration was over\n"));
+}
+
+#[test]
+fn no_place_for_the_store_is_one_sentence() {
+    let output = command(Path::new("/no/such/folder"), &["--exit"]).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
+    assert!(errors.starts_with("tandem: no folder for the store can be made: "), "{errors}");
+}
