@@ -119,14 +119,17 @@ impl Endpoint {
         }
     }
 
-    /// A request that cannot be read is answered without a transaction, where its Via can be.
+    /// A request that cannot be read is answered without a transaction: to where its Via says, or to its source if not even that can be
+    /// read.
     fn refuse_unreadable(&mut self, flow: Flow, status: StatusCode, headers: &Headers) {
-        let Ok(via) = headers.first::<Via>(Name::Via) else { return };
         let mut response = Response::to_headers(headers, status);
-        response.headers.pop_first(Name::Via);
-        response.headers.push_front(Name::Via, via.stamped(flow.remote).to_string());
         let tag = self.core.random.token();
         response.set_to_tag(&tag);
+        let Ok(via) = headers.first::<Via>(Name::Via) else {
+            return self.core.transactions.send(Hop::Flow(flow), response.encode());
+        };
+        response.headers.pop_first(Name::Via);
+        response.headers.push_front(Name::Via, via.stamped(flow.remote).to_string());
         self.core.transactions.respond_statelessly(flow, &via, &response);
     }
 

@@ -12,6 +12,12 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     if !for_us && !last_hop {
         return forward::handle(context, incoming);
     }
+    let unsupported = sip::endpoint::unsupported(request);
+    if !unsupported.is_empty() {
+        let mut response = Response::to(request, StatusCode::BAD_EXTENSION);
+        response.headers.push(Name::Unsupported, unsupported);
+        return Ok(Outcome::Reply(Box::new(response)));
+    }
     // §11.2: as a 200 to INVITE would. It tells a stranger nothing but methods, so it needs no password.
     let mut response = Response::to(request, StatusCode::OK);
     response.headers.push(Name::Accept, "application/sdp");

@@ -278,3 +278,24 @@ fn a_cancelled_request_of_the_host_ends_even_if_nobody_answers_the_cancel() {
     assert!(matches!(&events[..], [Event::Response(id, r)] if *id == client && r.status == StatusCode::REQUEST_TIMEOUT), "{events:?}");
     bench.assert_empty();
 }
+
+#[test]
+fn a_request_without_a_readable_via_is_refused_to_its_source() {
+    let mut bench = Bench::new();
+    for (broken, status) in [
+        (
+            "OPTIONS sip:h SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;;\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:h>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n",
+            "400",
+        ),
+        (
+            "OPTIONS sip:h SIP/7.0\r\nVia: SIP/7.0/UDP 192.0.2.1\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:h>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n",
+            "505",
+        ),
+    ] {
+        bench.receive(broken);
+        let sent = bench.endpoint.next_send().expect("an answer");
+        assert!(sent.bytes.starts_with(format!("SIP/2.0 {status} ").as_bytes()), "{:?}", sent.bytes);
+        assert_eq!(sent.hop, Hop::Flow(bench.flow));
+    }
+    assert!(bench.endpoint.next_event().is_none());
+}
