@@ -1,6 +1,6 @@
 //! Requests outside a dialog: handed to `request/`, and what it decided carried out.
 
-use sip::message::header::NameAddr;
+use sip::message::header::{NameAddr, Replaces};
 use sip::message::{Headers, Name};
 use sip::registrar::{Change, Reach, Target as Binding};
 use sip::{Hop, Incoming, Method, Response, StatusCode};
@@ -101,6 +101,11 @@ impl Signaling {
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
+        if let Some(status) = self.replaced(&incoming.request.headers) {
+            let server = self.sip.admit(self.now, &incoming);
+            let response = self.sip.reply(&incoming.request, status);
+            return self.sip.respond(self.now, server, &response);
+        }
         let signaling = source(&incoming.flow);
         let offer = incoming.request.body.clone();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
@@ -118,6 +123,17 @@ impl Signaling {
             targets,
         };
         self.resolve_all(ways, Job::Call(Box::new(plan)));
+    }
+
+    /// Refuses an INVITE that is to take the place of a dialog (RFC 3891): rather no call than a second one beside the first. The dialog is
+    /// looked for, but calls cannot change hands yet, so Supported does not name the extension.
+    fn replaced(&self, headers: &Headers) -> Option<StatusCode> {
+        match headers.optional::<Replaces>(Name::Replaces) {
+            Ok(None) => None,
+            Ok(Some(replaces)) if self.sip.replaced(&replaces).is_some() => Some(StatusCode::NOT_IMPLEMENTED),
+            Ok(Some(_)) => Some(StatusCode::NO_TRANSACTION),
+            Err(_) => Some(StatusCode::BAD_REQUEST),
+        }
     }
 
     /// Lets the devices ring whose next hops are known; what cannot be reached is left out.

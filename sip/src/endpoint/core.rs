@@ -23,11 +23,11 @@ pub(crate) struct Core {
 
 /// The methods we take within calls; the host may take more outside.
 pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REGISTER";
-/// The extensions that a UAS of ours understands (RFC 3262, 4028, 3891).
-pub const SUPPORTED: [&str; 3] = ["100rel", "timer", "replaces"];
-const SUPPORTED_TEXT: &str = "100rel, timer, replaces";
+/// The extensions that a UAS of ours understands (RFC 3262, 4028).
+pub const SUPPORTED: [&str; 2] = ["100rel", "timer"];
+const SUPPORTED_TEXT: &str = "100rel, timer";
 /// What we support where nobody here would send a PRACK.
-pub(crate) const SUPPORTED_WITHOUT_100REL: &str = "timer, replaces";
+pub(crate) const SUPPORTED_WITHOUT_100REL: &str = "timer";
 
 impl Core {
     pub(super) fn new(listeners: Listeners, node: u8, seed: [u8; 32], session_interval: Duration, product: String) -> Self {
