@@ -503,6 +503,17 @@ def unsupported_require_gets_420_that_names_it(world):
 
 
 @case
+def invite_that_would_replace_no_dialog_of_ours_starts_no_call(world):
+    needs_tandem()
+    switch, alice, bob = pair(world)
+    replaces = "Replaces: nobody@127.0.0.1;to-tag=1;from-tag=2"
+    outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp(), headers=[replaces])
+    equal(outgoing.final().status, 481, "answer")
+    bob.wire.nothing(lambda m: m.method == "INVITE", "call", 0.3)
+    switch.finish()
+
+
+@case
 def unknown_method_gets_405_or_501(world):
     needs_tandem()
     switch, alice, bob = pair(world)

@@ -299,3 +299,19 @@ fn a_request_without_a_readable_via_is_refused_to_its_source() {
     }
     assert!(bench.endpoint.next_event().is_none());
 }
+
+#[test]
+fn a_request_is_merged_only_while_the_first_is_under_way() {
+    let mut bench = Bench::new();
+    bench.receive(&outside("OPTIONS", 1, "m1", "", ""));
+    let request = incoming(&mut bench);
+    let server = bench.endpoint.admit(bench.now, &request);
+    bench.receive(&outside("OPTIONS", 1, "m2", "", ""));
+    assert_eq!(bench.one().status(), 482);
+    let response = bench.endpoint.reply(&request.request, StatusCode::OK);
+    bench.endpoint.respond(bench.now, server, &response);
+    bench.advance(AFTERMATH);
+    let _ = bench.left();
+    bench.receive(&outside("OPTIONS", 1, "m3", "", ""));
+    let _ = incoming(&mut bench);
+}

@@ -171,3 +171,15 @@ fn without_a_tcp_listener_a_long_request_stays_on_udp() {
     let _ = bench.place_to(by_udp(), long_body());
     assert_eq!(bench.one().hop, by_udp());
 }
+
+#[test]
+fn a_connection_that_breaks_after_a_response_is_no_reason_to_send_again() {
+    let mut bench = Bench::new();
+    let _ = bench.place_to(by_udp(), long_body());
+    let sent = bench.one();
+    bench.receive(&answer(&sent, "180 Ringing", "p", CONTACT));
+    let _ = bench.events();
+    bench.endpoint.send_failed(bench.now, sent.client.unwrap());
+    assert!(bench.words().is_empty());
+    assert!(matches!(bench.dialog_event(), DialogEvent::Failed { status: StatusCode::SERVICE_UNAVAILABLE, .. }));
+}
