@@ -59,7 +59,7 @@ fn main() {
     measure("REGISTER admitted and answered", || registrations.one());
     println!("  {} transactions, {} bytes a transaction", registrations.endpoint.transactions(), registrations.memory());
     let mut calls = Calls::new();
-    measure("call, one UAS and one UAC dialog, 10 messages", || calls.one());
+    measure("call, one UAS and one UAC dialog, 7 messages", || calls.one());
     let mut calls = Calls::new();
     let before = LIVE.load(Ordering::Relaxed);
     let open = 20_000;
