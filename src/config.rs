@@ -149,7 +149,7 @@ pub struct Media {
     pub webrtc_port: u16,
     /// Whether media may go to 127.0.0.0/8 and ::1; default: only when `address` is loopback.
     pub allow_loopback: bool,
-    /// How long a leg may send nothing before it counts as dead; default `"60s"`.
+    /// How long a leg may send nothing before it is reported; the call goes on; default `"60s"`.
     pub timeout: Duration,
 }
 
