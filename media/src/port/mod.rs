@@ -3,6 +3,7 @@
 //! data: it has no socket, only the numbers of its sides.
 
 pub mod destination;
+mod latch;
 pub mod rtp;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::latch::{LEARN_PACKETS, LEARN_TIME};
 use self::{
     destination::Policy,
     rtp::{Component, RtpStream},
