@@ -1,6 +1,7 @@
 //! RTP packets (RFC 3550 §5.1): a view of received octets that reads and edits them in place. It knows no codec and no port.
 
 pub mod rtcp;
+pub mod srtp;
 
 /// Octets of the fixed header.
 const HEADER: usize = 12;
