@@ -28,6 +28,7 @@
 #![warn(missing_docs)]
 
 mod bridge;
+pub mod codec;
 mod engine;
 pub mod port;
 pub mod quality;
