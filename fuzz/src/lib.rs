@@ -4,6 +4,7 @@
 //! A body panics where something does not hold. It returns whether the input was accepted, so that a run can show that it went deep.
 //! To add a target: a file here, a line in [`TARGETS`], a folder in `corpus/`, a wrapper in `fuzz_targets/`.
 
+pub mod crypto;
 pub mod digest;
 pub mod framing;
 pub mod mutate;
@@ -14,6 +15,7 @@ pub mod sdp;
 pub mod sip_header;
 pub mod sip_message;
 pub mod sip_uri;
+pub mod srtp;
 #[path = "../../sip/tests/common/torture.rs"]
 pub mod torture;
 
@@ -41,4 +43,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sdp", run: sdp::run, seeds: sdp::seeds, dictionary: mutate::SDP },
     Target { name: "rtp", run: rtp::run, seeds: Vec::new, dictionary: &[] },
     Target { name: "rtcp", run: rtcp::run, seeds: Vec::new, dictionary: &[] },
+    Target { name: "srtp", run: srtp::run, seeds: srtp::seeds, dictionary: &[] },
+    Target { name: "crypto", run: crypto::run, seeds: Vec::new, dictionary: mutate::SDP },
 ];

@@ -118,7 +118,7 @@ impl Profile {
 }
 
 /// Master key and master salt of one direction. It has no `Debug`, and its octets are wiped when it is dropped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     profile: Profile,
     key: [u8; KEY],
@@ -232,4 +232,79 @@ impl Header {
 fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
     let [first, _, _, _, r0, r1, r2, r3, ..] = *packet else { return None };
     (first >> 6 == 2).then_some(u32::from_be_bytes([r0, r1, r2, r3]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{transform::tests::octets, *};
+
+    fn check(keys: &Keys, rtp: &str, rtcp: &str) {
+        let plain = octets("800f1234decafbadcafebabeabababababababababababababababab");
+        let mut bytes = [&plain[..], &[0; MAX_OVERHEAD]].concat();
+        let length = Sender::new(keys).protect_rtp(&mut bytes, plain.len()).unwrap();
+        assert_eq!(bytes[..length], octets(rtp));
+        let length = Receiver::new(keys).unprotect_rtp(&mut bytes[..length]).unwrap();
+        assert_eq!(bytes[..length], plain);
+
+        let plain = octets("81c8000bcafebabeabababababababababababababababab");
+        let mut sender = Sender::new(keys);
+        let first = &mut [&plain[..], &[0; MAX_OVERHEAD]].concat();
+        sender.protect_rtcp(first, plain.len()).unwrap();
+        // The vectors have the index 1.
+        let mut bytes = [&plain[..], &[0; MAX_OVERHEAD]].concat();
+        let length = sender.protect_rtcp(&mut bytes, plain.len()).unwrap();
+        assert_eq!(bytes[..length], octets(rtcp));
+        let length = Receiver::new(keys).unprotect_rtcp(&mut bytes[..length]).unwrap();
+        assert_eq!(bytes[..length], plain);
+    }
+
+    #[test]
+    fn packets_are_those_of_libsrtp() {
+        let keys = |profile, salt| Keys::new(profile, &octets("e1f97a0d3e018be0d64fa32c06de4139"), &octets(salt)).unwrap();
+        check(
+            &keys(Profile::AesCm128HmacSha1_80, "0ec675ad498afeebb6960b3aabe6"),
+            "800f1234decafbadcafebabe4e55dc4ce79978d88ca4d215949d2402b78d6acc99ea179b8dbb",
+            "81c8000bcafebabe7128035be487b9bdbef89041f977a5a880000001993e08cd54d6c1230798",
+        );
+        let keys =
+            Keys::new(Profile::AeadAes128Gcm, &octets("000102030405060708090a0b0c0d0e0f"), &octets("a0a1a2a3a4a5a6a7a8a9aaab")).unwrap();
+        check(
+            &keys,
+            "800f1234decafbadcafebabec5002ede04cfdd2eb91159e0880aa06ed2976826f796b201df3131a127e8a392",
+            "81c8000bcafebabec98b8b5df0392a55852b6c21ac8e7025c52c6fbea2b3b446ea31123ba88ce61e80000001",
+        );
+    }
+
+    #[test]
+    fn keys_have_the_lengths_of_their_profile() {
+        for profile in PROFILES {
+            let lengths = [(16, profile.salt_len()), (15, profile.salt_len()), (17, profile.salt_len()), (16, 13), (0, 0)];
+            let fit = lengths.map(|(key, salt)| Keys::new(profile, &vec![1; key], &vec![1; salt]).is_some());
+            assert_eq!(fit, [true, false, false, false, false]);
+            assert_eq!(Keys::random(profile, &mut |octets| octets.fill(9)).to_octets()[..], vec![9; 16 + profile.salt_len()]);
+        }
+    }
+
+    #[test]
+    fn header_ends_behind_csrc_and_extension() {
+        let length = |rest: &[u8], first: u8| {
+            let packet = [&[first, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 9][..], rest].concat();
+            Header::of_rtp(&packet).map(|header| (header.length, header.sequence, header.ssrc))
+        };
+        assert_eq!(length(b"", 0x80), Some((12, 0x0102, 9)));
+        assert_eq!(length(b"csrc\xbe\xde\0\x01ext.sound", 0x91), Some((24, 0x0102, 9)));
+        assert_eq!(length(b"csr", 0x81), None);
+        assert_eq!(length(b"\xbe\xde\0", 0x90), None);
+        assert_eq!(length(b"\xbe\xde\xff\xffshort", 0x90), None);
+        assert_eq!(length(b"", 0x40), None, "another version");
+    }
+
+    #[test]
+    fn ciphers_use_the_processor() {
+        // On other processors the software is used; then there is nothing to see.
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("aes") {
+            assert!(aes::hardware_accelerated());
+        }
+    }
 }

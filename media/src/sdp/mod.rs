@@ -3,6 +3,7 @@
 //! Reading is in `parse.rs`, writing in `print.rs`, offer and answer in `negotiate.rs`. Text keeps its bytes, whatever their
 //! encoding; unknown lines and attributes keep their order. This module knows no SIP, no ports of ours and no policy.
 
+pub mod crypto;
 pub mod negotiate;
 mod parse;
 mod print;
