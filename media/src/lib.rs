@@ -30,8 +30,10 @@
 mod bridge;
 pub mod codec;
 mod engine;
+pub mod mix;
 pub mod port;
 pub mod quality;
+pub mod resample;
 pub mod rtp;
 pub mod sdp;
 

@@ -1,5 +1,7 @@
 //! RTP packets (RFC 3550 §5.1): a view of received octets that reads and edits them in place. It knows no codec and no port.
 
+pub mod report;
+pub mod rewrite;
 pub mod rtcp;
 pub mod srtp;
 
@@ -99,6 +101,11 @@ impl<'a> Packet<'a> {
     /// Writes another payload type; the marker stays.
     pub fn set_payload_type(&mut self, payload_type: u8) {
         self.header[1] = self.header[1] & 0x80 | payload_type & 0x7f;
+    }
+
+    /// Sets the marker.
+    pub fn set_marker(&mut self) {
+        self.header[1] |= 0x80;
     }
 
     /// Writes another sequence number.
