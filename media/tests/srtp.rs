@@ -82,8 +82,8 @@ fn stranger(keys: &Keys) -> Context {
         Profile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
     };
     let windows = (srtp_replay_protection(WINDOW as usize), srtcp_replay_protection(WINDOW as usize));
-    let provider = rtc_crypto::default_provider().unwrap();
-    Context::new(key, salt, profile, Some(windows.0), Some(windows.1), provider.crypto()).unwrap()
+    let provider = rtc_crypto::default_provider().expect("the feature of one is on");
+    Context::new(key, salt, profile, Some(windows.0), Some(windows.1), provider.crypto()).expect("keys of their lengths")
 }
 
 /// With room for the tag.
