@@ -16,6 +16,8 @@ mod sender;
 mod source;
 mod transform;
 
+use std::fmt;
+
 use zeroize::{Zeroize, Zeroizing};
 
 pub use receiver::{Received, Receiver};
@@ -117,7 +119,7 @@ impl Profile {
     }
 }
 
-/// Master key and master salt of one direction. It has no `Debug`, and its octets are wiped when it is dropped.
+/// Master key and master salt of one direction. Its `Debug` is without them, and they are wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     profile: Profile,
@@ -170,6 +172,12 @@ impl Keys {
     pub fn to_octets(&self) -> Zeroizing<Vec<u8>> {
         let (salt, _) = self.salt.split_at(self.profile.salt_len());
         Zeroizing::new([&self.key, salt].concat())
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("profile", &self.profile).finish_non_exhaustive()
     }
 }
 
@@ -283,6 +291,14 @@ mod tests {
             assert_eq!(fit, [true, false, false, false, false]);
             assert_eq!(Keys::random(profile, &mut |octets| octets.fill(9)).to_octets()[..], vec![9; 16 + profile.salt_len()]);
         }
+    }
+
+    #[test]
+    fn debug_is_without_the_keys() {
+        let keys = Keys::random(Profile::AeadAes128Gcm, &mut |octets| octets.fill(9));
+        assert_eq!(format!("{keys:?}"), "Keys { profile: AeadAes128Gcm, .. }");
+        assert_eq!(format!("{:?}", Sender::new(&keys)), "Sender { sent: Sent { rtp: [], rtcp: 0 }, .. }");
+        assert_eq!(format!("{:?}", Receiver::new(&keys)), "Receiver { received: Received { rtp: [], rtcp: [] }, .. }");
     }
 
     #[test]

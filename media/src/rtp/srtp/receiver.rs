@@ -1,6 +1,8 @@
 //! Receiver: opens the SRTP and SRTCP that one end receives on one m-line (RFC 3711 §3.3, §3.4). What it keeps of a source comes from
 //! authentic packets only.
 
+use std::fmt;
+
 use super::{Counter, Error, Header, Keys, SRTCP_INDEX, derive::Usage, rtcp_ssrc, source::Sources, transform::Transform};
 
 /// Opens packets under one master key.
@@ -70,5 +72,11 @@ impl Receiver {
         let length = self.rtcp.open_rtcp(bytes, ssrc)?;
         self.rtcp_sources.mark(ssrc, index);
         Ok(length)
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("received", &self.received()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
 //! Sender: protects the RTP and RTCP that one end sends on one m-line (RFC 3711 §3.3, §3.4). The sequence numbers are those of the
 //! packets; the rollover counter follows them.
 
+use std::fmt;
+
 use super::{Counter, Error, Header, Keys, RTCP_HEADER, SRTCP_INDEX, derive::Usage, rtcp_ssrc, source::Sources, transform::Transform};
 
 /// Largest SRTCP index.
@@ -87,5 +89,11 @@ impl Sender {
         self.rtcp.seal_rtcp(bytes, ssrc, self.rtcp_index)?;
         self.rtcp_index += 1;
         Ok(end)
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("sent", &self.sent()).finish_non_exhaustive()
     }
 }

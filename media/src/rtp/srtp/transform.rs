@@ -22,7 +22,8 @@ const ENCRYPTED: u32 = 1 << 31;
 
 /// One cipher with the session keys of one usage.
 pub(super) enum Transform {
-    AesCm(AesCm),
+    /// Boxed: its key schedule is twenty times the other variant.
+    AesCm(Box<AesCm>),
     AesGcm(AesGcm),
 }
 
@@ -30,7 +31,7 @@ impl Transform {
     pub(super) fn new(keys: &Keys, usage: Usage) -> Self {
         let session = SessionKeys::derive(keys, usage);
         match keys.profile {
-            Profile::AesCm128HmacSha1_80 => Self::AesCm(AesCm::new(&session)),
+            Profile::AesCm128HmacSha1_80 => Self::AesCm(Box::new(AesCm::new(&session))),
             Profile::AeadAes128Gcm => Self::AesGcm(AesGcm::new(&session)),
         }
     }
@@ -307,12 +308,30 @@ pub(super) mod tests {
         }
     }
 
+    /// The session keys of RFC 3711 B.2.
+    fn cm() -> AesCm {
+        let key = octets("2B7E151628AED2A6ABF7158809CF4F3C").try_into().unwrap();
+        let salt = octets("F0F1F2F3F4F5F6F7F8F9FAFBFCFD").try_into().unwrap();
+        AesCm::new(&SessionKeys { key, authentication: [0; 20], salt })
+    }
+
+    #[test]
+    fn rtcp_that_is_authenticated_but_not_encrypted_is_left_as_it_is() {
+        let (plain, index) = (octets(RTCP), [0, 0, 5, 0xd4]);
+        let sealed = [&plain[..], &index, &cm().tag(&plain, index)].concat();
+        let transform = Transform::AesCm(Box::new(cm()));
+        let mut bytes = sealed.clone();
+        let length = transform.open_rtcp(&mut bytes, 0x4d61_7273).unwrap();
+        assert_eq!(bytes[..length], plain);
+        let mut bytes = sealed;
+        bytes[plain.len()] |= 0x80;
+        assert_eq!(transform.open_rtcp(&mut bytes, 0x4d61_7273), Err(Error::Authentication), "the flag is authenticated");
+    }
+
     #[test]
     fn keystream_is_that_of_rfc_3711() {
         // RFC 3711 B.2: SSRC 0, index 0; the last block of 0xff02
-        let key = octets("2B7E151628AED2A6ABF7158809CF4F3C").try_into().unwrap();
-        let salt = octets("F0F1F2F3F4F5F6F7F8F9FAFBFCFD").try_into().unwrap();
-        let cm = AesCm::new(&SessionKeys { key, authentication: [0; 20], salt });
+        let cm = cm();
         let mut stream = vec![0; 0xff02 * 16];
         cm.crypt(0, 0, &mut stream);
         assert_eq!(
