@@ -4,6 +4,7 @@
 
 pub mod destination;
 pub mod rtp;
+pub mod webrtc;
 
 use std::{
     net::IpAddr,
