@@ -5,6 +5,7 @@
 //! To add a target: a file here, a line in [`TARGETS`], a folder in `corpus/`, a wrapper in `fuzz_targets/`.
 
 pub mod digest;
+pub mod dtls;
 pub mod framing;
 pub mod mutate;
 pub mod registrar;
@@ -14,6 +15,7 @@ pub mod sdp;
 pub mod sip_header;
 pub mod sip_message;
 pub mod sip_uri;
+pub mod stun;
 #[path = "../../sip/tests/common/torture.rs"]
 pub mod torture;
 
@@ -41,4 +43,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sdp", run: sdp::run, seeds: sdp::seeds, dictionary: mutate::SDP },
     Target { name: "rtp", run: rtp::run, seeds: Vec::new, dictionary: &[] },
     Target { name: "rtcp", run: rtcp::run, seeds: Vec::new, dictionary: &[] },
+    Target { name: "stun", run: stun::run, seeds: stun::seeds, dictionary: &[] },
+    Target { name: "dtls", run: dtls::run, seeds: dtls::seeds, dictionary: &[] },
 ];

@@ -97,7 +97,7 @@ impl Browser {
     }
 
     fn check_with(&mut self, port: &Credentials, nominate: bool, control: stun::Control) -> Vec<u8> {
-        self.transactions += 1;
+        self.transactions = self.transactions.wrapping_add(1);
         let mut buffer = [0; 300];
         let username = format!("{}:{}", port.ufrag(), self.ice.ufrag());
         let writer = stun::Writer::new(&mut buffer, stun::Class::Request, &[self.transactions; 12]).username(username.as_bytes());
@@ -377,7 +377,7 @@ fn garbage_and_alerts_from_the_peers_address_do_not_end_the_handshake() {
         if role == Role::Server {
             browser.dtls.connect(leg.now, at(SWITCH), browser.config.clone(), None).unwrap();
         }
-        let mut spoil = |leg: &mut Leg| {
+        let spoil = |leg: &mut Leg| {
             for bad in [&alert[..], &data, &cipher_spec, &[22; 1200], &[63; 3], &[22, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 0, 0, 40]] {
                 leg.receive(at(WIFI), bad);
             }
@@ -397,4 +397,358 @@ fn garbage_and_alerts_from_the_peers_address_do_not_end_the_handshake() {
         spoil(&mut leg);
         assert!(leg.events().is_empty() && leg.handled(WIFI, &[0x80; 40]) == Handled::Media);
     }
+}
+
+#[test]
+fn a_forged_check_changes_nothing() {
+    // S4
+    let mut browser = Browser::new(Role::Server);
+    let mut leg = Leg::answered(&browser, Role::Client);
+    let good = browser.nomination(&leg.local);
+    let wrong_password = Credentials::parse(leg.local.ufrag(), "a wrong password of 24 ch".replace(' ', "+").as_str()).unwrap();
+    let forged = browser.nomination(&wrong_password);
+    let mut stranger = Browser { ice: credentials(5), ..Browser::new(Role::Server) };
+    let other_peer = stranger.nomination(&leg.local);
+    let other_port = browser.nomination(&credentials(9));
+    for bad in [&forged, &other_peer, &other_port] {
+        let (handled, response) = leg.receive(at(MALLORY), bad);
+        assert_eq!(handled, Handled::Rejected(response.len()));
+        let message = stun::Message::parse(&response).unwrap();
+        assert!(message.class == stun::Class::Error && !message.has_integrity() && response.len() <= bad.len());
+    }
+    for length in 0..good.len() {
+        assert!(matches!(leg.handled(MALLORY, &good[..length]), Handled::Refused(_)));
+    }
+    for index in 0..good.len() - 8 {
+        let mut bad = good.clone();
+        bad[index] ^= 0x04;
+        assert!(!matches!(leg.handled(MALLORY, &bad), Handled::Checked(_)), "octet {index}");
+    }
+    assert_eq!((leg.port.destination(), leg.port.poll_transmit(), leg.port.poll_timeout()), (None, None, None));
+    assert!(matches!(leg.handled(WIFI, &good), Handled::Checked(_)));
+}
+
+#[test]
+fn a_forged_response_or_indication_changes_nothing() {
+    // S4
+    let (mut leg, mut browser) = Leg::established();
+    leg.advance(CONSENT_TIMEOUT - Duration::from_secs(1));
+    let write = |class| {
+        let mut buffer = [0; 100];
+        let writer = stun::Writer::new(&mut buffer, class, &[1; 12]).xor_mapped_address(at(MALLORY));
+        let length = writer.integrity(b"a key").finish().unwrap();
+        buffer[..length].to_vec()
+    };
+    for class in [stun::Class::Success, stun::Class::Error] {
+        for from in [WIFI, MALLORY] {
+            assert_eq!(leg.handled(from, &write(class)), Handled::Refused(Refusal::UnexpectedResponse));
+        }
+    }
+    assert_eq!(leg.handled(WIFI, &write(stun::Class::Indication)), Handled::Consumed);
+    assert_eq!(leg.handled(MALLORY, &write(stun::Class::Indication)), Handled::Consumed);
+    assert_eq!(leg.port.destination(), Some(at(WIFI)));
+    leg.advance(Duration::from_secs(1));
+    assert_eq!(leg.events(), [Event::Lost], "an indication keeps nothing alive");
+    let check = browser.check(&leg.local);
+    leg.receive(at(WIFI), &check);
+    assert_eq!(leg.events(), [Event::Moved(at(WIFI))]);
+}
+
+#[test]
+fn a_peer_in_our_role_is_told_of_the_conflict() {
+    let mut browser = Browser::new(Role::Server);
+    let mut leg = Leg::answered(&browser, Role::Client);
+    let check = browser.check_with(&leg.local.clone(), true, stun::Control::Controlled);
+    let (handled, response) = leg.receive(at(WIFI), &check);
+    assert_eq!(handled, Handled::Rejected(response.len()));
+    assert_eq!(response[20..28], [0, 9, 0, 4, 0, 0, 4, 87]);
+    assert!(stun::Message::parse(&response).unwrap().verify(leg.local.password().as_bytes()));
+    assert_eq!(leg.port.destination(), None);
+}
+
+#[test]
+fn a_check_of_the_inside_is_not_answered() {
+    // S19
+    let mut browser = Browser::new(Role::Server);
+    let mut leg = Leg::answered(&browser, Role::Client);
+    for inside in ["127.0.0.1:5000", "169.254.1.1:5000", "224.0.0.1:5000", SWITCH] {
+        let check = browser.nomination(&leg.local);
+        assert!(matches!(leg.handled(inside, &check), Handled::Refused(Refusal::Destination(_))), "{inside}");
+    }
+    assert_eq!(leg.port.destination(), None);
+}
+
+#[test]
+fn the_newest_nomination_wins_and_keys_survive_the_move() {
+    let (mut leg, mut browser) = Leg::established();
+    let check = browser.check(&leg.local);
+    assert!(matches!(leg.handled(MOBILE, &check), Handled::Checked(_)));
+    assert_eq!(leg.port.destination(), Some(at(WIFI)), "valid, but not nominated");
+    assert_eq!(leg.handled(MOBILE, &[0x80; 40]), Handled::Media);
+    let nomination = browser.nomination(&leg.local);
+    leg.receive(at(MOBILE), &nomination);
+    assert_eq!((leg.port.destination(), leg.events()), (Some(at(MOBILE)), vec![Event::Moved(at(MOBILE))]));
+    assert_eq!(leg.handled(WIFI, &[0x80; 40]), Handled::Media, "what was under way still arrives");
+    let check = browser.check(&leg.local);
+    leg.receive(at(WIFI), &check);
+    assert_eq!(leg.port.destination(), Some(at(MOBILE)));
+    let nomination = browser.nomination(&leg.local);
+    leg.receive(at(WIFI), &nomination);
+    assert_eq!((leg.port.destination(), leg.events()), (Some(at(WIFI)), vec![Event::Moved(at(WIFI))]));
+}
+
+#[test]
+fn an_aggressive_peer_does_not_make_us_hop() {
+    let (mut leg, mut browser) = Leg::established();
+    for _ in 0..10 {
+        for address in [WIFI, MOBILE] {
+            leg.advance(Duration::from_secs(1));
+            let nomination = browser.nomination(&leg.local);
+            leg.receive(at(address), &nomination);
+        }
+    }
+    assert_eq!(leg.events(), [Event::Moved(at(MOBILE))]);
+    for _ in 0..4 {
+        leg.advance(Duration::from_secs(2));
+        let nomination = browser.nomination(&leg.local);
+        leg.receive(at(WIFI), &nomination);
+    }
+    assert_eq!(leg.events(), [Event::Moved(at(WIFI))], "the other is not nominated any more");
+}
+
+#[test]
+fn a_peer_without_checks_is_lost_and_comes_back() {
+    let (mut leg, mut browser) = Leg::established();
+    for _ in 0..5 {
+        leg.advance(Duration::from_secs(25));
+        let check = browser.nomination(&leg.local);
+        leg.receive(at(WIFI), &check);
+    }
+    assert!(leg.events().is_empty());
+    leg.advance(CONSENT_TIMEOUT);
+    assert_eq!((leg.port.destination(), leg.events()), (None, vec![Event::Lost]));
+    assert_eq!(leg.handled(WIFI, &[0x80; 40]), Handled::Refused(Refusal::Stranger));
+    assert_eq!(leg.port.poll_timeout(), None);
+    let nomination = browser.nomination(&leg.local);
+    leg.receive(at(MOBILE), &nomination);
+    assert_eq!((leg.port.destination(), leg.events()), (Some(at(MOBILE)), vec![Event::Moved(at(MOBILE))]));
+    assert_eq!(leg.handled(MOBILE, &[0x80; 40]), Handled::Media, "with the same keys");
+}
+
+#[test]
+fn addresses_are_bounded_and_the_one_in_use_stays() {
+    let (mut leg, mut browser) = Leg::established();
+    for port in 1..1000 {
+        leg.advance(Duration::from_millis(1));
+        let check = browser.check(&leg.local);
+        let from = SocketAddr::new(at(MOBILE).ip(), port);
+        assert!(matches!(leg.receive(from, &check).0, Handled::Checked(_)));
+    }
+    let media = |leg: &mut Leg, port| leg.receive(SocketAddr::new(at(MOBILE).ip(), port), &[0x80; 40]).0;
+    let valid = (1..1000).filter(|port| media(&mut leg, *port) == Handled::Media).collect::<Vec<_>>();
+    assert_eq!(valid, (985..1000).collect::<Vec<_>>());
+    assert_eq!((leg.port.destination(), leg.handled(WIFI, &[0x80; 40])), (Some(at(WIFI)), Handled::Media));
+}
+
+#[test]
+fn an_ice_restart_keeps_association_and_keys() {
+    let (mut leg, mut browser) = Leg::established();
+    let old = (leg.local.clone(), browser.ice.clone());
+    let new = credentials(2);
+    leg.port.restart(new.clone());
+    let check = browser.nomination(&old.0);
+    assert!(matches!(leg.handled(WIFI, &check), Handled::Checked(_)), "the old hold while the new are under way");
+    browser.ice = credentials(78);
+    leg.set_remote(&browser.remote(Role::Client));
+    let late = Browser { ice: old.1.clone(), ..Browser::new(Role::Server) }.check(&old.0);
+    assert!(matches!(leg.handled(WIFI, &late), Handled::Checked(_)));
+    let nomination = browser.nomination(&new);
+    assert!(matches!(leg.handled(MOBILE, &nomination), Handled::Checked(_)));
+    assert_eq!((leg.port.destination(), leg.events()), (Some(at(MOBILE)), vec![Event::Moved(at(MOBILE))]));
+    assert!(matches!(leg.handled(WIFI, &late), Handled::Rejected(_)), "the new are confirmed");
+    assert_eq!((leg.handled(MOBILE, &[0x80; 40]), leg.port.poll_transmit()), (Handled::Media, None));
+}
+
+#[test]
+fn old_credentials_do_not_outlive_an_unconfirmed_restart() {
+    let (mut leg, mut browser) = Leg::established();
+    let (old, old_ice) = (leg.local.clone(), browser.ice.clone());
+    leg.port.restart(credentials(2));
+    leg.port.restart(credentials(3));
+    browser.ice = credentials(78);
+    leg.set_remote(&browser.remote(Role::Client));
+    browser.ice = old_ice;
+    leg.advance(Duration::from_secs(29));
+    let check = browser.check(&old);
+    assert!(matches!(leg.handled(WIFI, &check), Handled::Checked(_)));
+    leg.advance(Duration::from_secs(1));
+    assert!(matches!(leg.handled(WIFI, &check), Handled::Rejected(_)));
+}
+
+#[test]
+fn another_fingerprint_makes_another_handshake_and_the_same_does_not() {
+    let (mut leg, browser) = Leg::established();
+    leg.set_remote(&browser.remote(Role::Client));
+    assert!(leg.port.poll_transmit().is_none() && leg.handled(WIFI, &[0x80; 40]) == Handled::Media);
+    let mut next = Browser::new(Role::Server);
+    leg.set_remote(&next.remote(Role::Client));
+    assert_eq!(leg.handled(WIFI, &[0x80; 40]), Handled::Refused(Refusal::NoKeys));
+    leg.handshake(&mut next);
+    assert!(leg.connected().is_some());
+}
+
+#[test]
+fn a_peer_that_never_answers_fails_the_handshake_in_time() {
+    let mut browser = Browser::new(Role::Server);
+    let mut leg = Leg::answered(&browser, Role::Client);
+    let begin = leg.now;
+    let mut sent = Vec::new();
+    while leg.now < begin + HANDSHAKE_TIMEOUT {
+        let check = browser.check(&leg.local);
+        leg.receive(at(WIFI), &check);
+        while leg.port.poll_transmit().is_some() {
+            sent.push((leg.now - begin).as_millis());
+        }
+        assert!(leg.events().is_empty());
+        leg.advance(Duration::from_millis(100));
+    }
+    assert_eq!(sent, [0, 400, 1200, 2800, 6000, 12400, 25200]);
+    assert_eq!(leg.events(), [Event::Failed(Failure::Handshake("no answer".to_owned()))]);
+}
+
+#[test]
+fn a_browser_that_closes_is_noticed() {
+    let (mut leg, mut browser) = Leg::established();
+    browser.dtls.close(leg.now).unwrap();
+    leg.handshake(&mut browser);
+    assert_eq!(leg.events(), [Event::Closed]);
+    assert_eq!(leg.handled(WIFI, &[0x80; 40]), Handled::Refused(Refusal::NoKeys));
+}
+
+/// xorshift64*, so that a seed is a run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
+    }
+}
+
+/// How long two transports without ICE need for keys when this percentage of datagrams is lost; None when they have failed.
+fn over_a_bad_wire(certificates: &[Certificate; 2], seed: u64, loss: u64, delay: u64) -> Option<Duration> {
+    let policy = policy();
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let begin = start();
+    let addresses = [at(WIFI), at(MOBILE)];
+    let mut ends = [Role::Client, Role::Server].map(|role| (WebRtc::new(&certificates[usize::from(role == Role::Server)], None), role));
+    for (index, (end, role)) in ends.iter_mut().enumerate() {
+        let fingerprints = vec![certificates[1 - index].fingerprint()];
+        end.set_remote(begin, &Remote { ice: None, fingerprints, role: *role, address: Some(addresses[1 - index]) }, &policy);
+    }
+    let mut wire = BTreeMap::new();
+    let (mut now, mut number, mut keys) = (begin, 0, [None, None]);
+    loop {
+        for (index, (end, _)) in ends.iter_mut().enumerate() {
+            while let Some((to, datagram)) = end.poll_transmit() {
+                assert_eq!(to, addresses[1 - index]);
+                let copies = u64::from(random.below(100) >= loss) + u64::from(random.below(100) < 10);
+                for _ in 0..copies {
+                    number += 1;
+                    let arrival = now + Duration::from_millis(1 + random.below(delay));
+                    wire.insert((arrival, number), (1 - index, datagram.to_vec()));
+                }
+            }
+            while let Some(event) = end.poll_event() {
+                match event {
+                    Event::Connected(agreed) => keys[index] = Some(agreed),
+                    Event::Failed(_) => return None,
+                    Event::Moved(_) | Event::Lost | Event::Closed => panic!("{event:?}"),
+                }
+            }
+        }
+        if let [Some(client), Some(server)] = keys {
+            assert!(client.local == server.remote && client.remote == server.local && client.profile == server.profile);
+            return Some(now - begin);
+        }
+        let arrival = wire.first_key_value().map(|((at, _), _)| *at);
+        let due = ends.iter().filter_map(|(end, _)| end.poll_timeout()).min();
+        now = arrival.into_iter().chain(due).min()?.max(now);
+        while let Some(((_, _), (index, bytes))) = wire.first_entry().filter(|entry| entry.key().0 <= now).map(|entry| entry.remove_entry())
+        {
+            let mut buffer = [0; ROOM];
+            buffer[..bytes.len()].copy_from_slice(&bytes);
+            ends[index].0.handle_packet(now, addresses[1 - index], &mut buffer, bytes.len(), &policy);
+        }
+        ends.iter_mut().for_each(|(end, _)| end.handle_timeout(now));
+    }
+}
+
+#[test]
+fn flights_may_be_lost_doubled_and_reordered() {
+    let certificates = [certificate(), certificate()];
+    let seeds = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).map_or(0..60, |seed: u64| seed..seed + 1);
+    for seed in seeds {
+        assert!(over_a_bad_wire(&certificates, seed, 0, 300).is_some_and(|time| time < Duration::from_secs(5)), "SEED={seed}, no loss");
+        let time = over_a_bad_wire(&certificates, seed, 25, 60).unwrap_or_else(|| panic!("SEED={seed}, 25 % lost"));
+        println!("SEED={seed}: {time:?}");
+    }
+}
+
+#[test]
+fn packets_find_their_port_by_ufrag_and_then_by_address() {
+    let mut table = Demultiplexer::new(3);
+    let (a, b) = (PortId::new(3, 1), PortId::new(3, 2));
+    let mut browser = Browser::new(Role::Server);
+    let (ours, others) = (credentials(1), Credentials::generate(4, &mut |octets| octets.fill(9)));
+    let now = start();
+    assert!(table.add(a, ours.ufrag()) && !table.add(b, ours.ufrag()) && !table.add(b, "short"));
+    assert_eq!(table.find(at(WIFI), &browser.check(&ours)), Some(Owner::Port(a)));
+    assert_eq!(table.find(at(WIFI), &browser.check(&others)), Some(Owner::Thread(4)));
+    assert_eq!(table.find(at(WIFI), &browser.check(&credentials(8))), None);
+    assert_eq!(table.find(at(WIFI), &[0x80; 40]), None);
+    assert!(table.learn(now, a, at(WIFI)));
+    assert_eq!(table.find(at(WIFI), &[0x80; 40]), Some(Owner::Port(a)));
+    assert_eq!(table.find(at(MOBILE), &[0x80; 40]), None);
+    table.remove(a);
+    assert_eq!((table.find(at(WIFI), &[0x80; 40]), table.find(at(WIFI), &browser.check(&ours))), (None, None));
+    assert!(table.is_empty() && table.add(b, ours.ufrag()));
+}
+
+#[test]
+fn a_forged_source_does_not_take_over_the_packets_of_another_port() {
+    // S4
+    let mut table = Demultiplexer::new(3);
+    let (victim, mallory) = (PortId::new(3, 1), PortId::new(3, 2));
+    let now = start();
+    assert!(table.learn(now, victim, at(WIFI)));
+    assert!(!table.learn(now + Duration::from_secs(29), mallory, at(WIFI)));
+    assert_eq!(table.find(at(WIFI), &[20; 40]), Some(Owner::Port(victim)));
+    assert!(table.learn(now + CONSENT_TIMEOUT, mallory, at(WIFI)), "a NAT gives a port to somebody else");
+    assert_eq!(table.find(at(WIFI), &[20; 40]), Some(Owner::Port(mallory)));
+    table.remove(victim);
+    assert_eq!(table.find(at(WIFI), &[20; 40]), Some(Owner::Port(mallory)));
+}
+
+#[test]
+fn the_table_of_packets_is_bounded_and_swept() {
+    let mut table = Demultiplexer::new(3);
+    let (port, now) = (PortId::new(3, 1), start());
+    let address = |number| SocketAddr::new(at(WIFI).ip(), number);
+    for number in 1..100 {
+        assert!(table.learn(now + Duration::from_millis(u64::from(number)), port, address(number)));
+    }
+    assert_eq!(table.len(), 16);
+    assert_eq!(table.find(address(83), &[128]), None);
+    assert_eq!(table.find(address(99), &[128]), Some(Owner::Port(port)));
+    for seed in 10..13 {
+        assert!(table.add(port, credentials(seed).ufrag()));
+    }
+    let mut browser = Browser::new(Role::Server);
+    let found = [10, 11, 12].map(|seed| table.find(at(WIFI), &browser.check(&credentials(seed))).is_some());
+    assert_eq!(found, [false, true, true]);
+    table.sweep(now + CONSENT_TIMEOUT + Duration::from_secs(1));
+    assert!(table.is_empty());
 }

@@ -227,7 +227,8 @@ impl Intake {
                 partial.add(&fragment);
             }
         }
-        while let Some(partial) = self.partials.pop_front_if(|first| first.is_whole()) {
+        while self.partials.front().is_some_and(Partial::is_whole) {
+            let Some(partial) = self.partials.pop_front() else { return };
             let size = (partial.length as u32).to_be_bytes();
             let mut message = Vec::with_capacity(MESSAGE_HEADER + partial.length);
             message.push(partial.kind);
