@@ -339,3 +339,47 @@ enum Which {
     Current,
     Previous,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ufrag_tells_its_thread() {
+        for thread in [0, 1, 63, 64, 4095, 4096, u16::MAX] {
+            let mut next = 0_u8;
+            let credentials = Credentials::generate(thread, &mut |octets| {
+                octets.fill_with(|| {
+                    next = next.wrapping_add(37);
+                    next
+                });
+            });
+            assert_eq!(thread_of(credentials.ufrag().as_bytes()), Some(thread));
+            assert_eq!((credentials.ufrag().len(), credentials.password().len()), (UFRAG, PASSWORD));
+            assert_eq!(Credentials::parse(credentials.ufrag(), credentials.password()), Ok(credentials));
+        }
+        for other in ["", "AAA", "AAABBBBBBBBBB", "A:ABBBBBBBBB", "//////////////", "///BBBBBBBBB"] {
+            assert_eq!(thread_of(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn credentials_have_the_lengths_and_characters_of_rfc_8839() {
+        let password = "0123456789abcdefABC+/z";
+        assert!(Credentials::parse("abcd", password).is_ok());
+        for ufrag in ["abc", "ab:d", "ab d", "ab\u{e9}d", &"a".repeat(257)] {
+            assert_eq!(Credentials::parse(ufrag, password), Err(CredentialsError::Ufrag), "{ufrag}");
+        }
+        for bad in [&password[1..], "0123456789abcdefABC+/ z", &"a".repeat(257)] {
+            assert_eq!(Credentials::parse("abcd", bad), Err(CredentialsError::Password), "{bad}");
+        }
+        assert!(!format!("{:?}", Credentials::parse("abcd", password)).contains(password));
+    }
+
+    #[test]
+    fn the_candidate_is_a_host_candidate() {
+        let v4 = SocketAddr::from(([192, 0, 2, 1], 8443));
+        assert_eq!(candidate(v4), "1 1 UDP 2130706431 192.0.2.1 8443 typ host");
+        assert_eq!(candidate("[2001:db8::1]:8443".parse().expect("an address")), "1 1 UDP 2130706431 2001:db8::1 8443 typ host");
+    }
+}

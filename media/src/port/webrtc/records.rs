@@ -252,3 +252,123 @@ impl Intake {
         self.sequence += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+        let length = (body.len() as u16).to_be_bytes();
+        [&[kind, 0xFE, 0xFD, 0, epoch, 9, 9, 9, 9, 9, 9, length[0], length[1]], body].concat()
+    }
+
+    /// A fragment of a message whose octets count up from 0.
+    fn fragment(kind: u8, sequence: u8, length: u16, range: Range<usize>) -> Vec<u8> {
+        let number = |value: usize| [0, (value >> 8) as u8, value as u8];
+        let data = range.clone().map(|octet| octet as u8).collect::<Vec<_>>();
+        [&[kind], &number(length.into())[..], &[0, sequence], &number(range.start), &number(range.len()), &data].concat()
+    }
+
+    /// What is handed over for these datagrams: sequence number and octets of each message.
+    fn taken(intake: &mut Intake, datagrams: &[Vec<u8>]) -> Vec<(u8, Vec<u8>)> {
+        let mut out = Vec::new();
+        for datagram in datagrams {
+            intake.take(datagram, &mut out);
+        }
+        let mut rest = &out[..];
+        let mut messages = Vec::new();
+        while let Some((record, next)) = Record::split(rest) {
+            rest = next;
+            let (fragment, more) = Fragment::split(record.body).expect("a message");
+            assert!(fragment.range == (0..fragment.length) && more.is_empty());
+            messages.push((fragment.sequence as u8, fragment.data.to_vec()));
+        }
+        assert!(rest.is_empty());
+        messages
+    }
+
+    fn octets(length: u8) -> Vec<u8> {
+        (0..length).collect()
+    }
+
+    #[test]
+    fn messages_are_put_together_in_order_and_handed_over_once() {
+        let mut intake = Intake::default();
+        let second = record(22, 0, &fragment(11, 1, 40, 0..40));
+        let tail = record(22, 0, &fragment(1, 0, 90, 50..90));
+        let overlap = record(22, 0, &fragment(1, 0, 90, 10..60));
+        let head = record(22, 0, &fragment(1, 0, 90, 0..20));
+        assert!(taken(&mut intake, &[second.clone(), tail, overlap]).is_empty());
+        assert_eq!(taken(&mut intake, &[head.clone()]), [(0, octets(90)), (1, octets(40))]);
+        assert!(taken(&mut intake, &[head.clone(), second]).is_empty());
+        let mut out = Vec::new();
+        assert_eq!(intake.take(&head, &mut out), Seen { delivered: None, repeated: Some(1) });
+    }
+
+    #[test]
+    fn several_fragments_in_one_record_are_told_apart() {
+        let mut intake = Intake::default();
+        let head = record(22, 0, &fragment(11, 0, 30, 0..20));
+        let rest = record(22, 0, &[fragment(11, 0, 30, 20..30), fragment(14, 1, 0, 0..0), fragment(20, 2, 5, 0..5)].concat());
+        assert_eq!(taken(&mut intake, &[[head, rest].concat()]), [(0, octets(30)), (1, vec![]), (2, octets(5))]);
+    }
+
+    #[test]
+    fn fragments_that_never_end_take_bounded_memory() {
+        // S1: a million forged fragments without data, and of messages that are promised to be long.
+        let mut intake = Intake::default();
+        for round in 0..2000_usize {
+            for sequence in 0..=u8::MAX {
+                let start = round * 7 % 16_000;
+                let range = start..start + usize::from(sequence % 2);
+                assert!(taken(&mut intake, &[record(22, 0, &fragment(1, sequence, 16_383, range))]).is_empty());
+            }
+        }
+        assert!(intake.partials.len() <= usize::from(WINDOW));
+        assert!(intake.partials.iter().all(|partial| partial.octets.len() <= MAX_MESSAGE));
+        assert!(intake.partials.iter().all(|partial| partial.pieces.as_ref().is_none_or(|pieces| pieces.len() <= MAX_PIECES)));
+        let long = record(22, 0, &fragment(1, 0, 0xFFFF, 0..9));
+        assert!(taken(&mut Intake::default(), &[long]).is_empty());
+    }
+
+    #[test]
+    fn a_fragment_that_contradicts_the_first_is_dropped() {
+        let mut intake = Intake::default();
+        let other_length = record(22, 0, &fragment(1, 0, 30, 10..20));
+        let other_kind = record(22, 0, &fragment(2, 0, 20, 10..20));
+        let good = [record(22, 0, &fragment(1, 0, 20, 0..10)), other_length, other_kind];
+        assert!(taken(&mut intake, &good).is_empty());
+        assert_eq!(taken(&mut intake, &[record(22, 0, &fragment(1, 0, 20, 10..20))]), [(0, octets(20))]);
+    }
+
+    #[test]
+    fn protected_records_wait_for_keys_and_the_newest_few_are_kept() {
+        let mut intake = Intake::default();
+        let mut out = Vec::new();
+        for number in 0..10 {
+            intake.take(&record(22, 1, &[number; 40]), &mut out);
+        }
+        intake.take(&record(22, 1, &[0; 1000]), &mut out);
+        assert!(out.is_empty());
+        intake.open(&mut out);
+        assert_eq!(out, (6..10).flat_map(|number| record(22, 1, &[number; 40])).collect::<Vec<_>>());
+        out.clear();
+        intake.take(&record(21, 1, &[5; 30]), &mut out);
+        assert_eq!(out, record(21, 1, &[5; 30]));
+    }
+
+    #[test]
+    fn unprotected_alerts_and_data_are_not_handed_over() {
+        // S1
+        let mut intake = Intake::default();
+        let mut out = Vec::new();
+        intake.open(&mut out);
+        for (kind, body) in [(21, &[2, 40][..]), (23, b"data"), (20, &[2]), (24, b"heartbeat")] {
+            intake.take(&record(kind, 0, body), &mut out);
+            intake.take(&record(kind, 2, body), &mut out);
+        }
+        assert!(out.is_empty() && intake.alert == Some(40));
+        intake.take(&record(20, 0, &[1]), &mut out);
+        assert_eq!(out.len(), 14);
+    }
+}
