@@ -6,6 +6,7 @@
 
 pub mod crypto;
 pub mod digest;
+pub mod dtls;
 pub mod framing;
 pub mod mutate;
 pub mod registrar;
@@ -16,6 +17,7 @@ pub mod sip_header;
 pub mod sip_message;
 pub mod sip_uri;
 pub mod srtp;
+pub mod stun;
 #[path = "../../sip/tests/common/torture.rs"]
 pub mod torture;
 
@@ -45,4 +47,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rtcp", run: rtcp::run, seeds: Vec::new, dictionary: &[] },
     Target { name: "srtp", run: srtp::run, seeds: srtp::seeds, dictionary: &[] },
     Target { name: "crypto", run: crypto::run, seeds: Vec::new, dictionary: mutate::SDP },
+    Target { name: "stun", run: stun::run, seeds: stun::seeds, dictionary: &[] },
+    Target { name: "dtls", run: dtls::run, seeds: dtls::seeds, dictionary: &[] },
 ];

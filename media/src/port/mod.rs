@@ -5,6 +5,7 @@
 pub mod destination;
 mod latch;
 pub mod rtp;
+pub mod webrtc;
 
 use std::{
     net::IpAddr,

@@ -1,0 +1,169 @@
+//! Whose a packet is, where all WebRTC legs share one UDP port: a connectivity check belongs to the ufrag in its USERNAME, everything
+//! else to its source address, which only verified checks teach. A stranger finds nothing, and finding nothing costs one look-up.
+//! Each media thread owns one; a packet for another thread is handed over. It verifies nothing itself.
+
+use std::{collections::HashMap, net::SocketAddr, time::Instant};
+
+use super::{
+    ice::{CONSENT_TIMEOUT, MAX_ADDRESSES, UFRAG, split, thread_of},
+    stun,
+};
+use crate::port::PortId;
+
+/// Ufrags of a port: that in use and that of an ICE restart. A third takes the place of the oldest.
+pub const MAX_UFRAGS: usize = 2;
+/// Addresses in a table, of all ports together. At the bound new ones are not learnt until old ones are forgotten.
+pub const MAX_LEARNT: usize = 1 << 20;
+
+/// Where a packet belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This port; its thread may be another one.
+    Port(PortId),
+    /// A port of this thread, which alone knows which.
+    Thread(u16),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Learnt {
+    port: PortId,
+    checked: Instant,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    ufrags: Vec<[u8; UFRAG]>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Demultiplexer {
+    thread: u16,
+    ufrags: HashMap<[u8; UFRAG], PortId>,
+    addresses: HashMap<SocketAddr, Learnt>,
+    ports: HashMap<PortId, Known>,
+}
+
+impl Demultiplexer {
+    /// The empty table of a media thread.
+    #[must_use]
+    pub fn new(thread: u16) -> Self {
+        Self { thread, ufrags: HashMap::new(), addresses: HashMap::new(), ports: HashMap::new() }
+    }
+
+    /// Lets checks with this ufrag of ours find a port. False if it is not one that
+    /// [`Credentials::generate`](super::Credentials::generate) made, or another port has it: then generate again.
+    #[must_use]
+    pub fn add(&mut self, port: PortId, ufrag: &str) -> bool {
+        let Ok(ufrag) = <[u8; UFRAG]>::try_from(ufrag.as_bytes()) else { return false };
+        if self.ufrags.get(&ufrag).is_some_and(|owner| *owner != port) {
+            return false;
+        }
+        let known = self.ports.entry(port).or_default();
+        if !known.ufrags.contains(&ufrag) {
+            if known.ufrags.len() >= MAX_UFRAGS {
+                self.ufrags.remove(&known.ufrags.remove(0));
+            }
+            known.ufrags.push(ufrag);
+        }
+        self.ufrags.insert(ufrag, port);
+        true
+    }
+
+    /// Forgets a port and all that leads to it.
+    pub fn remove(&mut self, port: PortId) {
+        let Some(known) = self.ports.remove(&port) else { return };
+        for ufrag in known.ufrags {
+            self.ufrags.remove(&ufrag);
+        }
+        for address in known.addresses {
+            if self.addresses.get(&address).is_some_and(|learnt| learnt.port == port) {
+                self.addresses.remove(&address);
+            }
+        }
+    }
+
+    /// Whose a packet is. None: nobody's.
+    #[must_use]
+    pub fn find(&self, from: SocketAddr, bytes: &[u8]) -> Option<Owner> {
+        if stun::is_stun(bytes)
+            && let Some(username) = stun::username(bytes)
+        {
+            let (ours, _) = split(username)?;
+            let known = <&[u8; UFRAG]>::try_from(ours).ok().and_then(|ufrag| self.ufrags.get(ufrag));
+            return match (known, thread_of(ours)) {
+                (Some(port), _) => Some(Owner::Port(*port)),
+                (None, Some(thread)) if thread != self.thread => Some(Owner::Thread(thread)),
+                (None, Some(_) | None) => None,
+            };
+        }
+        self.port_at(from).map(Owner::Port)
+    }
+
+    /// Whose an address is.
+    #[must_use]
+    pub fn port_at(&self, from: SocketAddr) -> Option<PortId> {
+        self.addresses.get(&from).map(|learnt| learnt.port)
+    }
+
+    /// A check from this address was verified by the port ([`Handled::Checked`](super::Handled::Checked)), so other packets from
+    /// there are its. The thread to which the address's packets come must be told, too, if it is another one. An address that
+    /// another port's checks keep alive stays that port's: no peer can take the packets of another by forging a source.
+    pub fn learn(&mut self, now: Instant, port: PortId, from: SocketAddr) -> bool {
+        if let Some(learnt) = self.addresses.get_mut(&from) {
+            if learnt.port == port {
+                learnt.checked = now;
+                return true;
+            }
+            if now < learnt.checked + CONSENT_TIMEOUT {
+                return false;
+            }
+        } else if self.addresses.len() >= MAX_LEARNT {
+            return false;
+        }
+        if let Some(loser) = self.addresses.insert(from, Learnt { port, checked: now }) {
+            self.forget(loser.port, from);
+        }
+        let known = self.ports.entry(port).or_default();
+        if known.addresses.len() >= MAX_ADDRESSES {
+            let checked = |address: &SocketAddr| self.addresses.get(address).map(|learnt| learnt.checked);
+            if let Some(oldest) = (0..known.addresses.len()).min_by_key(|index| known.addresses.get(*index).and_then(checked)) {
+                self.addresses.remove(&known.addresses.swap_remove(oldest));
+            }
+        }
+        known.addresses.push(from);
+        true
+    }
+
+    fn forget(&mut self, port: PortId, address: SocketAddr) {
+        if let Some(known) = self.ports.get_mut(&port) {
+            known.addresses.retain(|known| *known != address);
+        }
+    }
+
+    /// Forgets addresses that are not checked any more. Needed now and then, such as each [`CONSENT_TIMEOUT`]; it visits all.
+    pub fn sweep(&mut self, now: Instant) {
+        let ports = &mut self.ports;
+        self.addresses.retain(|address, learnt| {
+            let alive = now < learnt.checked + CONSENT_TIMEOUT;
+            if !alive && let Some(known) = ports.get_mut(&learnt.port) {
+                known.addresses.retain(|known| known != address);
+            }
+            alive
+        });
+        ports.retain(|_, known| !known.ufrags.is_empty() || !known.addresses.is_empty());
+    }
+
+    /// How many addresses are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// Whether no address is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty()
+    }
+}
