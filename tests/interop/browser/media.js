@@ -89,11 +89,11 @@ export class Ear {
         return this.after(since).filter(({ samples }) => share(samples, tone) > least).length * BLOCK;
     }
 
-    /** The longest time without `tone` between its first and its last block, and until now. */
+    /** The longest time without `tone` since a moment, in seconds. */
     gap(tone, since) {
-        const at = this.after(since).filter(({ samples }) => share(samples, tone) > 0.5).map((block) => block.at);
-        at.push(Date.now());
-        return at.length < 2 ? Infinity : Math.max(...at.slice(1).map((t, i) => t - at[i])) / 1000;
+        const heard = this.after(since).filter(({ samples }) => share(samples, tone) > 0.5).map((block) => block.at);
+        const at = [since, ...heard, Date.now()];
+        return Math.max(...at.slice(1).map((t, i) => t - at[i])) / 1000;
     }
 
     loudness(since) {

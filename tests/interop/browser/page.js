@@ -117,10 +117,13 @@ const command = {
         chosen(call).call.sendDTMF(digits, { transportType: info ? "INFO" : "RFC2833", duration: 120, interToneGap: 120 });
     },
 
-    /** A re-INVITE, with `restart` one with new ICE credentials. */
-    renegotiate({ call, restart = false } = {}) {
-        const { call: it } = chosen(call);
-        return it.renegotiate({ rtcOfferConstraints: { iceRestart: restart } });
+    /** What an app does when its network has changed: a new connection to the switch, then on it new ICE credentials. */
+    async moved({ call } = {}) {
+        ua._transport.disconnect(); // Chromium keeps a WebSocket whose link is gone, and JsSIP waits for it
+        const connected = new Promise((done) => ua.once("connected", done));
+        ua._transport.connect();
+        await connected;
+        return chosen(call).call.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
     },
 
     /** Adds our picture to a call that had none, or takes it away again, by a re-INVITE. */
@@ -156,6 +159,12 @@ const command = {
 
     answered: ({ answer }) => session.call.connection.setRemoteDescription({ type: "answer", sdp: answer }),
 };
+
+window.addEventListener("offline", () => say("offline"));
+window.addEventListener("online", () => {
+    say("online");
+    if (session?.call.isEstablished()) command.moved().catch((error) => say("trouble", { error: String(error) }));
+});
 
 function bare({ video }) {
     const connection = new RTCPeerConnection(PEER);
