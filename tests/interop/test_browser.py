@@ -70,8 +70,14 @@ def see_each_other(a, b):
 def hear_each_other(a, b, seconds=1.0):
     """Each phone hears the other's tone, and nothing of its own."""
     at_a, at_b = a.wait_hears(b.tone, seconds), b.wait_hears(a.tone, seconds)
-    equal(round(at_a.trace_of(a.tone), 2), 0, f"seconds in which {a.user} hears itself")
-    equal(round(at_b.trace_of(b.tone), 2), 0, f"seconds in which {b.user} hears itself")
+    hears_nothing_of_itself(a, at_a)
+    hears_nothing_of_itself(b, at_b)
+
+
+def hears_nothing_of_itself(phone, ear, since=0.0):
+    """Apart from single blocks: the click of a tone that begins has a bit of every tone."""
+    trace = ear.trace_of(phone.tone, since)
+    check(trace <= 0.1, f"{phone.user} heard itself for {trace:.2f} s")
 
 
 def hang_up(by, other):
@@ -196,7 +202,7 @@ def two_calls_of_one_browser_do_not_mix(world):
     connect(alice, carol)
     alice.wait_hears(1000, 0.5)
     carol.wait_hears(ALICE, 0.5)
-    check(alice.trace_of(BOB) == 0, "the held call is heard in the other")
+    check(alice.trace_of(BOB) <= 0.1, "the held call is heard in the other")
     hang_up(carol, alice)
     switch.finish()
 
@@ -316,8 +322,8 @@ def digits_of_a_desk_phone_arrive_at_a_browser(world):
     alice.wait_hears(BOB, 0.3)
     since = alice.mark()
     bob.digits("1")
-    # Chromium tells its page of no event, it plays the digit: 697 and 1209 Hz.  An INFO would do as well.
-    heard = lambda: all(alice.command("heard", tone=tone, least=0.2) >= 0.04 for tone in (700, 1200))  # noqa: E731
+    # Chromium tells its page of no event, it plays a block or two of the digit: 697 and 1209 Hz.  An INFO would do as well.
+    heard = lambda: all(alice.command("heard", tone=tone, least=0.2) > 0 for tone in (700, 1200))  # noqa: E731
     world.wait("the digit is heard or told", lambda: heard() or alice.find("CALL_DTMF_START", since, digit="1"), 8)
     hang_up(alice, bob)
     switch.finish()
@@ -410,7 +416,7 @@ def call_and_listen(pairs):
             ear = listen(phone, marks[phone])
             since = began if ear is phone else 0.0
             phone.world.wait(f"{phone.user} hears {other.user}", lambda: ear.heard(other.tone, since) >= 0.6, 10, every=0.1)
-            equal(round(ear.trace_of(phone.tone, since), 2), 0, f"seconds in which {phone.user} hears itself")
+            hears_nothing_of_itself(phone, ear, since)
     for i, (caller, callee) in enumerate(pairs):
         hang_up(*((caller, callee) if i % 2 else (callee, caller)))
 
@@ -448,12 +454,12 @@ def switch_off_loopback(world):
     return switch
 
 
-def roaming_call(world, up):
+def roaming_call(world, up, addresses):
     waits("webrtc")
     links = TwoLinks(world, up)
     switch = switch_off_loopback(world)
     bob = Phone(world, switch, "bob", BOB, address=switch.address)
-    alice = Browser(world, links.prefix).phone(switch, "alice", ALICE)
+    alice = Browser(world, links.prefix).phone(switch, "alice", ALICE, roams=True, addresses=addresses)
     connect(alice, bob)
     alice.wait_hears(BOB, 0.5)
     at_bob = bob.ear()
@@ -465,34 +471,22 @@ def invitations(phone):
     return phone.trace().count("INVITE sip:")
 
 
-@case(slow=True)
-def browser_moves_to_another_network_in_the_middle_of_a_call(world):
-    links, switch, alice, bob, at_bob = roaming_call(world, up=(1,))
-    invited, since = invitations(bob), alice.mark()
+# The call begins on link 1.  "spare": link 2 is up all the time; "new": it comes up when link 1 goes.
+@case(slow=True, rows=[("route", "spare", 1), ("route", "new", 1), ("every", "spare", 5), ("every", "new", 5)],
+      row="with_sockets_on_{}_addresses_and_a_{}_link")
+def browser_changes_its_address_in_the_middle_of_a_call(world, addresses, second, most):
+    links, switch, alice, bob, at_bob = roaming_call(world, (1, 2) if second == "spare" else (1,), addresses)
+    invited = invitations(bob)
     moved = links.down(1)
-    links.up(2)
-    alice.wait_event("online", since)
-    time.sleep(4)
-    longest = at_bob.gap(ALICE, moved - 0.5)
-    check(longest < 1, f"the desk phone did not hear the browser for {longest:.2f} s")
-    check(alice.gap(BOB, moved - 0.5) < 1.5, f"the browser did not hear the desk phone for {alice.gap(BOB, moved - 0.5):.2f} s")
-    check(alice.stats()["pair"]["local"].startswith("host 10.77.2.2:"), f"the media does not use the new link: {alice.stats()['pair']}")
+    if second == "new":
+        links.up(2)
+    time.sleep(most + 2)
+    for ear, tone, name in ((at_bob, ALICE, "desk phone"), (alice, BOB, "browser")):
+        check(ear.heard(tone, time.monotonic() - 1) > 0.7, f"the {name} does not hear the other again")
+    missed, missed_here = at_bob.gap(ALICE, moved - 0.2), alice.gap(BOB, moved - 0.2)
+    print(f"the desk phone missed {missed:.2f} s, the browser {missed_here:.2f} s")
+    check(missed < most, f"the desk phone did not hear the browser for {missed:.2f} s")
+    check(" 10.77.2.2:" in alice.stats()["pair"]["local"], f"the media does not use the new link: {alice.stats()['pair']}")
     equal(invitations(bob), invited, "INVITEs in the desk phone's trace")
     hang_up(bob, alice)  # the BYE finds the browser at its new place
-    print(f"the desk phone missed {longest:.2f} s")
-    switch.finish()
-
-
-@case(slow=True)
-def browser_with_a_spare_link_goes_on_without_a_word(world):
-    links, switch, alice, bob, at_bob = roaming_call(world, up=(1, 2))
-    invited = invitations(bob)
-    moved = links.vanish(1)
-    # Chromium itself changes to the spare pair after about 3 s without an answer, and tells the page nothing.
-    time.sleep(6)
-    world.wait("the desk phone hears the browser again", lambda: at_bob.heard(ALICE, time.monotonic() - 0.5) > 0.4, 5)
-    world.wait("the browser hears the desk phone again", lambda: alice.heard(BOB, time.monotonic() - 0.5) > 0.4, 5)
-    longest = at_bob.gap(ALICE, moved - 0.5)
-    check(longest < 5, f"the desk phone did not hear the browser for {longest:.2f} s")
-    equal(invitations(bob), invited, "INVITEs in the desk phone's trace")
     switch.finish()

@@ -47,17 +47,18 @@ function serve() {
 
 const origin = await serve();
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
-const context = await browser.newContext({
-    ignoreHTTPSErrors: true,
-    viewport: { width: 640, height: 480 },
-    permissions: ["microphone", "camera"], // without them ICE sees the default route's address only, and no change of networks
-});
+const CONTEXT = { ignoreHTTPSErrors: true, viewport: { width: 640, height: 480 } };
+
+// A page that may use the microphone has a socket on every interface's address; one that may not has a single socket on no address, whose
+// source is that of the route, and changes with it.
+const ADDRESSES = { every: ["microphone", "camera"], route: [] };
 const pages = new Map();
 
 const own = {
-    async open(name) {
+    async open(name, { addresses = "every" }) {
+        const context = await browser.newContext({ ...CONTEXT, permissions: ADDRESSES[addresses] }); // a window of its own: a tab in the background paints no frames
         const page = await context.newPage();
-        page.on("console", (message) => console.error(`[${name}] ${message.text()}`));
+        page.on("console", (message) => console.error(`${new Date().toISOString().slice(11, 23)} [${name}] ${message.text()}`));
         page.on("pageerror", (error) => say({ page: name, event: "error", data: { error: String(error) }, at: Date.now() }));
         await page.exposeFunction("tell", (event, data) => say({ page: name, event, data, at: Date.now() }));
         await page.goto(origin + "/");
@@ -65,7 +66,7 @@ const own = {
     },
 
     async close(name) {
-        await pages.get(name).close();
+        await pages.get(name).context().close();
         pages.delete(name);
     },
 

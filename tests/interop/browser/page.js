@@ -49,9 +49,10 @@ function watch(call, outgoing) {
     on("newDTMF", (e) => ({ by: e.originator, digit: e.dtmf.tone }));
     on("newInfo", (e) => ({ by: e.originator, body: e.info.body }));
     on("getusermediafailed");
+    call.on("icecandidate", ({ ready }) => { if (moving) ready(); }); // an ICE-lite peer needs none of them, and gathering may take 2 s
     for (const what of ["createofferfailed", "createanswerfailed", "setlocaldescriptionfailed", "setremotedescriptionfailed"])
         call.on(`peerconnection:${what}`, (error) => say("trouble", { call: id, what, error: String(error) }));
-    call.on("sdp", (e) => console.debug(`${e.originator} ${e.type}\n${e.sdp}`));
+    call.on("sdp", (e) => console.debug(`${e.originator} ${e.type} ${JSON.stringify(e.sdp)}`));
     if (call.connection) attend(call.connection, state);
     else call.on("peerconnection", ({ peerconnection }) => attend(peerconnection, state));
     if (!outgoing) {
@@ -62,9 +63,10 @@ function watch(call, outgoing) {
 }
 
 const command = {
-    /** What this phone sends from now on. */
-    setup({ name, tone, colour }) {
-        mine = { tone, colour };
+    /** What this phone sends from now on, and whether it moves its call to a new network by itself. */
+    setup({ name, tone, colour, roams }) {
+        mine = { tone, colour, roams };
+        if (roams) guard();
         document.getElementById("name").textContent = `${name}: ${tone} Hz, ${colour}`;
     },
 
@@ -120,9 +122,10 @@ const command = {
     /** What an app does when its network has changed: a new connection to the switch, then on it new ICE credentials. */
     async moved({ call } = {}) {
         ua._transport.disconnect(); // Chromium keeps a WebSocket whose link is gone, and JsSIP waits for it
-        const connected = new Promise((done) => ua.once("connected", done));
-        ua._transport.connect();
-        await connected;
+        while (!ua.isConnected()) {
+            ua._transport.connect(); // which fails as long as the new network has no route; JsSIP itself waits for a second then
+            await new Promise((done) => setTimeout(done, 50));
+        }
         return chosen(call).call.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
     },
 
@@ -160,11 +163,34 @@ const command = {
     answered: ({ answer }) => session.call.connection.setRemoteDescription({ type: "answer", sdp: answer }),
 };
 
+// A roaming phone moves its call when the browser says that it is online again, and when nothing has come in for a while: of a spare
+// network that takes over Chromium tells its page nothing.
+
+const SILENCE = 400; // milliseconds
+
+let moving = false;
+
+async function move() {
+    if (moving || !mine?.roams || !session?.call.isEstablished?.()) return;
+    moving = true;
+    say("moving");
+    await command.moved().catch((error) => say("trouble", { error: String(error) }));
+    setTimeout(() => { moving = false; }, 3000); // Chromium may need two seconds to find a new network's address
+}
+
 window.addEventListener("offline", () => say("offline"));
-window.addEventListener("online", () => {
-    say("online");
-    if (session?.call.isEstablished()) command.moved().catch((error) => say("trouble", { error: String(error) }));
-});
+window.addEventListener("online", () => { say("online"); move(); });
+
+function guard() {
+    let packets = 0, since = Date.now();
+    setInterval(async () => {
+        const connection = session?.call.connection;
+        if (!connection) return;
+        const received = (await digest(connection)).received.reduce((sum, s) => sum + s.packets, 0);
+        if (received !== packets || received === 0) [packets, since] = [received, Date.now()];
+        else if (Date.now() - since > SILENCE) move();
+    }, 100);
+}
 
 function bare({ video }) {
     const connection = new RTCPeerConnection(PEER);

@@ -109,15 +109,15 @@ class BrowserPhone:
     transport = "wss"
 
     def __init__(self, browser, switch, user, tone, colour="red", password=None, register=True, expires=600, wait=True, video=False,
-                 transport="wss"):
+                 transport="wss", roams=False, addresses="every"):
         self.browser, self.world, self.switch, self.user, self.tone = browser, browser.world, switch, user, tone
         self.name, self.colour, self.video, self.transport = f"{user}-{len(browser.phones)}", colour, video, transport
         self.events = []
         self._pictures = 0
         browser.phones[self.name] = self
-        self.command("open")
+        self.command("open", addresses=addresses)
         red, green, blue = COLOURS[colour]
-        self.command("setup", name=user, tone=tone, colour=f"rgb({red}, {green}, {blue})")
+        self.command("setup", name=user, tone=tone, colour=f"rgb({red}, {green}, {blue})", roams=roams)
         if switch:
             self.aor = f"sip:{user}@{switch.domain}"
             self.command("register", server=f"{transport}://{switch.host}:{switch.ports[transport]}/", uri=self.aor, user=user,

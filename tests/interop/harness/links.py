@@ -44,24 +44,17 @@ class TwoLinks:
         subprocess.run([*self.prefix, "ip", *command], check=True, capture_output=True)
 
     def up(self, n):
-        """Brings a link up, as DHCP would; returns the moment."""
+        """Brings a link up with its address and its routes; returns the moment."""
         device, gateway = f"link{n}", f"10.77.{n}.1"
-        self._client("link", "set", device, "up")
-        self._client("address", "add", f"10.77.{n}.2/24", "dev", device)
-        self._client("route", "add", "default", "via", gateway, "dev", device, "metric", str(n))
-        self._client("route", "add", "default", "via", gateway, "dev", device, "table", str(n))
+        subprocess.run([*self.prefix, "ip", "-batch", "-"], check=True, capture_output=True, text=True, input="\n".join([
+            f"link set {device} up", f"address add 10.77.{n}.2/24 dev {device}",
+            f"route add default via {gateway} dev {device} metric {n}", f"route add default via {gateway} dev {device} table {n}"]))
         return time.monotonic()
 
     def down(self, n):
         """Takes a link away with its address; returns the moment."""
         self._client("link", "set", f"link{n}", "down")
         self._client("address", "flush", "dev", f"link{n}")
-        return time.monotonic()
-
-    def vanish(self, n):
-        """From now on a link carries nothing, and nobody is told."""
-        ip("route", "add", "blackhole", f"10.77.{n}.2/32")
-        self._client("route", "replace", "blackhole", "default", "table", str(n))
         return time.monotonic()
 
 
