@@ -1,10 +1,11 @@
 """Headless Chromium with JsSIP over secure WebSocket: it registers, and talks to other browsers and to desk phones."""
 
+import functools
 import os
 import time
 
+from harness import cases
 from harness.browser import Browser, BrowserPhone
-from harness.cases import case
 from harness.links import TwoLinks
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
@@ -14,6 +15,8 @@ from harness.world import Skip, check, equal
 ALICE, BOB = 400, 650  # Hz
 ORIGINS = 'origins = ["http://127.0.0.1:*"]'  # the pages' own web server
 
+
+case = functools.partial(cases.case, seconds=75)  # a test may wait for another one's browser to end
 
 # What tandem cannot do yet, and why its tests are skipped; a line is deleted when its reason is gone.
 WAITS = {
@@ -421,7 +424,7 @@ def call_and_listen(pairs):
         hang_up(*((caller, callee) if i % 2 else (callee, caller)))
 
 
-@case(rows=[(a, b) for a in KINDS for b in KINDS], row="{}_to_{}", seconds=90)
+@case(rows=[(a, b) for a in KINDS for b in KINDS], row="{}_to_{}", seconds=120)
 def legs_of_two_kinds_hear_each_other(world, a, b):
     for kind in (a, b):
         waits(kind)

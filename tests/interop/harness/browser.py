@@ -4,6 +4,7 @@ One node process (`browser/driver.mjs`) drives one Chromium; each page is a phon
 `phone.Phone`, so that a test need not know which of the two it has.  What Chromium needs to talk on loopback is said in the driver.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.abspath(os.path.join(HERE, "..", "..", ".."))
 DRIVER = os.path.join(HERE, "..", "browser", "driver.mjs")
 MODULES = os.path.join(ROOT, "target", "interop-browser", "node_modules")  # `tests/run` installs them
+AT_ONCE = 2  # browsers of all running tests together; further ones wait: each has half a dozen processes, and media that must not stall
 SCREENSHOTS = os.path.join(ROOT, "target", "tmp", "screenshots")
 COLOURS = {"red": (230, 40, 40), "green": (40, 200, 60), "blue": (40, 80, 230), "yellow": (220, 210, 40)}
 
@@ -45,6 +47,7 @@ class Browser:
         self._answers, self._token = {}, 0
         self._changed = threading.Condition()
         self._ready = None
+        world.wait("another test's browser ends", self._slot, world.left(), every=0.2)
         self.profile = world.path("chromium", "")
         self.process = world.start(
             "chromium", [*prefix, "node", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, patience=0,
@@ -52,6 +55,19 @@ class Browser:
         world.closers.append(self.close)  # before the process is killed: Chromium ends with its driver's stdin
         threading.Thread(target=self._listen, daemon=True).start()
         world.wait("Chromium starts", self._is_ready, 20)
+
+    def _slot(self):
+        """Takes one of the places for browsers, until the test ends."""
+        for n in range(AT_ONCE):
+            lock = open(os.path.join(os.path.dirname(MODULES), f"running-{n}"), "w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            self.world.closers.append(lock.close)
+            return True
+        return False
 
     def _is_ready(self):
         check(self.process.poll() is None, "the browser's driver ended by itself; its log says why")
