@@ -86,7 +86,7 @@ class Phone:
             codec_modules="\n".join(f"module {m}" for m in modules), address=control_address,
             media=self.address, control=self.control_at[1], no_answer=no_answer,
             certificate=f"sip_certificate {switch.phone_certificate()}" if transport == "tls" else "",
-            extra_modules="module srtp.so" if mediaenc else "",
+            extra_modules=f"module {'dtls_srtp' if mediaenc == 'dtls_srtp' else 'srtp'}.so" if mediaenc else "",
         )
         self._write("config", config)
         self._write("uuid", str(uuid.uuid4()))  # a newline at its end would become part of +sip.instance

@@ -126,6 +126,11 @@ class WireEar:
         """Seconds of `tone` that came after the moment `since`."""
         return sum(len(s) / 8000 for at, _, s in list(self.packets) if at >= since and share(s, tone, 8000) > 0.5)
 
+    def gap(self, tone, since):
+        """The longest time without `tone` since the moment `since`, in seconds."""
+        at = [since, *(at for at, _, s in list(self.packets) if at >= since and share(s, tone, 8000) > 0.5), time.monotonic()]
+        return max(b - a for a, b in zip(at, at[1:]))
+
     def sources(self):
         return {source for _, source, _ in list(self.packets)}
 
