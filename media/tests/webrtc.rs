@@ -780,3 +780,30 @@ fn the_table_of_packets_is_bounded_and_swept() {
     table.sweep(now + CONSENT_TIMEOUT + Duration::from_secs(1));
     assert!(table.is_empty());
 }
+
+#[test]
+fn a_client_that_repeats_itself_is_answered_at_once() {
+    let mut browser = Browser::new(Role::Client);
+    let mut leg = Leg::answered(&browser, Role::Server);
+    let check = browser.check(&leg.local);
+    leg.receive(at(WIFI), &check);
+    browser.dtls.connect(leg.now, at(SWITCH), browser.config.clone(), None).unwrap();
+    // Its first hello is answered with a HelloVerifyRequest (3), its second with a flight that begins with ServerHello (2).
+    for expected in [3, 2] {
+        let hello = browser.dtls.poll_transmit().unwrap().message;
+        leg.receive(at(WIFI), &hello);
+        assert_eq!(leg.port.poll_transmit().unwrap().1[13], expected, "and it is lost");
+        while leg.port.poll_transmit().is_some() {}
+        leg.receive(at(WIFI), &hello);
+        let early = leg.port.poll_transmit();
+        assert_eq!(early.is_some(), expected == 3, "a duplicate is no reason to send a flight again");
+        leg.now += Duration::from_secs(1);
+        browser.dtls.handle_timeout(at(SWITCH), leg.now).unwrap();
+        leg.receive(at(WIFI), &browser.dtls.poll_transmit().unwrap().message);
+        let (_, again) = leg.port.poll_transmit().unwrap();
+        assert_eq!(again[13], expected);
+        browser.receive(leg.now, &again);
+    }
+    leg.handshake(&mut browser);
+    assert!(leg.connected().is_some() && browser.complete);
+}
