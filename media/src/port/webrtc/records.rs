@@ -299,7 +299,7 @@ mod tests {
         let overlap = record(22, 0, &fragment(1, 0, 90, 10..60));
         let head = record(22, 0, &fragment(1, 0, 90, 0..20));
         assert!(taken(&mut intake, &[second.clone(), tail, overlap]).is_empty());
-        assert_eq!(taken(&mut intake, &[head.clone()]), [(0, octets(90)), (1, octets(40))]);
+        assert_eq!(taken(&mut intake, std::slice::from_ref(&head)), [(0, octets(90)), (1, octets(40))]);
         assert!(taken(&mut intake, &[head.clone(), second]).is_empty());
         let mut out = Vec::new();
         assert_eq!(intake.take(&head, &mut out), Seen { delivered: None, repeated: Some(1) });
