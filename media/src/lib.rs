@@ -30,6 +30,7 @@
 mod bridge;
 pub mod codec;
 mod engine;
+pub mod jitter;
 pub mod mix;
 pub mod port;
 pub mod quality;
