@@ -29,6 +29,7 @@
 
 mod bridge;
 pub mod codec;
+pub mod dtmf;
 mod engine;
 pub mod jitter;
 pub mod mix;
