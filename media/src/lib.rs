@@ -38,6 +38,7 @@ pub mod quality;
 pub mod resample;
 pub mod rtp;
 pub mod sdp;
+pub mod transcode;
 
 pub use engine::{Engine, Event, MEDIA_TIMEOUT, Transmit};
 pub use port::{PortId, Settings, SocketId};
