@@ -8,6 +8,7 @@ pub mod digest;
 pub mod framing;
 pub mod mutate;
 pub mod registrar;
+pub mod rewrite;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
@@ -41,4 +42,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sdp", run: sdp::run, seeds: sdp::seeds, dictionary: mutate::SDP },
     Target { name: "rtp", run: rtp::run, seeds: Vec::new, dictionary: &[] },
     Target { name: "rtcp", run: rtcp::run, seeds: Vec::new, dictionary: &[] },
+    Target { name: "rewrite", run: rewrite::run, seeds: Vec::new, dictionary: &[] },
 ];

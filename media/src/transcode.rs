@@ -1,4 +1,4 @@
-//! One direction of one audio stream between two codecs: RTP packets in, through [`jitter`](crate::jitter), a decoder,
+//! One direction of one audio stream between two codecs: RTP packets in, through [`jitter`], a decoder,
 //! [`resample`](crate::resample) and an encoder, to complete RTP packets of a stream of its own (RFC 3550 §7.2: a transcoding
 //! translator). Digits pass around the codec ([`dtmf`](crate::dtmf)). It knows no port and no address.
 //!
