@@ -10,6 +10,7 @@ pub mod dtls;
 pub mod framing;
 pub mod mutate;
 pub mod registrar;
+pub mod rewrite;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
@@ -49,4 +50,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "crypto", run: crypto::run, seeds: Vec::new, dictionary: mutate::SDP },
     Target { name: "stun", run: stun::run, seeds: stun::seeds, dictionary: &[] },
     Target { name: "dtls", run: dtls::run, seeds: dtls::seeds, dictionary: &[] },
+    Target { name: "rewrite", run: rewrite::run, seeds: Vec::new, dictionary: &[] },
 ];

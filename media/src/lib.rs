@@ -29,13 +29,16 @@
 
 mod bridge;
 pub mod codec;
+pub mod dtmf;
 mod engine;
+pub mod jitter;
 pub mod mix;
 pub mod port;
 pub mod quality;
 pub mod resample;
 pub mod rtp;
 pub mod sdp;
+pub mod transcode;
 
 pub use engine::{Engine, Event, MEDIA_TIMEOUT, Transmit};
 pub use port::{PortId, Settings, SocketId};

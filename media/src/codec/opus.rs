@@ -10,8 +10,9 @@ use super::{Codec, Decoder, Encoder, Error, MAX_PAYLOAD, MAX_SAMPLES, Parameters
 const CLOCK_RATE: u32 = 48000;
 const SAMPLE_RATES: &[u32] = &[8000, 16000, 48000];
 
-/// Complexity of the encoder, 0 to 10. See `benches/transcode.rs`: the analysis that starts at 7 tells speech from music, which
-/// matters little on a call, and costs more than all the rest of the transcoding.
+/// Complexity of the encoder, 0 to 10. A frame of 20 ms took 24 us at 0, 56 us at 5, 117 us at 10 with sound at 8 kHz, and 55, 142
+/// and 169 us at 16 kHz (`benches/transcode.rs`); the analysis that starts at 7 tells speech from music, which matters little on a
+/// call.
 pub const COMPLEXITY: i32 = 5;
 /// Loss in percent for which redundancy is made when the peer makes use of it; below some percent the encoder makes none.
 const EXPECTED_LOSS: i32 = 10;

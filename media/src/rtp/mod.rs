@@ -98,6 +98,11 @@ impl<'a> Packet<'a> {
         self.rest.get(self.payload.clone()).unwrap_or_default()
     }
 
+    /// Payload without padding, to edit.
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        self.rest.get_mut(self.payload.clone()).unwrap_or_default()
+    }
+
     /// Writes another payload type; the marker stays.
     pub fn set_payload_type(&mut self, payload_type: u8) {
         self.header[1] = self.header[1] & 0x80 | payload_type & 0x7f;

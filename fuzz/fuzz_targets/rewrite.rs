@@ -1,0 +1,5 @@
+//! libFuzzer on `fuzz::rewrite`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let _ = fuzz::rewrite::run(data);
+});
