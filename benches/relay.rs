@@ -15,10 +15,15 @@ use std::{
 use media::{
     Engine, PortId, Settings, SocketId,
     port::{
+        Kind,
         destination::{Loopback, Policy},
         rtp::Component,
+        webrtc::Certificate,
     },
-    sdp::{Direction, Format, MediaKind, negotiate::Stream},
+    sdp::{
+        Direction, Format, MediaKind,
+        negotiate::{Security, Stream},
+    },
 };
 use tandem::net::rtp::{Config, Media, OpenPort};
 use tokio::sync::mpsc;
@@ -48,6 +53,8 @@ fn start() -> Media {
     thread::spawn(move || while told.blocking_recv().is_some() {});
     let own = [127, 0, 67, 1].into();
     let config = Config {
+        webrtc_port: 0,
+        certificate: certificate(),
         address: own,
         advertise: own,
         ports: 20000..=29999,
@@ -71,14 +78,16 @@ fn stream(remote: SocketAddr) -> Stream {
         direction: Direction::SendRecv,
         send: vec![format.clone()],
         receive: vec![format],
+        security: Security::None,
     }
 }
 
 fn call(media: &Media, a: SocketAddr, b: SocketAddr) -> (OpenPort, OpenPort) {
-    let caller = media.open(1, None).expect("a port");
-    let callee = media.open(1, Some(caller.id)).expect("a port");
+    let caller = media.open(Kind::Own, 1, None).expect("a port");
+    let callee = media.open(Kind::Own, 1, Some(caller.id)).expect("a port");
     for (port, remote) in [(&caller, a), (&callee, b)] {
-        let settings = Settings { streams: vec![stream(remote)], signaling: None, media_timeout: Some(Duration::from_secs(30)) };
+        let settings =
+            Settings { streams: vec![stream(remote)], shared: None, signaling: None, media_timeout: Some(Duration::from_secs(30)) };
         media.set(port.id, settings).expect("room for a command");
     }
     media.bridge(caller.id, callee.id).expect("both on one thread");
@@ -90,7 +99,7 @@ fn serve(table: &str, a: SocketAddr, b: SocketAddr) {
     let mut out = fs::File::create(table).expect("the table can be written");
     for _ in 0..CALLS {
         let (caller, callee) = call(&media, a, b);
-        let (caller, callee) = (caller.addresses[0].rtp, callee.addresses[0].rtp);
+        let (caller, callee) = (caller.local.addresses[0].rtp, callee.local.addresses[0].rtp);
         writeln!(out, "{} {} {} {}", caller.ip(), caller.port(), callee.ip(), callee.port()).expect("the table can be written");
     }
     println!("UP {CALLS} pid {}", std::process::id());
@@ -115,7 +124,7 @@ fn engine() {
     const PACKETS: u32 = 5_000_000;
     let own = [127, 0, 67, 1].into();
     let policy = Policy { loopback: Loopback::Allowed, own: vec![own], ports: Arc::default(), listeners: Vec::new() };
-    let mut engine = Engine::new(policy);
+    let mut engine = Engine::new(0, policy, certificate());
     let now = Instant::now();
     let remote = address("127.0.67.2:4000");
     let mut sockets = Vec::new();
@@ -123,7 +132,7 @@ fn engine() {
         let (a, b) = (PortId::new(0, number), PortId::new(0, number + 1));
         for port in [a, b] {
             sockets.push(SocketId::new(engine.open(port, 1), 0, Component::Rtp));
-            engine.set(now, port, &Settings { streams: vec![stream(remote)], signaling: None, media_timeout: None });
+            engine.set(now, port, &Settings { streams: vec![stream(remote)], shared: None, signaling: None, media_timeout: None });
         }
         engine.bridge(a, b);
     }
@@ -143,7 +152,7 @@ fn setup() {
     let media = start();
     let before = cpu("");
     for _ in 0..ROUNDS {
-        let port = media.open(1, None).expect("a port");
+        let port = media.open(Kind::Own, 1, None).expect("a port");
         media.set(port.id, Settings::default()).expect("room for a command");
         media.close(port.id);
     }
@@ -168,7 +177,7 @@ fn relay(rate: u64) {
             let (caller, callee) = &calls[sent as usize / 2 % CALLS];
             packet[2..4].copy_from_slice(&((sent / 1000) as u16).to_be_bytes());
             let (socket, to) = if sent % 2 == 0 { (&a, caller) } else { (&b, callee) };
-            socket.send_to(&packet, to.addresses[0].rtp).expect("sent");
+            socket.send_to(&packet, to.local.addresses[0].rtp).expect("sent");
             sent += 1;
         }
         thread::sleep(Duration::from_micros(200));
@@ -176,4 +185,11 @@ fn relay(rate: u64) {
     let spent = cpu("media-") - before;
     let at = sent as f64 / from.elapsed().as_secs_f64();
     println!("relay at {at:.0} packets/s over {} sockets: {:.2} us of CPU a packet", CALLS * 2, spent.as_secs_f64() * 1e6 / sent as f64);
+}
+
+/// What DTLS shows.
+fn certificate() -> Certificate {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key");
+    let made = rcgen::CertificateParams::new(vec!["tandem".to_owned()]).expect("a name").self_signed(&key).expect("a certificate");
+    Certificate::new(made.der().to_vec(), &key.serialize_der()).expect("one that DTLS can use")
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use media::port::destination::Loopback;
+use media::port::webrtc::Certificate;
 use sip::digest::{self, Challenger};
 use sip::message::Host;
 use sip::random::Random;
@@ -98,7 +99,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Running)> {
     let listeners = Listeners(net.listeners().iter().filter(|l| l.place == Place::Sip).map(|l| (l.transport, l.address)).collect());
     let (events, media_events) = mpsc::channel(MEDIA_EVENTS);
     let mut random = Random::new(seed()?);
-    let media = Media::start(media_config(config, &net, random.number()), events)?;
+    let media = Media::start(media_config(config, &net, random.number())?, events)?;
     let setup = Setup {
         listeners: listeners.clone(),
         node: 0,
@@ -136,8 +137,8 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Running)> {
     Ok((Signaling::new(parts, config), running))
 }
 
-fn media_config(config: &Config, net: &Net, seed: u64) -> rtp::Config {
-    rtp::Config {
+fn media_config(config: &Config, net: &Net, seed: u64) -> anyhow::Result<rtp::Config> {
+    Ok(rtp::Config {
         address: config.media.address,
         advertise: config.media.advertise,
         ports: config.media.rtp_ports.range(),
@@ -145,7 +146,16 @@ fn media_config(config: &Config, net: &Net, seed: u64) -> rtp::Config {
         listeners: net.listeners().iter().map(|listener| listener.address).collect(),
         threads: None,
         seed,
-    }
+        webrtc_port: config.media.webrtc_port,
+        certificate: certificate()?,
+    })
+}
+
+/// Makes the certificate that DTLS shows. It lives as long as the process: SDP carries its fingerprint to each peer.
+fn certificate() -> anyhow::Result<Certificate> {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let made = rcgen::CertificateParams::new(vec!["tandem".to_owned()])?.self_signed(&key)?;
+    Ok(Certificate::new(made.der().to_vec(), &key.serialize_der())?)
 }
 
 /// Takes a seed from the operating system.

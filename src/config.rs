@@ -151,6 +151,21 @@ pub struct Media {
     pub allow_loopback: bool,
     /// How long a leg may send nothing before it is reported; the call goes on; default `"60s"`.
     pub timeout: Duration,
+    /// Whether phones' media is protected, for users and trunks that say nothing else; default `"prefer"`. Browsers' always is.
+    pub srtp: Srtp,
+}
+
+/// Whether media is protected by SRTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Srtp {
+    /// Never: an offer with SRTP alone is refused with 488.
+    Off,
+    /// When the phone can.
+    #[default]
+    Prefer,
+    /// Always: an offer without is refused with 488, and none is made.
+    Require,
 }
 
 /// `[policy]`.
@@ -220,6 +235,8 @@ pub struct User {
     pub password: Secret,
     /// Numbers that reach the person; default none.
     pub numbers: Vec<Number>,
+    /// Whether media of the person's devices is protected; default: `media.srtp`.
+    pub srtp: Srtp,
 }
 
 /// `[[trunk]]`: a SIP peer network.
@@ -233,6 +250,8 @@ pub struct Trunk {
     /// Addresses and networks whose requests are the trunk's.
     #[serde(deserialize_with = "value::networks")]
     pub addresses: Vec<IpNet>,
+    /// Whether its media is protected; default: `media.srtp`.
+    pub srtp: Option<Srtp>,
 }
 
 /// How the peer of a trunk is known.

@@ -25,7 +25,7 @@ use tracing::{debug, error, warn};
 
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
-use crate::config::{Config, MediaPath, Trunk};
+use crate::config::{Config, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
@@ -67,6 +67,7 @@ pub(crate) struct Signaling {
     domain: String,
     trunks: Vec<Trunk>,
     media_path: MediaPath,
+    srtp: Srtp,
     /// Responses that wait until what they say is durable.
     unwritten: HashMap<u64, Unwritten>,
     next_write: u64,
@@ -105,6 +106,7 @@ impl Signaling {
             domain: config.domain.as_str().to_owned(),
             trunks: config.trunks.clone(),
             media_path: config.policy.media,
+            srtp: config.media.srtp,
             unwritten: HashMap::new(),
             next_write: 0,
             forwards: Forwards::default(),

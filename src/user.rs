@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sip::digest::Ha1;
 
-use crate::config::Config;
+use crate::config::{Config, Srtp};
 use crate::storage::{Batch, Storage, StorageError, Table};
 
 /// A person.
@@ -14,6 +14,8 @@ pub struct User {
     pub name: Box<str>,
     /// H(name:realm:password).
     pub ha1: Ha1,
+    /// Whether media of the person's devices is protected.
+    pub srtp: Srtp,
 }
 
 /// All users.
@@ -37,7 +39,7 @@ impl Users {
             for number in &user.numbers {
                 users.by_number.insert(canonical(number.as_str()).into(), name.clone());
             }
-            users.by_name.insert(name.clone(), User { name, ha1 });
+            users.by_name.insert(name.clone(), User { name, ha1, srtp: user.srtp });
         }
         users
     }

@@ -217,6 +217,9 @@ fn unfinished_code(source: &Source) -> Vec<String> {
 }
 
 fn unwrap(source: &Source) -> Vec<String> {
+    if source.path.contains("benches/") {
+        return Vec::new(); // a measurement may end where it fails
+    }
     source.code.match_indices(".unwrap()").map(|(at, _)| format!("{}:{}: unwrap", source.path, line_of(&source.code, at))).collect()
 }
 

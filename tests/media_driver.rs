@@ -13,8 +13,11 @@ use std::{
 
 use media::{
     Event, PortId, Settings,
-    port::destination::Loopback,
-    sdp::{Direction, Format, MediaKind, negotiate::Stream},
+    port::{Kind, destination::Loopback, webrtc::Certificate},
+    sdp::{
+        Direction, Format, MediaKind,
+        negotiate::{Security, Stream},
+    },
 };
 use tandem::net::rtp::{Config, Error, Media, OpenPort};
 use tokio::sync::mpsc;
@@ -31,7 +34,24 @@ fn own_address() -> IpAddr {
 
 fn config(ports: RangeInclusive<u16>) -> Config {
     let address = own_address();
-    Config { address, advertise: address, ports, loopback: Loopback::Allowed, listeners: Vec::new(), threads: Some(1), seed: 7 }
+    Config {
+        address,
+        advertise: address,
+        ports,
+        webrtc_port: 0,
+        certificate: certificate(),
+        loopback: Loopback::Allowed,
+        listeners: Vec::new(),
+        threads: Some(1),
+        seed: 7,
+    }
+}
+
+/// What DTLS shows.
+fn certificate() -> Certificate {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let made = rcgen::CertificateParams::new(vec!["tandem".to_owned()]).unwrap().self_signed(&key).unwrap();
+    Certificate::new(made.der().to_vec(), &key.serialize_der()).unwrap()
 }
 
 fn start(ports: RangeInclusive<u16>, room_for_events: usize) -> (Media, mpsc::Receiver<Event>) {
@@ -65,11 +85,12 @@ impl Phone {
             direction: Direction::SendRecv,
             send: vec![format.clone()],
             receive: vec![format],
+            security: Security::None,
         }
     }
 
     fn says(&self, sequence: u16, to: &OpenPort) {
-        match self.rtp.send_to(&rtp(sequence), to.addresses[0].rtp) {
+        match self.rtp.send_to(&rtp(sequence), to.local.addresses[0].rtp) {
             Ok(_) => {}
             Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
@@ -102,9 +123,9 @@ fn settings(streams: Vec<Stream>) -> Settings {
 }
 
 fn call(media: &Media) -> Call {
-    let a = media.open(1, None).unwrap();
-    let b = media.open(1, Some(a.id)).unwrap();
-    let ip = a.addresses[0].rtp.ip();
+    let a = media.open(Kind::Own, 1, None).unwrap();
+    let b = media.open(Kind::Own, 1, Some(a.id)).unwrap();
+    let ip = a.local.addresses[0].rtp.ip();
     let phones = [Phone::new(ip), Phone::new(ip)];
     media.set(a.id, settings(vec![phones[0].stream(0)])).unwrap();
     media.set(b.id, settings(vec![phones[1].stream(0)])).unwrap();
@@ -146,10 +167,10 @@ fn two_phones_hear_each_other() {
         }
     }
     let report = [0x80, 201, 0, 1, 0, 0, 0, 7];
-    call.phones[0].rtcp.send_to(&report, call.ports[0].addresses[0].rtcp).unwrap();
+    call.phones[0].rtcp.send_to(&report, call.ports[0].local.addresses[0].rtcp).unwrap();
     let mut bytes = [0; 64];
     let (length, from) = call.phones[1].rtcp.recv_from(&mut bytes).unwrap();
-    assert_eq!((&bytes[..length], from), (&report[..], call.ports[1].addresses[0].rtcp), "from the port that Bob was told of");
+    assert_eq!((&bytes[..length], from), (&report[..], call.ports[1].local.addresses[0].rtcp), "from the port that Bob was told of");
     media.close(call.ports[0].id);
     let Event::Closed { port, statistics } = next_event(&mut told) else { panic!("closed first") };
     assert_eq!(port, call.ports[0].id);
@@ -160,14 +181,14 @@ fn two_phones_hear_each_other() {
 fn streams_can_be_added() {
     let (media, mut told) = start(20000..=20099, 16);
     let mut call = call(&media);
-    let ip = call.ports[0].addresses[0].rtp.ip();
+    let ip = call.ports[0].local.addresses[0].rtp.ip();
     let more = [Phone::new(ip), Phone::new(ip)];
     for (index, phone) in more.iter().enumerate() {
         media.extend(&mut call.ports[index], 2).unwrap();
         media.set(call.ports[index].id, settings(vec![call.phones[index].stream(0), phone.stream(1)])).unwrap();
     }
     settle(&media, &mut told, call.ports[0].id);
-    more[0].rtp.send_to(&rtp(5), call.ports[0].addresses[1].rtp).unwrap();
+    more[0].rtp.send_to(&rtp(5), call.ports[0].local.addresses[1].rtp).unwrap();
     assert_eq!(more[1].hears(), Some(5));
     call.phones[0].says(6, &call.ports[0]);
     assert_eq!(call.phones[1].hears(), Some(6));
@@ -212,8 +233,8 @@ fn ports_are_even_and_odd_and_not_used_again_at_once() {
     let (media, mut told) = start(20001..=20401, 16);
     let mut seen = Vec::new();
     for _ in 0..10 {
-        let port = media.open(1, None).unwrap();
-        let address = port.addresses[0];
+        let port = media.open(Kind::Own, 1, None).unwrap();
+        let address = port.local.addresses[0];
         assert_eq!((address.rtp.port() % 2, address.rtcp.port()), (0, address.rtp.port() + 1));
         assert!((20001..=20401).contains(&address.rtp.port()));
         assert!(!seen.contains(&address), "{address:?} again after {seen:?}");
@@ -225,13 +246,13 @@ fn ports_are_even_and_odd_and_not_used_again_at_once() {
 #[test]
 fn running_out_of_ports_is_a_clear_error_and_closing_mends_it() {
     let (media, mut told) = start(20000..=20007, 16);
-    let ports: Vec<_> = std::iter::from_fn(|| media.open(1, None).ok()).take(5).collect();
+    let ports: Vec<_> = std::iter::from_fn(|| media.open(Kind::Own, 1, None).ok()).take(5).collect();
     assert_eq!(ports.len(), 4);
-    let error = media.open(1, None).unwrap_err();
+    let error = media.open(Kind::Own, 1, None).unwrap_err();
     assert_eq!(error.to_string(), "all RTP ports from 20000 to 20007 are in use; widen media.rtp_ports");
     close(&media, &mut told, ports[2].id);
-    assert!(matches!(media.open(2, None), Err(Error::Exhausted { .. })), "one is free, two are needed");
-    assert_eq!(media.open(1, None).expect("that one was given back").addresses, ports[2].addresses);
+    assert!(matches!(media.open(Kind::Own, 2, None), Err(Error::Exhausted { .. })), "one is free, two are needed");
+    assert_eq!(media.open(Kind::Own, 1, None).expect("that one was given back").local.addresses, ports[2].local.addresses);
 }
 
 #[test]
@@ -240,11 +261,11 @@ fn ports_of_others_are_stepped_over() {
     let theirs: Vec<_> = [20000, 20003].map(|port| UdpSocket::bind((config.address, port)).unwrap()).into();
     let (events, _told) = mpsc::channel(1);
     let media = Media::start(config.clone(), events.clone()).unwrap();
-    let port = media.open(1, None).unwrap();
-    assert_eq!(port.addresses[0].rtp, SocketAddr::new(config.advertise, 20004), "as advertised");
-    assert!(matches!(media.open(1, None), Err(Error::Exhausted { .. })));
+    let port = media.open(Kind::Own, 1, None).unwrap();
+    assert_eq!(port.local.addresses[0].rtp, SocketAddr::new(config.advertise, 20004), "as advertised");
+    assert!(matches!(media.open(Kind::Own, 1, None), Err(Error::Exhausted { .. })));
     drop(theirs);
-    let other = [media.open(1, None).unwrap(), media.open(1, None).unwrap()].map(|port| port.id);
+    let other = [media.open(Kind::Own, 1, None).unwrap(), media.open(Kind::Own, 1, None).unwrap()].map(|port| port.id);
     let apart = other.iter().filter(|other| matches!(media.bridge(port.id, **other), Err(Error::Apart))).count();
     assert_eq!(apart, 1, "ports take turns on the threads unless opened beside another");
     // A range without a pair, and an address that is not ours, are told at start.
@@ -258,7 +279,7 @@ fn media_is_not_sent_to_our_own_ports() {
     // S19
     let (media, mut told) = start(20000..=20099, 16);
     let call = call(&media);
-    let own = call.ports[0].addresses[0];
+    let own = call.ports[0].local.addresses[0];
     let looped = Stream { remote_rtp: Some(own.rtp), remote_rtcp: Some(own.rtcp), ..call.phones[1].stream(0) };
     media.set(call.ports[1].id, settings(vec![looped])).unwrap();
     settle(&media, &mut told, call.ports[1].id);
@@ -278,7 +299,7 @@ fn media_is_not_sent_to_our_own_ports() {
 #[test]
 fn events_wait_for_a_reader_that_is_late() {
     let (media, mut told) = start(20000..=20099, 1);
-    let ports: Vec<_> = (0..20).map(|_| media.open(1, None).unwrap().id).collect();
+    let ports: Vec<_> = (0..20).map(|_| media.open(Kind::Own, 1, None).unwrap().id).collect();
     ports.iter().for_each(|port| media.close(*port));
     for port in ports {
         assert!(matches!(next_event(&mut told), Event::Closed { port: of, .. } if of == port));

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use media::sdp::negotiate::{Finality, Negotiation, StreamAddress};
+use media::sdp::secret::Secret;
+use media::sdp::transport::{Local, Profile, Protection};
 use media::sdp::{Description, MediaDescription};
 
 use crate::torture;
@@ -26,7 +28,10 @@ pub fn run(data: &[u8]) -> bool {
     assert!(again.media.iter().map(in_order).eq(offer.media.iter().map(in_order)));
     assert_eq!(again.to_bytes(), printed);
     // One call: a's offer goes to b; b answers with the same body; the answer goes back to a.
-    let (mut a, mut b) = (Negotiation::new(1), Negotiation::new(2));
+    let profiles = [Profile::Plain, Profile::Opportunistic, Profile::Sdes, Profile::Dtls, Profile::WebRtc];
+    let profile = profiles[data.len() % profiles.len()];
+    let leg = |id, profile| Negotiation::new(id, profile, Protection::Prefer, Secret::new([7; 32]));
+    let (mut a, mut b) = (leg(1, Profile::Plain), leg(2, profile));
     if a.receive_offer(offer.clone()).is_err() {
         return true;
     }
@@ -55,7 +60,8 @@ fn read(body: &[u8]) -> Description {
     Description::parse(body).unwrap_or_else(|e| panic!("what we print is refused ({e}): {}", body.escape_ascii()))
 }
 
-fn addresses(count: usize) -> Vec<StreamAddress> {
+fn addresses(count: usize) -> Local {
     let at = |port: usize| SocketAddr::from(([192, 0, 2, 1], u16::try_from(port).unwrap_or(9)));
-    (0..count).map(|stream| StreamAddress { rtp: at(20_000 + 2 * stream), rtcp: at(20_001 + 2 * stream) }).collect()
+    let addresses = (0..count).map(|stream| StreamAddress { rtp: at(20_000 + 2 * stream), rtcp: at(20_001 + 2 * stream) }).collect();
+    Local { addresses, fingerprint: format!("sha-256 {}FF", "00:".repeat(31)).into(), thread: 0 }
 }

@@ -13,6 +13,7 @@ use crate::{
         Port, PortId, Settings, SocketId,
         destination::Policy,
         rtp::{Component, Received},
+        webrtc::{Certificate, Demultiplexer, Owner},
     },
     quality::Statistics,
 };
@@ -64,20 +65,35 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Engine {
     policy: Policy,
+    certificate: Certificate,
+    /// Whose the packets of the shared socket are.
+    demultiplexer: Demultiplexer,
     /// By slot. Slots are used again, ids are not.
     ports: Vec<Option<Port>>,
     free: Vec<usize>,
     slots: HashMap<PortId, usize>,
-    /// When to look whether a port is silent. A packet does not touch it: the look finds out and sets the next one.
+    /// When a port has something to do. A packet does not touch it: whether a port is silent the look finds out, and sets the next one.
     timers: BTreeSet<(Instant, usize)>,
+    /// Slots of ports that have datagrams of their own to send.
+    busy: VecDeque<usize>,
     events: VecDeque<Event>,
 }
 
 impl Engine {
     /// An engine without ports.
     #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, ports: Vec::new(), free: Vec::new(), slots: HashMap::new(), timers: BTreeSet::new(), events: VecDeque::new() }
+    pub fn new(thread: u16, policy: Policy, certificate: Certificate) -> Self {
+        Self {
+            policy,
+            certificate,
+            demultiplexer: Demultiplexer::new(thread),
+            ports: Vec::new(),
+            free: Vec::new(),
+            slots: HashMap::new(),
+            timers: BTreeSet::new(),
+            busy: VecDeque::new(),
+            events: VecDeque::new(),
+        }
     }
 
     /// Opens a port with idle streams. Returns its slot, which with stream and component names its sockets
@@ -113,10 +129,13 @@ impl Engine {
         let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else {
             return;
         };
-        port.negotiate(now, settings, &self.policy);
-        let due = port.watch.limit.filter(|_| !port.watch.silent).map(|limit| now + limit);
+        port.negotiate(now, settings, &self.policy, &self.certificate);
         let other = port.bridge.map(|bridge| bridge.other);
-        self.arm(slot, due);
+        if let Some(shared) = &settings.shared {
+            // It is random; one that another port has already is one whose checks fail.
+            let _taken = self.demultiplexer.add(id, shared.local.ufrag());
+        }
+        self.attend(slot);
         if let Some(other) = other {
             self.connect(slot, other);
         }
@@ -149,8 +168,11 @@ impl Engine {
     pub fn close(&mut self, id: PortId) -> Option<usize> {
         self.unbridge(id);
         let slot = self.slots.remove(&id)?;
-        self.arm(slot, None);
+        self.demultiplexer.remove(id);
         let port = self.ports.get_mut(slot)?.take()?;
+        if let Some(deadline) = port.deadline {
+            self.timers.remove(&(deadline, slot));
+        }
         self.free.push(slot);
         self.events.push_back(Event::Closed { port: id, statistics: port.statistics() });
         Some(slot)
@@ -164,7 +186,8 @@ impl Engine {
         }
     }
 
-    /// Takes a datagram: the first `length` octets of `buffer`, whose rest is room for what later kinds of port add.
+    /// Takes a datagram: the first `length` octets of `buffer`, whose rest has room for [`MAX_OVERHEAD`](crate::rtp::srtp::MAX_OVERHEAD).
+    /// Afterwards [`poll_transmit`](Self::poll_transmit) may have something, too.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -173,67 +196,154 @@ impl Engine {
         buffer: &mut [u8],
         length: usize,
     ) -> Option<Transmit> {
-        let (slot, index, component) = socket.parts();
-        let port = self.ports.get_mut(slot)?.as_mut()?;
-        let stream = port.streams.get_mut(index)?;
-        let bytes = buffer.get_mut(..length)?;
-        let received = stream.receive(now, component, from, bytes, &self.policy);
-        if received == Received::Dropped {
-            return None;
-        }
-        port.watch.heard = Some(now);
-        let resumed = std::mem::take(&mut port.watch.silent);
-        let id = port.id;
-        let bridge = port.bridge;
-        let sent = match (received, bridge) {
-            (Received::ToForward(component), Some(bridge)) => self.relay(now, bridge, index, component, bytes),
-            (Received::Dropped | Received::Kept | Received::ToForward(_), _) => None,
+        let (slot, index, received) = if socket == SocketId::SHARED {
+            let Some(Owner::Port(id)) = self.demultiplexer.find(from, buffer.get(..length)?) else { return None };
+            let slot = self.slot(id)?;
+            let (index, received) = self.ports.get_mut(slot)?.as_mut()?.receive_shared(now, from, buffer, length, &self.policy);
+            if let Received::Checked(_) = received {
+                let _taken = self.demultiplexer.learn(now, id, from);
+            }
+            (slot, index, received)
+        } else {
+            let (slot, index, component) = socket.parts();
+            let stream = self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(index)?;
+            (slot, index, stream.receive(now, component, from, buffer, length, &self.policy))
         };
-        if resumed {
-            self.resume(now, slot, id);
+        match received {
+            Received::Dropped => None,
+            Received::Handled => {
+                self.attend(slot);
+                None
+            }
+            Received::Answered(length) => Some(Transmit { socket, to: from, length }),
+            Received::Checked(length) => {
+                self.attend(slot);
+                Some(Transmit { socket, to: from, length })
+            }
+            Received::Kept => {
+                self.heard(now, slot);
+                None
+            }
+            Received::ToForward(component, length) => {
+                self.heard(now, slot);
+                let sent = self.relay(now, (slot, index), component, buffer, length);
+                if sent.is_none()
+                    && let Some(stream) = self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(index)
+                {
+                    stream.quality.withheld += 1;
+                }
+                sent
+            }
         }
-        if sent.is_none()
-            && received != Received::Kept
-            && let Some(stream) = self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(index)
-        {
-            stream.quality.withheld += 1;
-        }
-        sent
     }
 
-    fn relay(&mut self, now: Instant, bridge: Bridge, stream: usize, component: Component, bytes: &[u8]) -> Option<Transmit> {
+    /// Which media thread a datagram of the shared socket is for; none = nobody's.
+    #[must_use]
+    pub fn thread_of(&self, from: SocketAddr, bytes: &[u8]) -> Option<u16> {
+        self.demultiplexer.find(from, bytes).map(|owner| match owner {
+            Owner::Port(port) => port.thread(),
+            Owner::Thread(thread) => thread,
+        })
+    }
+
+    /// The port whose peer a source of the shared socket is known to be.
+    #[must_use]
+    pub fn port_at(&self, from: SocketAddr) -> Option<PortId> {
+        self.demultiplexer.port_at(from)
+    }
+
+    /// Notes that a source of the shared socket is the peer of a port on another thread.
+    pub fn learn(&mut self, now: Instant, port: PortId, from: SocketAddr) {
+        let _taken = self.demultiplexer.learn(now, port, from);
+    }
+
+    /// Forgets the sources of a port on another thread.
+    pub fn forget(&mut self, port: PortId) {
+        self.demultiplexer.remove(port);
+    }
+
+    /// A port's peer has been heard.
+    fn heard(&mut self, now: Instant, slot: usize) {
+        let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { return };
+        port.watch.heard = Some(now);
+        if std::mem::take(&mut port.watch.silent) {
+            port.watch.due = port.watch.limit.map(|limit| now + limit);
+            self.events.push_back(Event::Resumed { port: port.id });
+            self.arm(slot);
+        }
+    }
+
+    fn relay(
+        &mut self,
+        now: Instant,
+        (slot, stream): (usize, usize),
+        component: Component,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Option<Transmit> {
+        let bridge = self.ports.get(slot)?.as_ref()?.bridge?;
         let target = usize::from((*bridge.streams.get(stream)?)?);
         let other = self.ports.get_mut(bridge.other)?.as_mut()?;
-        let (component, to) = other.streams.get_mut(target)?.send(now, component, bytes)?;
-        Some(Transmit { socket: SocketId::new(bridge.other, target, component), to, length: bytes.len() })
+        if !other.streams.get_mut(target)?.pass(now, component, buffer.get_mut(..length)?) {
+            return None;
+        }
+        let (socket, to, length) = other.send(bridge.other, target, component, buffer, length)?;
+        Some(Transmit { socket, to, length })
     }
 
-    fn resume(&mut self, now: Instant, slot: usize, port: PortId) {
-        self.events.push_back(Event::Resumed { port });
-        let limit = self.ports.get(slot).and_then(Option::as_ref).and_then(|port| port.watch.limit);
-        self.arm(slot, limit.map(|limit| now + limit));
+    /// The next datagram that a port itself has to send, written to the buffer.
+    pub fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        while let Some(slot) = self.busy.front().copied() {
+            if let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) {
+                if let Some((socket, to, length)) = port.poll_transmit(slot, buffer) {
+                    return Some(Transmit { socket, to, length });
+                }
+                port.is_busy = false;
+            }
+            self.busy.pop_front();
+        }
+        None
     }
 
-    /// Looks after ports that have been silent. Early calls are harmless.
+    /// Something happened to a port's transports: they may have to send, and to be woken.
+    fn attend(&mut self, slot: usize) {
+        let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { return };
+        if !std::mem::replace(&mut port.is_busy, true) {
+            self.busy.push_back(slot);
+        }
+        if let Some(verdict) = port.failure() {
+            self.events.push_back(Event::Silent { port: port.id, verdict });
+        }
+        self.arm(slot);
+    }
+
+    /// Looks after ports that have been silent, and lets transports repeat what was lost. Early calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((due, slot)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, slot));
-            let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else {
-                continue;
-            };
-            port.watch.deadline = None;
-            let Some(limit) = port.watch.limit else {
-                continue;
-            };
-            let next = port.watch.heard.unwrap_or(now) + limit;
-            if now < next {
-                self.arm(slot, Some(next));
-                continue;
+            let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { continue };
+            port.deadline = None;
+            port.handle_timeout(now);
+            if port.watch.due.is_some_and(|due| due <= now) {
+                self.look(now, slot);
             }
-            port.watch.silent = true;
-            let event = Event::Silent { port: port.id, verdict: port.verdict(limit) };
-            self.events.push_back(event);
+            self.attend(slot);
         }
+    }
+
+    /// Whether a port has been silent for too long.
+    fn look(&mut self, now: Instant, slot: usize) {
+        let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { return };
+        port.watch.due = None;
+        let Some(limit) = port.watch.limit else { return };
+        let next = port.watch.heard.unwrap_or(now) + limit;
+        if now < next {
+            port.watch.due = Some(next);
+            return;
+        }
+        port.watch.silent = true;
+        let event = Event::Silent { port: port.id, verdict: port.verdict(limit) };
+        self.events.push_back(event);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
@@ -279,11 +389,14 @@ impl Engine {
     }
 
     /// Sets or clears the one timer of a port.
-    fn arm(&mut self, slot: usize, due: Option<Instant>) {
-        let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else {
+    fn arm(&mut self, slot: usize) {
+        let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { return };
+        let due = port.poll_timeout();
+        let old = std::mem::replace(&mut port.deadline, due);
+        if old == due {
             return;
-        };
-        if let Some(old) = std::mem::replace(&mut port.watch.deadline, due) {
+        }
+        if let Some(old) = old {
             self.timers.remove(&(old, slot));
         }
         if let Some(due) = due {

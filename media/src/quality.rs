@@ -51,6 +51,8 @@ pub struct StreamStatistics {
     pub strangers: u64,
     /// Packets dropped because they were neither RTP nor RTCP.
     pub malformed: u64,
+    /// Packets dropped because they were not authentic, or came again (SRTP).
+    pub forged: u64,
     /// Packets dropped because the other side is on hold, has no address or is not bridged.
     pub withheld: u64,
 }
@@ -88,6 +90,7 @@ pub(crate) struct Quality {
     pub(crate) events: u64,
     pub(crate) strangers: u64,
     pub(crate) malformed: u64,
+    pub(crate) forged: u64,
     pub(crate) withheld: u64,
     source: Option<Source>,
     /// Lost of sources before the present one.
@@ -178,6 +181,7 @@ impl Quality {
             events: self.events,
             strangers: self.strangers,
             malformed: self.malformed,
+            forged: self.forged,
             withheld: self.withheld,
             ..StreamStatistics::default()
         }

@@ -14,10 +14,14 @@ use media::{
     port::{
         destination::{Loopback, Policy},
         rtp::Component,
+        webrtc::Certificate,
     },
     quality::{Statistics, StreamStatistics},
     rtp::Packet,
-    sdp::{Direction, Format, MediaKind, negotiate::Stream},
+    sdp::{
+        Direction, Format, MediaKind,
+        negotiate::{Security, Stream},
+    },
 };
 
 const ANN: &str = "203.0.113.5:4000";
@@ -47,11 +51,12 @@ fn stream(index: usize, line: usize, remote: &str) -> Stream {
         direction: Direction::SendRecv,
         send: formats.clone(),
         receive: formats,
+        security: Security::None,
     }
 }
 
 fn settings(streams: Vec<Stream>) -> Settings {
-    Settings { streams, signaling: None, media_timeout: Some(SILENCE) }
+    Settings { streams, shared: None, signaling: None, media_timeout: Some(SILENCE) }
 }
 
 fn rtp(sequence: u16, payload_type: u8) -> Vec<u8> {
@@ -68,6 +73,13 @@ fn receiver_report() -> Vec<u8> {
     vec![0x80, 201, 0, 1, 0, 0, 0, 7]
 }
 
+/// What DTLS shows.
+fn certificate() -> Certificate {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let made = rcgen::CertificateParams::new(vec!["tandem".to_owned()]).unwrap().self_signed(&key).unwrap();
+    Certificate::new(made.der().to_vec(), &key.serialize_der()).unwrap()
+}
+
 /// An engine with Ann's and Bob's port, bridged.
 struct Call {
     engine: Engine,
@@ -82,7 +94,7 @@ impl Call {
         let own = vec!["192.0.2.100".parse().unwrap()];
         let policy = Policy { loopback: Loopback::Refused, own, ports: Arc::default(), listeners: Vec::new() };
         let (ann, bob) = (PortId::new(0, 1), PortId::new(0, 2));
-        let mut call = Self { engine: Engine::new(policy), now: Instant::now(), ann, bob };
+        let mut call = Self { engine: Engine::new(0, policy, certificate()), now: Instant::now(), ann, bob };
         call.engine.open(ann, 2);
         call.engine.open(bob, 2);
         call.engine.bridge(ann, bob);

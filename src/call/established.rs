@@ -101,6 +101,11 @@ impl Calls {
     pub(super) fn offered(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let mending = call.pair(side).is_some_and(|(leg, other)| leg.has_local_offer() || other.has_local_offer());
+        let is_quiet = matches!(call.state, State::Established { relayed: None, late_offer: false, .. }) && !mending;
+        if is_quiet && self.answer_alone(switch, id, side, body) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let status = match &mut call.state {
             State::Established { relayed: relayed @ None, late_offer: false, .. } if !mending => {
                 *relayed = Some(Relayed { from: side, late: body.is_empty(), withdrawn: false });
@@ -112,6 +117,23 @@ impl Calls {
         };
         let Some(dialog) = self.dialog(id, side) else { return };
         let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+    }
+
+    /// An offer that only moves a side's packets (another address, ICE restart, session refresh) is between that side and us.
+    fn answer_alone(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) -> bool {
+        let limit = Some(self.policy.media_timeout);
+        let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(side)) else { return false };
+        if body.is_empty() || leg.receive_offer(body).is_err() {
+            return false;
+        }
+        let answer = if leg.offer_moves_only() { leg.make_answer(other, switch.media).ok() } else { None };
+        let Some(answer) = answer else {
+            leg.drop_offer();
+            return false;
+        };
+        switch.sip.accept(switch.now, leg.dialog, answer);
+        leg.apply(switch.media, limit);
+        true
     }
 
     fn relay_offer(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) -> Result<(), StatusCode> {

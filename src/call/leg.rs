@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use media::sdp::negotiate::{Error, Finality, Negotiation, StreamAddress, passes_unchanged};
+use media::port::Kind;
+use media::sdp::negotiate::{Error, Finality, Negotiation, passes_unchanged};
+use media::sdp::secret::Secret;
+use media::sdp::transport::{Local, Profile, Protection};
 use media::sdp::{self, Description};
 use media::{PortId, Settings};
 use sip::{DialogId, Hop, OutgoingInvite};
@@ -14,8 +17,8 @@ use sip::{DialogId, Hop, OutgoingInvite};
 pub struct Port {
     /// Its name.
     pub id: PortId,
-    /// What peers are told of its streams.
-    pub addresses: Vec<StreamAddress>,
+    /// What peers are told of it.
+    pub local: Local,
 }
 
 /// Opens and steers media ports; the media threads in the switch, a list in tests.
@@ -24,7 +27,7 @@ pub trait Ports {
     ///
     /// # Errors
     /// One sentence: no port is free, or the system refuses one.
-    fn open(&mut self, streams: usize, beside: Option<PortId>) -> Result<Port, String>;
+    fn open(&mut self, kind: Kind, streams: usize, beside: Option<PortId>) -> Result<Port, String>;
     /// Gives a port more streams.
     ///
     /// # Errors
@@ -68,24 +71,38 @@ pub struct Leg {
     signaling: Option<IpAddr>,
     /// Who this is, for the record: the contact, or the trunk.
     pub label: String,
-    /// The INVITE again for the next address, while there is one (RFC 3263 §4.3).
+    /// The INVITE again for what else may be tried, while there is something.
     pub spare: Option<Box<Spare>>,
 }
 
-/// Further addresses of a device.
+/// What else may be tried with a device.
 #[derive(Debug)]
 pub struct Spare {
-    /// The INVITE as it was sent to the first.
+    /// The INVITE as it was sent first.
     pub invite: OutgoingInvite,
-    /// The addresses not tried yet, the next one last.
+    /// The addresses not tried yet, the next one last (RFC 3263 §4.3).
     pub hops: Vec<Hop>,
+    /// The ways to carry media not offered yet, the next one last.
+    pub profiles: Vec<Profile>,
+}
+
+/// How the packets of a leg may travel.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// What our first offer uses.
+    pub profile: Profile,
+    /// Whether packets have to be protected.
+    pub protection: Protection,
+    /// What ICE credentials and keys are made of.
+    pub secret: Secret,
 }
 
 impl Leg {
     /// Makes a leg without media.
     #[must_use]
-    pub fn new(dialog: DialogId, session_id: u64, signaling: Option<IpAddr>, label: String) -> Self {
-        Self { dialog, negotiation: Negotiation::new(session_id), port: None, signaling, label, spare: None }
+    pub fn new(dialog: DialogId, session_id: u64, manner: Manner, signaling: Option<IpAddr>, label: String) -> Self {
+        let negotiation = Negotiation::new(session_id, manner.profile, manner.protection, manner.secret);
+        Self { dialog, negotiation, port: None, signaling, label, spare: None }
     }
 
     /// Returns its port.
@@ -110,7 +127,17 @@ impl Leg {
     pub fn make_offer(&mut self, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
         let template = other.negotiation.remote_offer().ok_or(MediaError::Nothing)?;
         self.reserve(template, other, media)?;
-        Ok(self.negotiation.make_offer(template, addresses(self.port.as_ref()))?)
+        Ok(self.negotiation.make_offer(template, local(self.port.as_ref()))?)
+    }
+
+    /// Makes the offer again in another profile: the peer refused the last one.
+    ///
+    /// # Errors
+    /// See [`MediaError`].
+    pub fn offer_otherwise(&mut self, profile: Profile, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        self.negotiation.rollback();
+        self.negotiation.set_profile(profile);
+        self.make_offer(other, media)
     }
 
     /// Takes the peer's answer to our offer.
@@ -129,7 +156,7 @@ impl Leg {
     pub fn make_answer(&mut self, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
         let template = other.negotiation.remote().ok_or(MediaError::Nothing)?;
         self.reserve(template, other, media)?;
-        Ok(self.negotiation.make_answer(template, addresses(self.port.as_ref()))?)
+        Ok(self.negotiation.make_answer(template, local(self.port.as_ref()))?)
     }
 
     /// Returns true while an answer of an earlier response would be given again.
@@ -144,11 +171,11 @@ impl Leg {
         self.negotiation.has_local_offer()
     }
 
-    /// Returns true if the packets of each leg are ones that the other takes.
+    /// Returns true if the packets of each leg are ones that the other takes, or the two have no codec in common.
     #[must_use]
     pub fn fits(&self, other: &Self) -> bool {
         let (ours, theirs) = (self.negotiation.streams(), other.negotiation.streams());
-        passes_unchanged(&ours, &theirs) && passes_unchanged(&theirs, &ours)
+        passes_unchanged(&ours, &theirs) && passes_unchanged(&theirs, &ours) || !self.negotiation.shares_codec(&theirs)
     }
 
     /// Makes an offer to this leg's peer that repeats what the other leg's peer said last.
@@ -158,7 +185,18 @@ impl Leg {
     pub fn offer_again(&mut self, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
         let template = other.negotiation.remote().ok_or(MediaError::Nothing)?;
         self.reserve(template, other, media)?;
-        Ok(self.negotiation.make_offer(template, addresses(self.port.as_ref()))?)
+        Ok(self.negotiation.make_offer(template, local(self.port.as_ref()))?)
+    }
+
+    /// Returns true if the peer's pending offer changes nothing but where and how its packets travel.
+    #[must_use]
+    pub fn offer_moves_only(&self) -> bool {
+        self.negotiation.offer_moves_only()
+    }
+
+    /// Forgets the peer's pending offer: what was agreed before holds.
+    pub fn drop_offer(&mut self) {
+        self.negotiation.reject_offer();
     }
 
     /// Goes back to what was agreed before the pending offer, ours or the peer's.
@@ -171,7 +209,12 @@ impl Leg {
     /// Tells the port what is agreed now. `limit`: silence after which the leg is reported.
     pub fn apply(&self, media: &mut dyn Ports, limit: Option<Duration>) {
         if let Some(port) = &self.port {
-            let settings = Settings { streams: self.negotiation.streams(), signaling: self.signaling, media_timeout: limit };
+            let settings = Settings {
+                streams: self.negotiation.streams(),
+                shared: self.negotiation.shared(),
+                signaling: self.signaling,
+                media_timeout: limit,
+            };
             media.set(port.id, settings);
         }
     }
@@ -191,15 +234,17 @@ impl Leg {
     /// Makes sure that the port has a stream for each line of a description.
     fn reserve(&mut self, template: &Description, other: &Self, media: &mut dyn Ports) -> Result<(), MediaError> {
         let streams = self.negotiation.streams_needed(template).max(1);
+        let kind = if self.negotiation.profile() == Profile::WebRtc { Kind::Shared } else { Kind::Own };
         match &mut self.port {
-            Some(port) if port.addresses.len() < streams => media.extend(port, streams),
+            Some(port) if port.local.addresses.len() < streams => media.extend(port, streams),
             Some(_) => Ok(()),
-            None => media.open(streams, other.port()).map(|port| self.port = Some(port)),
+            None => media.open(kind, streams, other.port()).map(|port| self.port = Some(port)),
         }
         .map_err(MediaError::NoPort)
     }
 }
 
-fn addresses(port: Option<&Port>) -> &[StreamAddress] {
-    port.map_or(&[], |port| &port.addresses)
+fn local(port: Option<&Port>) -> &Local {
+    static NONE: Local = Local::none();
+    port.map_or(&NONE, |port| &port.local)
 }

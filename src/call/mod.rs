@@ -17,6 +17,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media::sdp::secret::Secret;
+use media::sdp::transport::{Profile, Protection};
 use media::{Event as MediaEvent, PortId};
 use serde::Serialize;
 use sip::message::{Headers, NameAddr};
@@ -24,7 +26,7 @@ use sip::random::Random;
 use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, StatusCode, Uri};
 use tracing::{debug, info};
 
-use leg::{Leg, Ports};
+use leg::{Leg, Manner, Ports};
 use record::{EndedBy, LegMedia, Record};
 use ring::Ring;
 
@@ -49,8 +51,18 @@ pub struct Switch<'a> {
     pub sip: &'a mut Endpoint,
     /// Media.
     pub media: &'a mut dyn Ports,
-    /// Random 64 bits, for SDP session ids.
+    /// For SDP session ids, and for what a leg keeps secret.
     pub random: &'a mut Random,
+}
+
+impl Switch<'_> {
+    fn manner(&mut self, profile: Profile, protection: Protection) -> Manner {
+        let mut random = [0; 32];
+        for chunk in random.chunks_mut(8) {
+            chunk.copy_from_slice(&self.random.number().to_ne_bytes());
+        }
+        Manner { profile, protection, secret: Secret::new(random) }
+    }
 }
 
 /// How calls behave.
@@ -71,6 +83,8 @@ pub struct Plan {
     pub offer: Bytes,
     /// Where the caller's signaling comes from.
     pub signaling: IpAddr,
+    /// Whether the caller's media has to be protected.
+    pub protection: Protection,
     /// Who calls, for the record.
     pub caller: String,
     /// What was dialled, for the record.
@@ -96,6 +110,10 @@ pub struct Target {
     pub routes: Vec<NameAddr>,
     /// Where to send the INVITE: at least one, in the order to try them.
     pub hops: Vec<Hop>,
+    /// Whether its media has to be protected.
+    pub protection: Protection,
+    /// The ways to carry media, in the order to offer them; the next one when the device refuses (488).
+    pub profiles: Vec<Profile>,
 }
 
 /// What calls ask for.

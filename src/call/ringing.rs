@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use media::sdp::negotiate::Finality;
+use media::sdp::transport::Profile;
 use sip::message::Headers;
 use sip::message::header::Reason;
 use sip::{DialogId, OutgoingInvite, StatusCode};
@@ -16,7 +17,8 @@ impl Calls {
     /// Starts a call: every device rings at once.
     pub fn start(&mut self, switch: &mut Switch<'_>, plan: Plan) {
         let id = self.id(switch.unix);
-        let mut caller = Leg::new(plan.dialog, switch.random.number(), Some(plan.signaling), plan.caller.clone());
+        let manner = switch.manner(Profile::Plain, plan.protection);
+        let mut caller = Leg::new(plan.dialog, switch.random.number(), manner, Some(plan.signaling), plan.caller.clone());
         let fault = match () {
             () if self.calls.len() >= Self::MAX => Some((StatusCode::SERVICE_UNAVAILABLE, "too many calls".to_owned())),
             () if plan.offer.is_empty() => None,
@@ -73,7 +75,9 @@ impl Calls {
             let Some(call) = self.calls.get_mut(&id) else { return };
             let label = target.uri.to_string();
             // Until the INVITE is placed the leg has the caller's dialog: nothing looks it up there.
-            let mut leg = Leg::new(plan.dialog, switch.random.number(), target.hops.first().map(|hop| hop.remote().ip()), label);
+            let manner = switch.manner(target.profiles.first().copied().unwrap_or_default(), target.protection);
+            let signaling = target.hops.first().map(|hop| hop.remote().ip());
+            let mut leg = Leg::new(plan.dialog, switch.random.number(), manner, signaling, label);
             let offer = if plan.offer.is_empty() { Ok(Bytes::new()) } else { leg.make_offer(&call.caller, switch.media) };
             match offer {
                 Ok(body) => place(switch, &plan, target, body, &mut leg),
@@ -205,6 +209,9 @@ impl Calls {
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT) && self.try_next_address(switch, id, device) {
             return;
         }
+        if status == StatusCode::NOT_ACCEPTABLE_HERE && self.try_next_profile(switch, id, device) {
+            return;
+        }
         let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(leg) = call.callees.get_mut(device) {
             if self.by_dialog.get(&leg.dialog) == Some(&(id, Side::Callee(device))) {
@@ -236,10 +243,27 @@ impl Calls {
         let Some(spare) = leg.spare.as_mut() else { return false };
         let Some(hop) = spare.hops.pop() else { return false };
         let signaling = hop.remote().ip();
-        let invite = OutgoingInvite { hop, ..spare.invite.clone() };
+        spare.invite.hop = hop;
+        let invite = spare.invite.clone();
         leg.moved(signaling);
         self.by_dialog.remove(&leg.dialog);
         leg.dialog = switch.sip.place(switch.now, invite);
+        self.by_dialog.insert(leg.dialog, (id, Side::Callee(device)));
+        true
+    }
+
+    /// The device does not take media as it was offered: the next way may do (a phone that insists on SRTP says so only by refusing).
+    fn try_next_profile(&mut self, switch: &mut Switch<'_>, id: Id, device: usize) -> bool {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.state, State::Ringing(_))) else { return false };
+        let Some(leg) = call.callees.get_mut(device) else { return false };
+        let Some(mut spare) = leg.spare.take() else { return false };
+        let Some(profile) = spare.profiles.pop().filter(|_| leg.has_local_offer()) else { return false };
+        let Ok(body) = leg.offer_otherwise(profile, &call.caller, switch.media) else { return false };
+        debug!(call = %id, device, ?profile, "offered otherwise");
+        spare.invite.body = body;
+        self.by_dialog.remove(&leg.dialog);
+        leg.dialog = switch.sip.place(switch.now, spare.invite.clone());
+        leg.spare = Some(spare);
         self.by_dialog.insert(leg.dialog, (id, Side::Callee(device)));
         true
     }
@@ -301,8 +325,9 @@ fn place(switch: &mut Switch<'_>, plan: &Plan, target: &Target, body: Bytes, leg
         headers: plan.headers.clone(),
         body,
     };
-    if !spares.is_empty() {
-        leg.spare = Some(Box::new(Spare { invite: invite.clone(), hops: spares.iter().rev().cloned().collect() }));
+    let profiles: Vec<Profile> = target.profiles.iter().skip(1).rev().copied().collect();
+    if !spares.is_empty() || !profiles.is_empty() {
+        leg.spare = Some(Box::new(Spare { invite: invite.clone(), hops: spares.iter().rev().cloned().collect(), profiles }));
     }
     leg.dialog = switch.sip.place(switch.now, invite);
 }

@@ -109,7 +109,7 @@ async fn free_of(usual: &[(Transport, u16)]) -> Vec<(Transport, u16)> {
 
 /// Writes the configuration; the store is beside it.
 fn configuration(listeners: &[(Transport, u16)], users: &[User]) -> String {
-    let mut text = format!("domain = \"{HOST}\"\n[sip]\ndns = false\n");
+    let mut text = format!("domain = \"{HOST}\"\n[media]\nwebrtc_port = 0\n[sip]\ndns = false\n");
     for (transport, port) in listeners {
         text.push_str(&format!("{} = [\"{}\"]\n", transport.param(), SocketAddr::new(HOST, *port)));
     }

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::secret::SecretSource;
 use super::value::{self, Domain, Number, PortRange, UserName};
-use super::{Config, Http, Limits, Media, Policy, Sip, Tls, Trunk, User, check};
+use super::{Config, Http, Limits, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
 
 /// One sentence that names file, line and key and says what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +100,7 @@ struct MediaKeys {
     allow_loopback: Option<bool>,
     #[serde(deserialize_with = "value::some_duration")]
     timeout: Option<Duration>,
+    srtp: Srtp,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +110,7 @@ struct UserKeys {
     password: SecretSource,
     #[serde(default)]
     numbers: Vec<Number>,
+    srtp: Option<Srtp>,
 }
 
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
@@ -120,7 +122,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
     let source = Source { name: name.to_owned(), text: text.to_owned() };
     let keys = read(&source)?;
     let folder = name.parent().unwrap_or(Path::new(""));
-    let users = users(keys.user, folder, &source)?;
+    let users = users(keys.user, keys.media.srtp, folder, &source)?;
     let sip = keys.sip.unwrap_or_else(Sip::on_loopback);
     let config = Config {
         domain: keys.domain.or_else(|| Domain::parse("localhost")).expect("localhost is a host name"),
@@ -166,11 +168,11 @@ fn read(source: &Source) -> Result<Keys, ConfigError> {
     })
 }
 
-fn users(keys: Vec<UserKeys>, folder: &Path, source: &Source) -> Result<Vec<User>, ConfigError> {
+fn users(keys: Vec<UserKeys>, default: Srtp, folder: &Path, source: &Source) -> Result<Vec<User>, ConfigError> {
     let user = |(index, keys): (usize, UserKeys)| {
         let password = keys.password.fetch(folder);
         let password = password.map_err(|fault| source.fault(&format!("user[{index}].password"), fault))?;
-        Ok(User { name: keys.name, password, numbers: keys.numbers })
+        Ok(User { name: keys.name, password, numbers: keys.numbers, srtp: keys.srtp.unwrap_or(default) })
     };
     keys.into_iter().enumerate().map(user).collect()
 }
@@ -186,5 +188,6 @@ fn media(keys: MediaKeys, sip: &Sip) -> Media {
         webrtc_port: keys.webrtc_port.unwrap_or(8443),
         allow_loopback: keys.allow_loopback.unwrap_or(address.is_loopback()),
         timeout: keys.timeout.unwrap_or(Duration::from_secs(60)),
+        srtp: keys.srtp,
     }
 }

@@ -10,7 +10,7 @@ mod worker;
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     ops::RangeInclusive,
     sync::{
         Arc,
@@ -21,15 +21,22 @@ use std::{
 };
 
 use media::{
-    Event, PortId, Settings,
-    port::destination::{Loopback, Policy, PortSet},
-    sdp::negotiate::{MAX_STREAMS, StreamAddress},
+    Engine, Event, PortId, Settings,
+    port::{
+        Kind,
+        destination::{Loopback, Policy, PortSet},
+        webrtc::Certificate,
+    },
+    sdp::{
+        negotiate::{MAX_STREAMS, StreamAddress},
+        transport::Local,
+    },
 };
 use tokio::sync::mpsc;
 
 use self::{
     socket::{Pair, Range},
-    worker::{Wake, Worker},
+    worker::{Wake, Worker, Workers},
 };
 
 /// Commands that may wait for a media thread. When there are more, [`Error::Busy`]: the thread does not get on.
@@ -44,6 +51,10 @@ pub struct Config {
     pub advertise: IpAddr,
     /// Ports: RTP on even ones, RTCP on the next.
     pub ports: RangeInclusive<u16>,
+    /// The one UDP port of all WebRTC; 0 = any.
+    pub webrtc_port: u16,
+    /// What DTLS shows.
+    pub certificate: Certificate,
     /// Whether media may go to loopback addresses.
     pub loopback: Loopback,
     /// Other sockets of ours, to which media is never sent.
@@ -81,6 +92,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The port of all WebRTC cannot be opened.
+    #[error("cannot open media.webrtc_port {address}: {source}")]
+    WebRtc {
+        /// The address with the port.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A media thread could not be started.
     #[error("cannot start a media thread: {0}")]
     Thread(io::Error),
@@ -103,6 +122,10 @@ pub struct Media(Arc<Shared>);
 struct Shared {
     advertise: IpAddr,
     range: Range,
+    /// The port that all WebRTC legs share.
+    webrtc_port: u16,
+    /// Of our certificate, as SDP has it.
+    fingerprint: String,
     threads: Vec<Thread>,
     next_thread: AtomicUsize,
     next_port: AtomicU64,
@@ -118,13 +141,50 @@ struct Thread {
 /// What a media thread is told.
 #[derive(Debug)]
 enum Command {
-    Open { port: PortId, pairs: Vec<Pair> },
-    Extend { port: PortId, pairs: Vec<Pair> },
-    Set { port: PortId, settings: Settings },
-    Bridge { a: PortId, b: PortId },
-    Unbridge { port: PortId },
-    Report { port: PortId },
-    Close { port: PortId },
+    Open {
+        port: PortId,
+        streams: usize,
+        pairs: Vec<Pair>,
+    },
+    Extend {
+        port: PortId,
+        streams: usize,
+        pairs: Vec<Pair>,
+    },
+    Set {
+        port: PortId,
+        settings: Settings,
+    },
+    Bridge {
+        a: PortId,
+        b: PortId,
+    },
+    Unbridge {
+        port: PortId,
+    },
+    Report {
+        port: PortId,
+    },
+    Close {
+        port: PortId,
+    },
+    /// A datagram that came to the shared socket of another thread, and of which.
+    Packet {
+        via: u16,
+        from: SocketAddr,
+        bytes: Box<[u8]>,
+    },
+    /// The source of a datagram that was handed over is the peer of this port of another thread.
+    Learn {
+        port: PortId,
+        from: SocketAddr,
+    },
+    /// That port is closed.
+    Forget {
+        port: PortId,
+    },
+    /// The handle was dropped.
+    End,
 }
 
 /// A port that was opened: what a call keeps of it.
@@ -132,15 +192,15 @@ enum Command {
 pub struct OpenPort {
     /// Names it in commands and events.
     pub id: PortId,
-    /// What peers are told of its streams: for `make_offer` and `make_answer`.
-    pub addresses: Vec<StreamAddress>,
+    /// What peers are told of it: for `make_offer` and `make_answer`.
+    pub local: Local,
 }
 
 impl Media {
     /// Starts the media threads.
     ///
     /// # Errors
-    /// [`Error::NoPorts`], [`Error::Thread`], and [`Error::Socket`] when nothing can be bound to the media address.
+    /// [`Error::NoPorts`], [`Error::WebRtc`], [`Error::Thread`], and [`Error::Socket`] when nothing can be bound to the media address.
     pub fn start(config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
         let ports = Arc::new(PortSet::default());
         let range = Range::new(config.address, &config.ports, Arc::clone(&ports), config.seed)?;
@@ -148,11 +208,17 @@ impl Media {
         let policy = Policy { loopback: config.loopback, own: vec![config.address, config.advertise], ports, listeners: config.listeners };
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let count = config.threads.unwrap_or_else(cores).clamp(1, usize::from(u16::MAX));
-        let threads = (0..count).map(|index| Thread::start(index, policy.clone(), events.clone())).collect::<io::Result<_>>();
+        let address = SocketAddr::new(config.address, config.webrtc_port);
+        let shared = socket::shared(address, count).map_err(|source| Error::WebRtc { address, source })?;
+        let webrtc_port = shared.first().and_then(|socket| socket.local_addr().ok()).map_or(config.webrtc_port, |address| address.port());
+        let fingerprint = config.certificate.fingerprint().to_string();
+        let threads = Thread::start_all(shared, &policy, &config.certificate, &events).map_err(Error::Thread)?;
         Ok(Self(Arc::new(Shared {
             advertise: config.advertise,
             range,
-            threads: threads.map_err(Error::Thread)?,
+            webrtc_port,
+            fingerprint,
+            threads,
             next_thread: AtomicUsize::new(0),
             next_port: AtomicU64::new(0),
         })))
@@ -163,16 +229,23 @@ impl Media {
     ///
     /// # Errors
     /// [`Error::Exhausted`], [`Error::Socket`], [`Error::Busy`], [`Error::Ended`]; nothing is open then.
-    pub fn open(&self, streams: usize, beside: Option<PortId>) -> Result<OpenPort, Error> {
+    pub fn open(&self, kind: Kind, streams: usize, beside: Option<PortId>) -> Result<OpenPort, Error> {
         let shared = &self.0;
         let round_robin = || shared.next_thread.fetch_add(1, Ordering::Relaxed) % shared.threads.len();
         let thread = beside.map_or_else(round_robin, |port| usize::from(port.thread()));
         let id = PortId::new(thread as u16, shared.next_port.fetch_add(1, Ordering::Relaxed));
-        let pairs = shared.pairs(streams.clamp(1, MAX_STREAMS))?;
-        let addresses = shared.addresses(&pairs);
+        let streams = streams.clamp(1, MAX_STREAMS);
+        let (pairs, addresses) = match kind {
+            Kind::Own => {
+                let pairs = shared.pairs(streams)?;
+                let addresses = shared.addresses(&pairs);
+                (pairs, addresses)
+            }
+            Kind::Shared => (Vec::new(), vec![shared.shared_address(); streams]),
+        };
         // No wake-up: nothing comes in before the port is set, and that wakes the thread.
-        self.push(id, Command::Open { port: id, pairs })?;
-        Ok(OpenPort { id, addresses })
+        self.push(id, Command::Open { port: id, streams, pairs })?;
+        Ok(OpenPort { id, local: Local { addresses, fingerprint: shared.fingerprint.clone().into(), thread: id.thread() } })
     }
 
     /// Gives a port more streams, up to the number given; their addresses are added.
@@ -180,14 +253,16 @@ impl Media {
     /// # Errors
     /// As [`open`](Self::open); the port is then as before.
     pub fn extend(&self, port: &mut OpenPort, streams: usize) -> Result<(), Error> {
-        let more = streams.min(MAX_STREAMS).saturating_sub(port.addresses.len());
+        let streams = streams.min(MAX_STREAMS);
+        let more = streams.saturating_sub(port.local.addresses.len());
         if more == 0 {
             return Ok(());
         }
-        let pairs = self.0.pairs(more)?;
-        let addresses = self.0.addresses(&pairs);
-        self.push(port.id, Command::Extend { port: port.id, pairs })?;
-        port.addresses.extend(addresses);
+        let shared = self.0.shared_address();
+        let pairs = if port.local.addresses.contains(&shared) { Vec::new() } else { self.0.pairs(more)? };
+        let addresses = if pairs.is_empty() { vec![shared; more] } else { self.0.addresses(&pairs) };
+        self.push(port.id, Command::Extend { port: port.id, streams, pairs })?;
+        port.local.addresses.extend(addresses);
         Ok(())
     }
 
@@ -287,28 +362,60 @@ impl Shared {
         pairs.iter().map(|pair| StreamAddress { rtp: at(pair.rtp.port), rtcp: at(pair.rtcp.port) }).collect()
     }
 
+    fn shared_address(&self) -> StreamAddress {
+        let address = SocketAddr::new(self.advertise, self.webrtc_port);
+        StreamAddress { rtp: address, rtcp: address }
+    }
+
     /// Releases the sockets of a command that found no taker.
     fn give_back(&self, command: Command) {
         match command {
             Command::Open { pairs, .. } | Command::Extend { pairs, .. } => pairs.into_iter().for_each(|pair| self.range.close(pair)),
-            Command::Set { .. } | Command::Bridge { .. } | Command::Unbridge { .. } | Command::Report { .. } | Command::Close { .. } => {}
+            Command::Set { .. }
+            | Command::Bridge { .. }
+            | Command::Unbridge { .. }
+            | Command::Report { .. }
+            | Command::Close { .. }
+            | Command::Packet { .. }
+            | Command::Learn { .. }
+            | Command::Forget { .. }
+            | Command::End => {}
         }
     }
 }
 
 impl Thread {
-    fn start(index: usize, policy: Policy, events: mpsc::Sender<Event>) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel(COMMANDS);
-        let wake = Arc::new(Wake::new()?);
-        let worker = Worker::new(policy, receiver, events, Arc::clone(&wake))?;
-        thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;
-        Ok(Self { commands: Some(sender), wake })
+    /// Starts a thread for each of the sockets that share the WebRTC port.
+    fn start_all(
+        sockets: Vec<UdpSocket>,
+        policy: &Policy,
+        certificate: &Certificate,
+        events: &mpsc::Sender<Event>,
+    ) -> io::Result<Vec<Self>> {
+        let mut threads = Vec::new();
+        let mut receivers = Vec::new();
+        for _ in &sockets {
+            let (sender, receiver) = sync_channel(COMMANDS);
+            threads.push(Self { commands: Some(sender), wake: Arc::new(Wake::new()?) });
+            receivers.push(receiver);
+        }
+        for (index, (shared, commands)) in sockets.into_iter().zip(receivers).enumerate() {
+            let others = Workers::new(index as u16, threads.iter().map(|thread| (thread.commands.clone(), Arc::clone(&thread.wake))));
+            let engine = Engine::new(index as u16, policy.clone(), certificate.clone());
+            let wake = threads.get(index).map(|thread| Arc::clone(&thread.wake)).ok_or(io::ErrorKind::NotFound)?;
+            let worker = Worker::new(engine, shared, Arc::clone(&policy.ports), commands, events.clone(), wake, others)?;
+            thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;
+        }
+        Ok(threads)
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        self.commands = None;
-        self.wake.wake();
+        // The threads hold each other's channels, so that none ends by its being closed.
+        if let Some(commands) = self.commands.take() {
+            let _ended = commands.send(Command::End);
+            self.wake.wake();
+        }
     }
 }

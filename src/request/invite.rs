@@ -13,6 +13,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let sender = auth::sender(context, incoming, Side::Proxy)?;
     let hops = hops_left(request)?;
     let callee = context.user(&request.uri)?;
+    let callee_srtp = callee.srtp;
     let callee = context.aor(callee)?;
     let targets = context.targets(&callee)?;
     if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) {
@@ -39,7 +40,8 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
         Sender::Trunk(trunk) => format!("{}@{trunk}", caller.uri.user()),
     };
     let dialled = request.uri.user().to_owned();
-    Ok(Outcome::Call(Box::new(Invitation { caller: who, dialled, callee, from, to, headers, targets })))
+    let caller_srtp = context.srtp(&sender);
+    Ok(Outcome::Call(Box::new(Invitation { caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp })))
 }
 
 /// The caller's identity as we assert it: for a user the AOR, for a trunk the number it asserts, in our domain (S6). The display name

@@ -16,7 +16,7 @@ use sip::random::Random;
 use sip::registrar::{self, Registered, Target};
 use sip::{Aor, Incoming, Listeners, Method, Request, Response, StatusCode, UnixTime};
 
-use crate::config::{MediaPath, Trunk};
+use crate::config::{MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::user::{User, Users};
 
@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub registrar: &'a registrar::Policy,
     /// The way of media between two local devices.
     pub media: MediaPath,
+    /// Whether media is protected, of those who say nothing else.
+    pub srtp: Srtp,
 }
 
 /// What a request comes to.
@@ -86,6 +88,10 @@ pub struct Invitation {
     pub headers: Headers,
     /// The callee's devices.
     pub targets: Vec<Target>,
+    /// Whether the caller's media is protected.
+    pub caller_srtp: Srtp,
+    /// Whether that of the callee's devices is.
+    pub callee_srtp: Srtp,
 }
 
 /// Why a request is refused.
@@ -196,6 +202,15 @@ impl Context<'_> {
             Some(host) if !self.is_ours(host) => Err(Rejection::UnknownUser),
             Some(_) | None => self.users.find(&user).ok_or(Rejection::UnknownUser),
         }
+    }
+
+    /// Returns whether a sender's media is protected.
+    fn srtp(&self, sender: &Sender) -> Srtp {
+        match sender {
+            Sender::User(name) => self.users.named(name).map(|user| user.srtp),
+            Sender::Trunk(name) => self.trunks.iter().find(|trunk| trunk.name.as_str() == name).and_then(|trunk| trunk.srtp),
+        }
+        .unwrap_or(self.srtp)
     }
 
     fn aor(&self, user: &User) -> Result<Aor, Rejection> {

@@ -1,14 +1,16 @@
 //! Requests outside a dialog: handed to `request/`, and what it decided carried out.
 
+use media::sdp::transport::{Profile, Protection};
 use sip::message::header::{NameAddr, Replaces};
 use sip::message::{Headers, Name};
 use sip::registrar::{Change, Reach, Target as Binding};
-use sip::{Hop, Incoming, Method, Response, StatusCode};
+use sip::{Hop, Incoming, Method, Response, StatusCode, Transport};
 use tracing::info;
 
 use super::resolve::{Job, Way};
 use super::{Signaling, Unwritten, source};
 use crate::call::{Plan, Target};
+use crate::config::Srtp;
 use crate::pii::Pii;
 use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection};
 
@@ -28,6 +30,7 @@ impl Signaling {
             challenger: &mut self.challenger,
             registrar: &self.registrar,
             media: self.media_path,
+            srtp: self.srtp,
         };
         match request::handle(&mut context, &incoming) {
             Ok(outcome) => self.carry_out_request(incoming, outcome),
@@ -109,11 +112,13 @@ impl Signaling {
         let signaling = source(&incoming.flow);
         let offer = incoming.request.body.clone();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
-        let (ways, targets) = invitation.targets.iter().map(|binding| self.device(binding)).unzip();
+        let srtp = invitation.callee_srtp;
+        let (ways, targets) = invitation.targets.iter().map(|binding| self.device(binding, srtp)).unzip();
         let plan = Plan {
             dialog,
             offer,
             signaling,
+            protection: protection(invitation.caller_srtp),
             caller: invitation.caller,
             dialled: invitation.dialled,
             callee: invitation.callee.to_string(),
@@ -147,7 +152,7 @@ impl Signaling {
     }
 
     /// Finds the way to a device.
-    fn device(&self, binding: &Binding) -> (Way, Target) {
+    fn device(&self, binding: &Binding, srtp: Srtp) -> (Way, Target) {
         let routes = routes(&binding.route);
         let way = match &binding.reach {
             Reach::Flow(received) => match self.locations.flow(received) {
@@ -159,7 +164,32 @@ impl Signaling {
             Reach::Route => routes.first().map_or(Way::None, |route| Way::Locate(route.uri.clone())),
             Reach::Contact => Way::Locate(binding.uri.clone()),
         };
-        (way, Target { uri: binding.uri.clone(), routes, hops: Vec::new() })
+        let profiles = profiles(binding, srtp).to_vec();
+        (way, Target { uri: binding.uri.clone(), routes, hops: Vec::new(), protection: protection(srtp), profiles })
+    }
+}
+
+fn protection(srtp: Srtp) -> Protection {
+    match srtp {
+        Srtp::Off => Protection::Off,
+        Srtp::Prefer => Protection::Prefer,
+        Srtp::Require => Protection::Require,
+    }
+}
+
+/// The ways to carry a device's media, in the order to offer them. A device that came by WebSocket is a browser. To a phone keys are
+/// offered beside plain RTP only where the signaling that carries them is encrypted; one that insists on them refuses the first offer.
+fn profiles(binding: &Binding, srtp: Srtp) -> &'static [Profile] {
+    let transport = match &binding.reach {
+        Reach::Flow(received) => Some(received.transport),
+        Reach::Route | Reach::Contact => binding.uri.transport(),
+    };
+    match srtp {
+        _ if transport.is_some_and(Transport::is_websocket) => &[Profile::WebRtc],
+        Srtp::Off => &[Profile::Plain],
+        Srtp::Prefer if transport == Some(Transport::Tls) => &[Profile::Opportunistic, Profile::Sdes, Profile::Dtls],
+        Srtp::Prefer => &[Profile::Plain, Profile::Sdes, Profile::Dtls],
+        Srtp::Require => &[Profile::Sdes, Profile::Dtls],
     }
 }
 

@@ -1,5 +1,6 @@
 //! Media ports as calls see them, on the media threads.
 
+use media::port::Kind;
 use media::{PortId, Settings};
 use tracing::warn;
 
@@ -10,15 +11,15 @@ use crate::net::rtp::{Error, Media, OpenPort};
 pub(super) struct MediaPorts(pub(super) Media);
 
 impl Ports for MediaPorts {
-    fn open(&mut self, streams: usize, beside: Option<PortId>) -> Result<Port, String> {
-        let OpenPort { id, addresses } = self.0.open(streams, beside).map_err(|error| error.to_string())?;
-        Ok(Port { id, addresses })
+    fn open(&mut self, kind: Kind, streams: usize, beside: Option<PortId>) -> Result<Port, String> {
+        let OpenPort { id, local } = self.0.open(kind, streams, beside).map_err(|error| error.to_string())?;
+        Ok(Port { id, local })
     }
 
     fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String> {
-        let mut open = OpenPort { id: port.id, addresses: std::mem::take(&mut port.addresses) };
+        let mut open = OpenPort { id: port.id, local: std::mem::take(&mut port.local) };
         let extended = self.0.extend(&mut open, streams);
-        port.addresses = open.addresses;
+        port.local = open.local;
         extended.map_err(|error| error.to_string())
     }
 

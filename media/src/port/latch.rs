@@ -103,6 +103,18 @@ impl Latch {
         true
     }
 
+    /// A packet whose authenticity is proved, whatever its address: NATs rebind without notice. Returns whether its source may be
+    /// sent to.
+    pub(crate) fn accept_authentic(&mut self, from: SocketAddr, policy: &Policy) -> bool {
+        if self.source != Source::Frozen(from) {
+            if policy.check(from).is_err() {
+                return false;
+            }
+            self.source = Source::Frozen(from);
+        }
+        true
+    }
+
     /// Where packets to the peer go.
     pub(crate) fn destination(&self) -> Option<SocketAddr> {
         match self.source {

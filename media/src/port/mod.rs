@@ -1,27 +1,42 @@
-//! Port: the media end of one leg; open, negotiate, move, close. It has 1 to [`MAX_STREAMS`] streams, each with an RTP and an
-//! RTCP side. What a side does with packets is in `rtp.rs`, where media may be sent at all in `destination.rs`. A port is plain
-//! data: it has no socket, only the numbers of its sides.
+//! Port: the media end of one leg; open, negotiate, move, close. It has 1 to [`MAX_STREAMS`] streams. They have sockets of their
+//! own, two each, or share one transport with ICE and DTLS (`association.rs`), whose packets come by the one socket of all such
+//! ports. What a stream does with packets is in `rtp.rs`, where media may be sent at all in `destination.rs`. A port is plain data:
+//! it has no socket, only the numbers of them.
 
+mod association;
+mod cipher;
 pub mod destination;
 mod latch;
 pub mod rtp;
 pub mod webrtc;
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 pub use self::latch::{LEARN_PACKETS, LEARN_TIME};
 use self::{
+    association::{Association, Heard},
     destination::Policy,
-    rtp::{Component, RtpStream},
+    rtp::{Component, Received, RtpStream},
+    webrtc::Certificate,
 };
 use crate::{
     bridge::Bridge,
     quality::Statistics,
-    sdp::negotiate::{MAX_STREAMS, Stream},
+    rtp::{Packet, is_rtcp, rtcp},
+    sdp::negotiate::{MAX_STREAMS, Shared, Stream},
 };
+
+/// By which sockets a port's packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Two of its own for each stream.
+    Own,
+    /// The one that all ports of this kind share (WebRTC).
+    Shared,
+}
 
 /// A port among all that ever were. The media thread it lives on is part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +64,9 @@ pub struct SocketId(u32);
 pub const SOCKETS: usize = MAX_STREAMS * 2;
 
 impl SocketId {
+    /// The socket that all ports of [`Kind::Shared`] share.
+    pub const SHARED: Self = Self(u32::MAX);
+
     /// The socket of one side.
     #[must_use]
     pub fn new(slot: usize, stream: usize, component: Component) -> Self {
@@ -80,6 +98,8 @@ impl SocketId {
 pub struct Settings {
     /// What was agreed: [`Negotiation::streams`](crate::sdp::negotiate::Negotiation::streams). Streams not in it are idle.
     pub streams: Vec<Stream>,
+    /// The transport that they share, if they do: [`Negotiation::shared`](crate::sdp::negotiate::Negotiation::shared).
+    pub shared: Option<Shared>,
     /// Source address of the leg's SIP messages: media may come from there, too (a phone behind a NAT).
     pub signaling: Option<IpAddr>,
     /// Silence after which a leg that should be sending is reported. None while it rings or where silence is fine.
@@ -87,12 +107,17 @@ pub struct Settings {
 }
 
 /// The media end of one leg.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) id: PortId,
     pub(crate) streams: Vec<RtpStream>,
+    pub(crate) shared: Option<Box<Association>>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) watch: Watch,
+    /// The entry in the engine's timers.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether it waits for [`Engine::poll_transmit`](crate::Engine::poll_transmit).
+    pub(crate) is_busy: bool,
 }
 
 /// Whether the leg sends as it should.
@@ -103,14 +128,14 @@ pub(crate) struct Watch {
     /// When the last packet came, or when waiting began.
     pub(crate) heard: Option<Instant>,
     pub(crate) silent: bool,
-    /// The entry in the engine's timers.
-    pub(crate) deadline: Option<Instant>,
+    /// When to look.
+    pub(crate) due: Option<Instant>,
 }
 
 impl Port {
     pub(crate) fn new(id: PortId, streams: usize) -> Self {
         let streams = std::iter::repeat_with(RtpStream::default).take(streams.min(MAX_STREAMS)).collect();
-        Self { id, streams, bridge: None, watch: Watch::default() }
+        Self { id, streams, shared: None, bridge: None, watch: Watch::default(), deadline: None, is_busy: false }
     }
 
     pub(crate) fn extend(&mut self, streams: usize) {
@@ -118,19 +143,122 @@ impl Port {
         self.streams.resize_with(streams, RtpStream::default);
     }
 
-    pub(crate) fn negotiate(&mut self, now: Instant, settings: &Settings, policy: &Policy) {
+    pub(crate) fn negotiate(&mut self, now: Instant, settings: &Settings, policy: &Policy, certificate: &Certificate) {
         for (index, stream) in self.streams.iter_mut().enumerate() {
             let agreed = settings.streams.iter().find(|agreed| agreed.index == index);
-            stream.negotiate(now, agreed, settings.signaling, policy);
+            stream.negotiate(now, agreed, settings.signaling, policy, certificate);
+        }
+        match (&mut self.shared, &settings.shared) {
+            (association, None) => *association = None,
+            (Some(association), Some(shared)) => association.renew(now, shared, policy),
+            (association @ None, Some(shared)) => *association = Some(Box::new(Association::with_ice(now, certificate, shared, policy))),
         }
         let expected = self.streams.iter().filter_map(RtpStream::agreed).any(|agreed| agreed.direction.receives());
         self.watch.limit = settings.media_timeout.filter(|_| expected);
         self.watch.heard = Some(now);
         self.watch.silent &= self.watch.limit.is_some();
+        self.watch.due = self.watch.limit.filter(|_| !self.watch.silent).map(|limit| now + limit);
+    }
+
+    /// Takes a packet that came by the shared socket. Returns the stream that it belongs to, and what became of
+    /// it.
+    pub(crate) fn receive_shared(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        buffer: &mut [u8],
+        length: usize,
+        policy: &Policy,
+    ) -> (usize, Received) {
+        let Some(association) = &mut self.shared else { return (0, Received::Dropped) };
+        let first = self.streams.first_mut().map(|stream| &mut stream.quality);
+        let length = match association.receive(now, from, buffer, length, policy) {
+            Heard::Checked(length) => return (0, Received::Checked(length)),
+            Heard::Rejected(length) => return (0, Received::Answered(length)),
+            Heard::Consumed => return (0, Received::Handled),
+            Heard::Media(length) => length,
+            Heard::Stranger => {
+                first.into_iter().for_each(|quality| quality.strangers += 1);
+                return (0, Received::Dropped);
+            }
+            Heard::Forged => {
+                first.into_iter().for_each(|quality| quality.forged += 1);
+                return (0, Received::Dropped);
+            }
+        };
+        let Some(bytes) = buffer.get_mut(..length) else { return (0, Received::Dropped) };
+        let Some(index) = self.stream_of(bytes) else { return (0, Received::Dropped) };
+        let received = self.streams.get_mut(index).map_or(Received::Dropped, |stream| stream.take(now, Component::Rtp, bytes));
+        (index, received)
+    }
+
+    /// The stream of a bundled packet (RFC 8843 §9.2): for RTP by payload type, for RTCP by the source that it is from or about.
+    fn stream_of(&self, bytes: &mut [u8]) -> Option<usize> {
+        if is_rtcp(bytes) {
+            let sources = rtcp::parse(bytes).ok()?.sources();
+            let is_its = |stream: &RtpStream| sources.iter().flatten().any(|source| stream.knows(*source));
+            return self.streams.iter().position(is_its).or((self.streams.len() == 1).then_some(0));
+        }
+        let payload_type = Packet::parse(bytes).ok()?.payload_type();
+        self.streams.iter().position(|stream| stream.expects(payload_type))
+    }
+
+    /// Protects a packet for the peer where it must be. Returns where it goes, and how long it is.
+    pub(crate) fn send(
+        &mut self,
+        slot: usize,
+        stream: usize,
+        component: Component,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Option<(SocketId, SocketAddr, usize)> {
+        if let Some(association) = &mut self.shared {
+            return Some((SocketId::SHARED, association.destination()?, association.seal(buffer, length)?));
+        }
+        let (component, to, length) = self.streams.get_mut(stream)?.send(component, buffer, length)?;
+        Some((SocketId::new(slot, stream, component), to, length))
+    }
+
+    /// The next datagram that the port itself has to send: STUN and DTLS.
+    pub(crate) fn poll_transmit(&mut self, slot: usize, buffer: &mut [u8]) -> Option<(SocketId, SocketAddr, usize)> {
+        if let Some(association) = &mut self.shared {
+            let (to, length) = association.poll_transmit(buffer)?;
+            return Some((SocketId::SHARED, to, length));
+        }
+        self.streams.iter_mut().enumerate().find_map(|(index, stream)| {
+            let (component, (to, length)) =
+                stream.associations().find_map(|(component, association)| Some((component, association.poll_transmit(buffer)?)))?;
+            Some((SocketId::new(slot, index, component), to, length))
+        })
+    }
+
+    /// When it has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let shared = self.shared.as_ref().and_then(|association| association.poll_timeout());
+        let streams = self.streams.iter().filter_map(RtpStream::poll_timeout);
+        streams.chain(shared).chain(self.watch.due).min()
+    }
+
+    /// Lets the transports do what is due.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.shared.iter_mut().for_each(|association| association.handle_timeout(now));
+        let associations = self.streams.iter_mut().flat_map(RtpStream::associations);
+        associations.for_each(|(_, association)| association.handle_timeout(now));
+    }
+
+    /// Why a transport failed, if one did since the last time.
+    pub(crate) fn failure(&mut self) -> Option<String> {
+        let shared = self.shared.as_mut().and_then(|association| association.failure());
+        shared.or_else(|| self.streams.iter_mut().flat_map(RtpStream::associations).find_map(|(_, association)| association.failure()))
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
-        Statistics { streams: self.streams.iter().map(RtpStream::statistics).collect() }
+        let mut streams: Vec<_> = self.streams.iter().map(RtpStream::statistics).collect();
+        if let Some(association) = &self.shared {
+            let peer = association.destination();
+            streams.iter_mut().filter(|stream| stream.kind.is_some()).for_each(|stream| stream.remote = peer);
+        }
+        Statistics { streams }
     }
 
     /// Why nothing is heard from a leg that should be sending, in plain words.
@@ -140,6 +268,11 @@ impl Port {
         let Some(stream) = self.streams.iter().find(expected) else {
             return format!("no packet in {seconds} s");
         };
+        if let Some(association) = &self.shared
+            && let Some(wait) = association.awaits()
+        {
+            return format!("no packet in {seconds} s; {wait}");
+        }
         let Some(remote) = stream.agreed().and_then(|agreed| agreed.remote) else {
             return format!("no packet in {seconds} s; the SDP gave no address");
         };

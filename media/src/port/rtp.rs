@@ -1,5 +1,7 @@
-//! One stream of plain RTP: symmetric RTP with latching to the real source (security row S2), direction, RTCP beside or on the
-//! RTP port. It knows its own peer only; whom packets go on to is the bridge's business.
+//! One stream of a port: whose packets it takes, direction, RTCP beside or on the RTP port, and what is counted. On sockets of its
+//! own it learns the peer's address within bounds (`latch.rs`, security row S2) or, when packets are protected, believes those
+//! that are authentic; on a shared transport the port has done that before. It knows its own peer only; whom packets go on to is
+//! the bridge's business.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,13 +9,19 @@ use std::{
 };
 
 use super::{
+    association::{Association, Heard},
+    cipher::Cipher,
     destination::{Policy, Refusal},
     latch::Latch,
+    webrtc::Certificate,
 };
 use crate::{
     quality::{Quality, StreamStatistics},
     rtp::{self, Packet, rtcp},
-    sdp::{Direction, MediaKind, negotiate::Stream},
+    sdp::{
+        Direction, Format, MediaKind,
+        negotiate::{Security, Stream},
+    },
 };
 
 /// RTP or RTCP.
@@ -26,14 +34,46 @@ pub enum Component {
 }
 
 /// One stream of a port.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct RtpStream {
-    rtp: Latch,
-    rtcp: Latch,
+    rtp: Side,
+    rtcp: Side,
+    /// Of keys from the SDP, which both sides share.
+    cipher: Option<Box<Cipher>>,
     agreed: Option<Agreed>,
     pub(crate) quality: Quality,
     /// The last stranger, for the verdict.
     pub(crate) stranger: Option<SocketAddr>,
+    /// The sources of packets from the peer.
+    heard: Recent,
+    /// The sources of packets to the peer.
+    said: Recent,
+}
+
+/// The sources seen last: sound or pictures, and their retransmission.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    sources: [Option<u32>; 4],
+    next: usize,
+}
+
+impl Recent {
+    fn add(&mut self, ssrc: u32) {
+        if !self.sources.contains(&Some(ssrc)) {
+            if let Some(place) = self.sources.get_mut(self.next % 4) {
+                *place = Some(ssrc);
+            }
+            self.next += 1;
+        }
+    }
+}
+
+/// The RTP or the RTCP side of a stream with sockets of its own.
+#[derive(Debug, Default)]
+struct Side {
+    latch: Latch,
+    /// DTLS without ICE.
+    association: Option<Box<Association>>,
 }
 
 /// What the packet path needs of a negotiated [`Stream`].
@@ -44,8 +84,13 @@ pub(crate) struct Agreed {
     pub(crate) direction: Direction,
     pub(crate) remote: Option<SocketAddr>,
     mux: bool,
+    is_shared: bool,
     /// What we told the peer to send.
     payloads: Vec<Payload>,
+    /// What the peer takes, most wanted first.
+    pub(crate) send: Vec<Format>,
+    /// What we told it to send, most wanted first.
+    pub(crate) receive: Vec<Format>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,23 +102,67 @@ struct Payload {
 
 impl RtpStream {
     /// Applies what was agreed; none = the stream is refused or ended.
-    pub(crate) fn negotiate(&mut self, now: Instant, stream: Option<&Stream>, signaling: Option<IpAddr>, policy: &Policy) {
+    pub(crate) fn negotiate(
+        &mut self,
+        now: Instant,
+        stream: Option<&Stream>,
+        signaling: Option<IpAddr>,
+        policy: &Policy,
+        certificate: &Certificate,
+    ) {
         let signaling = signaling.filter(|_| stream.is_some());
-        self.rtp.negotiate(now, stream.and_then(|s| s.remote_rtp), signaling, policy);
-        self.rtcp.negotiate(now, stream.and_then(|s| s.remote_rtcp), signaling, policy);
+        self.rtp.latch.negotiate(now, stream.and_then(|s| s.remote_rtp), signaling, policy);
+        self.rtcp.latch.negotiate(now, stream.and_then(|s| s.remote_rtcp), signaling, policy);
         self.stranger = None;
+        self.secure(now, stream, policy, certificate);
         self.agreed = stream.map(|stream| Agreed {
             line: stream.line,
             kind: stream.kind.clone(),
             direction: stream.direction,
             remote: stream.remote_rtp,
             mux: stream.rtcp_mux,
+            is_shared: stream.security == Security::Shared,
             payloads: stream
                 .receive
                 .iter()
                 .map(|format| Payload { payload_type: format.payload_type, rate: format.clock_rate, event: format.is_telephone_event() })
                 .collect(),
+            send: stream.send.clone(),
+            receive: stream.receive.clone(),
         });
+    }
+
+    /// Applies how packets are protected. What goes on under the same keys keeps its place.
+    fn secure(&mut self, now: Instant, stream: Option<&Stream>, policy: &Policy, certificate: &Certificate) {
+        match stream.map(|stream| &stream.security) {
+            None | Some(Security::None | Security::Shared) => {
+                self.cipher = None;
+                (self.rtp.association, self.rtcp.association) = (None, None);
+            }
+            Some(Security::Sdes { send, receive }) => {
+                (self.rtp.association, self.rtcp.association) = (None, None);
+                match &mut self.cipher {
+                    Some(cipher) => cipher.rekey(send, receive),
+                    None => self.cipher = Some(Box::new(Cipher::new(send, receive))),
+                }
+            }
+            Some(Security::Dtls(handshake)) => {
+                self.cipher = None;
+                let mux = stream.is_some_and(|stream| stream.rtcp_mux);
+                let address = |signalled: Option<SocketAddr>, latch: &Latch| signalled.filter(|_| latch.refusal.is_none());
+                let rtp = address(stream.and_then(|s| s.remote_rtp), &self.rtp.latch);
+                let rtcp = address(stream.and_then(|s| s.remote_rtcp), &self.rtcp.latch).filter(|_| !mux);
+                for (side, address) in [(&mut self.rtp, rtp), (&mut self.rtcp, rtcp)] {
+                    match (&mut side.association, address) {
+                        (association, None) => *association = None,
+                        (Some(association), Some(address)) => association.expect_at(now, handshake, address, policy),
+                        (association @ None, Some(address)) => {
+                            *association = Some(Box::new(Association::at(now, certificate, handshake, address, policy)));
+                        }
+                    }
+                }
+            }
+        }
     }
 
     pub(crate) fn agreed(&self) -> Option<&Agreed> {
@@ -81,43 +170,89 @@ impl RtpStream {
     }
 
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        self.rtp.refusal
+        self.rtp.latch.refusal
     }
 
-    /// Takes a packet that came on one of the stream's sockets. Returns whether it is RTP or RTCP when it is to go on.
-    pub(crate) fn receive(&mut self, now: Instant, socket: Component, from: SocketAddr, bytes: &mut [u8], policy: &Policy) -> Received {
+    /// Takes a packet that came on one of the stream's sockets.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        socket: Component,
+        from: SocketAddr,
+        buffer: &mut [u8],
+        length: usize,
+        policy: &Policy,
+    ) -> Received {
+        let Some(agreed) = self.agreed.as_ref().filter(|agreed| !agreed.is_shared) else {
+            self.quality.withheld += 1;
+            return Received::Dropped;
+        };
+        let side = if socket == Component::Rtp { &mut self.rtp } else { &mut self.rtcp };
+        let opened = match (&mut side.association, &mut self.cipher) {
+            (Some(association), _) => match association.receive(now, from, buffer, length, policy) {
+                Heard::Checked(length) | Heard::Rejected(length) => return Received::Answered(length),
+                Heard::Consumed => return Received::Handled,
+                Heard::Media(length) => Some(length),
+                Heard::Stranger => return self.turn_away(from),
+                Heard::Forged => None,
+            },
+            (None, Some(cipher)) => buffer.get_mut(..length).and_then(|bytes| cipher.open(bytes)),
+            (None, None) => Some(length),
+        };
+        let Some(bytes) = opened.and_then(|length| buffer.get_mut(..length)) else {
+            self.quality.forged += 1;
+            return Received::Dropped;
+        };
+        let is_protected = side.association.is_some() || self.cipher.is_some();
+        if (socket == Component::Rtcp || rtp::is_rtcp(bytes)) && agreed.mux != (socket == Component::Rtp) {
+            return if rtcp::parse(bytes).is_ok() { self.turn_away(from) } else { self.malformed() };
+        }
+        let is_packet =
+            if socket == Component::Rtcp || rtp::is_rtcp(bytes) { rtcp::parse(bytes).is_ok() } else { Packet::parse(bytes).is_ok() };
+        if !is_packet {
+            return self.malformed();
+        }
+        let accepted = if is_protected { side.latch.accept_authentic(from, policy) } else { side.latch.accept(now, from, policy) };
+        if accepted { self.take(now, socket, bytes) } else { self.turn_away(from) }
+    }
+
+    /// Takes a packet that is known to be the peer's.
+    pub(crate) fn take(&mut self, now: Instant, socket: Component, bytes: &mut [u8]) -> Received {
         let Some(agreed) = &self.agreed else {
             self.quality.withheld += 1;
             return Received::Dropped;
         };
         let length = bytes.len();
-        if socket == Component::Rtp && !rtp::is_rtcp(bytes) {
-            let Ok(packet) = Packet::parse(bytes) else {
-                self.quality.malformed += 1;
-                return Received::Dropped;
-            };
-            if !self.rtp.accept(now, from, policy) {
-                return self.turn_away(from);
-            }
-            let payload = agreed.payloads.iter().find(|payload| payload.payload_type == packet.payload_type());
-            let (rate, event) = payload.map_or((8000, false), |payload| (payload.rate, payload.event));
-            self.quality.count(now, &packet, length, rate, event);
-            if !agreed.direction.receives() {
-                self.quality.withheld += 1;
-                return Received::Kept;
-            }
-            return Received::ToForward(Component::Rtp);
+        if socket == Component::Rtcp || rtp::is_rtcp(bytes) {
+            let Ok(compound) = rtcp::parse(bytes) else { return self.malformed() };
+            self.quality.reports(now, &compound);
+            return Received::ToForward(Component::Rtcp, length);
         }
-        let Ok(compound) = rtcp::parse(bytes) else {
-            self.quality.malformed += 1;
-            return Received::Dropped;
-        };
-        let latch = if agreed.mux { &mut self.rtp } else { &mut self.rtcp };
-        if agreed.mux != (socket == Component::Rtp) || !latch.accept(now, from, policy) {
-            return self.turn_away(from);
+        let Ok(packet) = Packet::parse(bytes) else { return self.malformed() };
+        let payload = agreed.payloads.iter().find(|payload| payload.payload_type == packet.payload_type());
+        let (rate, event) = payload.map_or((8000, false), |payload| (payload.rate, payload.event));
+        self.quality.count(now, &packet, length, rate, event);
+        self.heard.add(packet.ssrc());
+        if !agreed.direction.receives() {
+            self.quality.withheld += 1;
+            return Received::Kept;
         }
-        self.quality.reports(now, &compound);
-        Received::ToForward(Component::Rtcp)
+        Received::ToForward(Component::Rtp, length)
+    }
+
+    /// Whether a payload type is one that we told the peer to send.
+    pub(crate) fn expects(&self, payload_type: u8) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.payloads.iter().any(|payload| payload.payload_type == payload_type))
+    }
+
+    /// Whether a source is one of the peer's, or of what is sent to it.
+    pub(crate) fn knows(&self, ssrc: u32) -> bool {
+        self.heard.sources.contains(&Some(ssrc)) || self.said.sources.contains(&Some(ssrc))
+    }
+
+    fn malformed(&mut self) -> Received {
+        self.quality.malformed += 1;
+        Received::Dropped
     }
 
     fn turn_away(&mut self, from: SocketAddr) -> Received {
@@ -126,30 +261,57 @@ impl RtpStream {
         Received::Dropped
     }
 
-    /// Where a packet for the peer goes: by which socket, to which address.
-    pub(crate) fn send(&mut self, now: Instant, component: Component, bytes: &[u8]) -> Option<(Component, SocketAddr)> {
-        let agreed = self.agreed.as_ref()?;
+    /// Counts a packet for the peer, unless it must not have it now.
+    pub(crate) fn pass(&mut self, now: Instant, component: Component, bytes: &mut [u8]) -> bool {
+        let Some(agreed) = &self.agreed else { return false };
         match component {
             Component::Rtp if agreed.direction.sends() => {
-                let to = self.rtp.destination()?;
-                self.quality.sent.add(bytes.len());
-                Some((Component::Rtp, to))
+                let length = bytes.len();
+                if let Ok(packet) = Packet::parse(bytes) {
+                    self.said.add(packet.ssrc());
+                }
+                self.quality.sent.add(length);
+                true
             }
-            Component::Rtp => None,
+            Component::Rtp => false,
             // RTCP goes on while a stream is on hold (RFC 3264 §5.1).
             Component::Rtcp => {
                 if let Ok(compound) = rtcp::parse(bytes) {
                     self.quality.forwards(now, &compound);
                 }
-                if agreed.mux { Some((Component::Rtp, self.rtp.destination()?)) } else { Some((Component::Rtcp, self.rtcp.destination()?)) }
+                true
             }
         }
+    }
+
+    /// Protects a packet for the peer where it must be, and tells by which socket it goes, to where, and how long it is.
+    pub(crate) fn send(&mut self, component: Component, buffer: &mut [u8], length: usize) -> Option<(Component, SocketAddr, usize)> {
+        let mux = self.agreed.as_ref()?.mux;
+        let component = if mux { Component::Rtp } else { component };
+        let side = if component == Component::Rtp { &mut self.rtp } else { &mut self.rtcp };
+        let (to, length) = match (&mut side.association, &mut self.cipher) {
+            (Some(association), _) => (association.destination()?, association.seal(buffer, length)?),
+            (None, Some(cipher)) => (side.latch.destination()?, cipher.seal(buffer, length)?),
+            (None, None) => (side.latch.destination()?, length),
+        };
+        Some((component, to, length))
+    }
+
+    /// The DTLS associations of its sides.
+    pub(crate) fn associations(&mut self) -> impl Iterator<Item = (Component, &mut Association)> {
+        let sides = [(Component::Rtp, &mut self.rtp), (Component::Rtcp, &mut self.rtcp)];
+        sides.into_iter().filter_map(|(component, side)| Some((component, &mut **side.association.as_mut()?)))
+    }
+
+    /// When the earliest of them has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [&self.rtp, &self.rtcp].into_iter().filter_map(|side| side.association.as_ref()?.poll_timeout()).min()
     }
 
     pub(crate) fn statistics(&self) -> StreamStatistics {
         StreamStatistics {
             kind: self.agreed.as_ref().map(|agreed| agreed.kind.clone()),
-            remote: self.agreed.as_ref().and_then(|_| self.rtp.destination()),
+            remote: self.agreed.as_ref().and_then(|_| self.rtp.latch.destination()),
             ..self.quality.report()
         }
     }
@@ -160,8 +322,14 @@ impl RtpStream {
 pub(crate) enum Received {
     /// Not the peer's, or nothing of ours.
     Dropped,
+    /// The peer's, and between it and us.
+    Handled,
+    /// So many octets of the buffer are the answer to it.
+    Answered(usize),
+    /// The same, and it proved that its source is the peer's.
+    Checked(usize),
     /// The peer's, but the stream does not take media from it now.
     Kept,
-    /// The peer's, for whoever is bridged.
-    ToForward(Component),
+    /// The peer's, for whoever is bridged; so many octets.
+    ToForward(Component, usize),
 }

@@ -113,6 +113,9 @@ fn ntp_middle(packet: &[u8]) -> Option<u32> {
     Some(word(packet, 8)? << 16 | word(packet, 12)? >> 16)
 }
 
+/// Most sources that are looked at of one compound.
+pub(crate) const SOURCES: usize = 8;
+
 /// Octets of a report block.
 const BLOCK: usize = 24;
 
@@ -125,6 +128,30 @@ impl<'a> Compound<'a> {
             rest = next;
             read(packet)
         })
+    }
+
+    /// The sources that it is from or about, senders and media, of which the first [`SOURCES`] are told.
+    pub(crate) fn sources(&self) -> [Option<u32>; SOURCES] {
+        let mut sources = [None; SOURCES];
+        let mut free = sources.iter_mut();
+        let mut add = |ssrc: Option<u32>| {
+            if let Some((ssrc, place)) = ssrc.filter(|ssrc| *ssrc != 0).zip(free.next()) {
+                *place = Some(ssrc);
+            }
+        };
+        let mut rest = self.0;
+        while let Ok((packet, next)) = split(rest) {
+            rest = next;
+            add(word(packet, 4));
+            match packet.get(1) {
+                // Feedback names the media source, a full intra request only in its entry (RFC 4585 §6.1, RFC 5104 §4.3.1).
+                Some(205 | 206) => [8, 12].map(|at| word(packet, at)).into_iter().for_each(&mut add),
+                Some(200) => add(word(packet, 28)),
+                Some(201) => add(word(packet, 8)),
+                Some(_) | None => {}
+            }
+        }
+        sources
     }
 }
 

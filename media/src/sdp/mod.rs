@@ -4,10 +4,13 @@
 //! encoding; unknown lines and attributes keep their order. This module knows no SIP, no ports of ours and no policy.
 
 pub mod crypto;
+mod fallback;
 pub mod negotiate;
 mod parse;
 mod print;
+pub mod secret;
 mod template;
+pub mod transport;
 
 use std::{
     fmt,
@@ -37,6 +40,10 @@ pub const MAX_LINES: usize = 64;
 pub struct Text(Bytes);
 
 impl Text {
+    const fn none() -> Self {
+        Self(Bytes::new())
+    }
+
     /// The octets as they came.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -47,6 +54,12 @@ impl Text {
     #[must_use]
     pub fn eq_ignore_case(&self, other: &[u8]) -> bool {
         self.0.eq_ignore_ascii_case(other)
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(text.into())
     }
 }
 
@@ -245,10 +258,11 @@ impl Format {
         self.encoding.eq_ignore_case(b"telephone-event")
     }
 
-    /// Whether it only accompanies a codec: events and comfort noise.
+    /// Whether it only accompanies a codec: events, comfort noise, retransmission, redundancy and forward error correction.
     #[must_use]
     pub fn is_auxiliary(&self) -> bool {
-        self.is_telephone_event() || self.encoding.eq_ignore_case(b"CN")
+        const NAMES: [&[u8]; 7] = [b"telephone-event", b"CN", b"rtx", b"red", b"ulpfec", b"flexfec-03", b"flexfec"];
+        NAMES.iter().any(|name| self.encoding.eq_ignore_case(name))
     }
 
     /// The payload types that need no `rtpmap` (RFC 3551 §6).
@@ -367,12 +381,6 @@ impl Description {
 }
 
 impl MediaDescription {
-    /// Whether it is plain RTP that a port can carry.
-    #[must_use]
-    pub fn is_plain_rtp(&self) -> bool {
-        self.protocol.eq_ignore_case(b"RTP/AVP") && self.port_count == 1
-    }
-
     /// Its own direction attribute.
     #[must_use]
     pub fn direction(&self) -> Option<Direction> {

@@ -8,21 +8,32 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
+pub use super::transport::StreamAddress;
 use super::{
     Attribute, Connection, Description, Direction, Format, Line, MediaDescription, MediaKind, Origin, Text,
+    crypto::Crypto,
     print::origin_address,
-    template::{active_line, answered_formats, formats_with, is_carried, refused_line},
+    secret::Secret,
+    template::{Ours, active_line, answered_formats, formats_with, is_carried, offered_formats, refused_line, says_the_same},
+    transport::{self, Local, Peer, Profile, Protection, Setup},
+};
+use crate::{
+    port::webrtc::{Credentials, Fingerprint, Role},
+    rtp::srtp,
 };
 
 /// Most RTP streams of a leg; further m-lines are offered and answered with port 0.
 pub const MAX_STREAMS: usize = 4;
 
-/// Why a description cannot be taken or made. The first five are the peer's fault, the others ours.
+/// Why a description cannot be taken or made. The first six are the peer's fault, the others ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// None of the offered m-lines is one we can carry.
-    #[error("the offer has no RTP/AVP stream")]
+    #[error("the offer has no RTP stream that can be carried")]
     NothingToCarry,
+    /// The offered streams are not protected as they have to be, or protected where that is switched off.
+    #[error("the offered streams are {} protected", if *.0 { "not" } else { "all" })]
+    Protection(bool),
     /// A new offer has fewer m-lines than the description before it (RFC 3264 §8).
     #[error("the offer has {got} m-lines, but the session already has {expected}")]
     FewerLines {
@@ -58,15 +69,6 @@ pub enum Error {
     NoOffer,
 }
 
-/// The address of one stream of a port of ours, as others are told it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamAddress {
-    /// Where we receive RTP.
-    pub rtp: SocketAddr,
-    /// Where we receive RTCP.
-    pub rtcp: SocketAddr,
-}
-
 /// Whether an answer may still be replaced by another in the same transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finality {
@@ -97,12 +99,69 @@ pub struct Stream {
     pub send: Vec<Format>,
     /// What we told it to send: payload types of packets from it.
     pub receive: Vec<Format>,
+    /// How its packets are protected.
+    pub security: Security,
+}
+
+/// How the packets of a stream are protected.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all.
+    None,
+    /// With keys from the SDP.
+    Sdes {
+        /// Ours.
+        send: srtp::Keys,
+        /// The peer's.
+        receive: srtp::Keys,
+    },
+    /// With keys that DTLS brings.
+    Dtls(Handshake),
+    /// As the transport that all streams of the leg share ([`Negotiation::shared`]).
+    Shared,
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Sdes { .. } => "Sdes",
+            Self::Dtls(_) => "Dtls",
+            Self::Shared => "Shared",
+        })
+    }
+}
+
+/// What a DTLS association needs to know of its other end, and who begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The peer's certificate has one of them.
+    pub fingerprints: Vec<Fingerprint>,
+    /// Ours: whether we send the ClientHello.
+    pub role: Role,
+}
+
+/// The one transport of a leg whose streams are bundled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// Our ICE credentials.
+    pub local: Credentials,
+    /// The peer's.
+    pub remote: Credentials,
+    /// Its DTLS.
+    pub handshake: Handshake,
 }
 
 /// Offer/answer state of one leg.
 #[derive(Clone, Debug)]
 pub struct Negotiation {
     session_id: u64,
+    /// What our offers use: what the peer offered, once it did.
+    profile: Profile,
+    protection: Protection,
+    secret: Secret,
+    /// Of our ICE credentials.
+    generation: u32,
     version: u64,
     state: State,
     /// The description we sent last, whether or not it was accepted: what the next one's version is counted from.
@@ -132,11 +191,16 @@ struct Agreed {
 type Slots = Vec<Option<usize>>;
 
 impl Negotiation {
-    /// A leg that has neither sent nor received a description. `session_id` is random: it must differ from leg to leg.
+    /// A leg that has neither sent nor received a description. `session_id` is random: it must differ from leg to leg. `profile`
+    /// is for offers of ours.
     #[must_use]
-    pub fn new(session_id: u64) -> Self {
+    pub fn new(session_id: u64, profile: Profile, protection: Protection, secret: Secret) -> Self {
         Self {
             session_id: session_id >> 1, // peers read it into a signed number
+            profile,
+            protection,
+            secret,
+            generation: 0,
             version: 0,
             state: State::Stable,
             sent: None,
@@ -149,16 +213,27 @@ impl Negotiation {
     /// Takes the peer's offer. It stays pending until [`make_answer`](Self::make_answer) or [`reject_offer`](Self::reject_offer).
     ///
     /// # Errors
-    /// [`Error::OfferPending`], [`Error::FewerLines`], [`Error::NothingToCarry`]; nothing has changed then.
-    pub fn receive_offer(&mut self, offer: Description) -> Result<(), Error> {
+    /// [`Error::OfferPending`], [`Error::FewerLines`], [`Error::NothingToCarry`], [`Error::Protection`]; nothing has changed then.
+    pub fn receive_offer(&mut self, mut offer: Description) -> Result<(), Error> {
         self.require_stable()?;
         let expected = self.agreed.as_ref().map_or(0, |agreed| agreed.remote.media.len());
         if offer.media.len() < expected {
             return Err(Error::FewerLines { expected, got: offer.media.len() });
         }
-        let mut wanted = offer.media.iter().filter(|media| media.port != 0).peekable();
-        if wanted.peek().is_some() && !wanted.any(is_carried) {
+        let wants = offer.media.iter().any(|media| media.port != 0);
+        let carried: Vec<Option<Profile>> =
+            offer.media.iter().map(|media| Profile::of(&offer, media).filter(|_| is_carried(&offer, media))).collect();
+        let taken = self.taken(&offer, &carried);
+        if let Some(profile) = taken.iter().zip(&carried).find_map(|(taken, profile)| profile.filter(|_| *taken)) {
+            self.profile = profile;
+        } else if carried.iter().any(Option::is_some) {
+            return Err(Error::Protection(self.protection == Protection::Require));
+        } else if wants {
             return Err(Error::NothingToCarry);
+        }
+        // What is not taken counts as refused from here on.
+        for (media, _) in offer.media.iter_mut().zip(taken).filter(|(_, taken)| !taken) {
+            media.port = 0;
         }
         self.answer = None;
         self.state = State::RemoteOffer(offer);
@@ -170,7 +245,7 @@ impl Negotiation {
     ///
     /// # Errors
     /// [`Error::NoOffer`], [`Error::NoCommonCodec`]; nothing has changed then.
-    pub fn make_answer(&mut self, template: &Description, local: &[StreamAddress]) -> Result<Bytes, Error> {
+    pub fn make_answer(&mut self, template: &Description, local: &Local) -> Result<Bytes, Error> {
         let offer = match (&self.state, &self.answer) {
             (State::RemoteOffer(offer), _) => offer,
             (State::Stable, Some(answer)) => return Ok(answer.clone()),
@@ -178,26 +253,40 @@ impl Negotiation {
         };
         let formats: Vec<Vec<Format>> =
             offer.media.iter().enumerate().map(|(line, offered)| answered_formats(offered, template.media.get(line))).collect();
-        let slots = self.assign(formats.iter().map(|formats| !formats.is_empty()), local.len());
+        let slots = self.assign(formats.iter().map(|formats| !formats.is_empty()), local.addresses.len());
         let template_accepts = template.media.iter().any(|media| media.port != 0);
         if template_accepts && slots.iter().all(Option::is_none) && offer.media.iter().any(|media| media.port != 0) {
             return Err(Error::NoCommonCodec);
         }
+        let offer = offer.clone();
+        let restarted = self.restarts_ice(&offer);
+        let generation = self.generation + u32::from(restarted);
         let mut answer = self.blank(local);
         for (line, (offered, formats)) in offer.media.iter().zip(formats).enumerate() {
-            let address = slots.get(line).copied().flatten().and_then(|slot| local.get(slot));
+            let slot = slots.get(line).copied().flatten();
+            let address = slot.and_then(|slot| Some((slot, local.addresses.get(slot)?)));
             answer.media.push(match (address, template.media.get(line)) {
-                (Some(address), Some(media)) => {
+                (Some((slot, address)), Some(media)) => {
                     // RFC 3264 §6.1: an answer allows no more than the offer did.
                     let direction = template.direction_of(media).and(offer.direction_of(offered).reversed());
-                    active_line(media, formats, direction, address, offered.rtcp_mux(), &answer)
+                    let ours = Ours {
+                        protocol: offered.protocol.clone(),
+                        mid: offered.mid().cloned(),
+                        address: *address,
+                        rtcp_mux: offered.rtcp_mux(),
+                        transport: self.answered_transport(&offer, offered, (slot, address), local, generation),
+                        is_webrtc: self.profile == Profile::WebRtc,
+                        feedback: Some(offered),
+                    };
+                    active_line(media, formats, direction, ours, &answer)
                 }
-                (None, _) | (_, None) => refused_line(offered),
+                (None, _) | (_, None) => refused_line(offered, offered.mid().cloned()),
             });
         }
-        let remote = offer.clone();
+        self.group(&mut answer);
         let body = self.print(&mut answer);
-        self.agreed = Some(Agreed { local: answer, remote, slots });
+        self.generation = generation;
+        self.agreed = Some(Agreed { local: answer, remote: offer, slots });
         self.state = State::Stable;
         self.answer = Some(body.clone());
         Ok(body)
@@ -214,25 +303,38 @@ impl Negotiation {
     ///
     /// # Errors
     /// [`Error::OfferPending`], [`Error::NothingToCarry`]; nothing has changed then.
-    pub fn make_offer(&mut self, template: &Description, local: &[StreamAddress]) -> Result<Bytes, Error> {
+    pub fn make_offer(&mut self, template: &Description, local: &Local) -> Result<Bytes, Error> {
         self.require_stable()?;
         let previous = self.agreed.as_ref().map_or(&[][..], |agreed| &agreed.local.media);
         // RFC 3264 §8: a line once there never goes away.
         let lines = template.media.iter().chain(previous.get(template.media.len()..).unwrap_or_default());
-        let active = |line: usize, media: &MediaDescription| line < template.media.len() && is_carried(media);
-        let slots = self.assign(lines.clone().enumerate().map(|(line, media)| active(line, media)), local.len());
+        let active = |line: usize, media: &MediaDescription| line < template.media.len() && is_carried(template, media);
+        let slots = self.assign(lines.clone().enumerate().map(|(line, media)| active(line, media)), local.addresses.len());
         if template.media.iter().any(|media| media.port != 0) && slots.iter().all(Option::is_none) {
             return Err(Error::NothingToCarry);
         }
         let mut offer = self.blank(local);
         for (line, media) in lines.enumerate() {
-            let address = slots.get(line).copied().flatten().and_then(|slot| local.get(slot));
-            let mux = self.agreed.as_ref().is_some_and(|agreed| agreed.muxes(line));
-            offer.media.push(match address {
-                Some(address) => active_line(media, media.rtp_formats(), template.direction_of(media), address, mux, &offer),
-                None => refused_line(media),
+            let slot = slots.get(line).copied().flatten();
+            let mid = self.mid(line);
+            offer.media.push(match slot.and_then(|slot| Some((slot, local.addresses.get(slot)?))) {
+                Some((slot, address)) => {
+                    let is_webrtc = self.profile == Profile::WebRtc;
+                    let ours = Ours {
+                        protocol: self.protocol(line),
+                        mid,
+                        address: *address,
+                        rtcp_mux: is_webrtc || self.agreed.as_ref().is_some_and(|agreed| agreed.muxes(line)),
+                        transport: self.offered_transport((slot, address), local),
+                        is_webrtc,
+                        feedback: None,
+                    };
+                    active_line(media, offered_formats(media), template.direction_of(media), ours, &offer)
+                }
+                None => refused_line(media, mid),
             });
         }
+        self.group(&mut offer);
         let body = self.print(&mut offer);
         self.answer = None;
         self.early = None;
@@ -251,6 +353,7 @@ impl Negotiation {
             return Err(Error::NoOffer);
         };
         check_answer(offer, &answer)?;
+        self.check_protection(offer, &answer)?;
         let slots = slots.iter().zip(&answer.media).map(|(slot, media)| slot.filter(|_| media.port != 0)).collect();
         let agreed = Agreed { local: offer.clone(), remote: answer, slots };
         match finality {
@@ -287,11 +390,32 @@ impl Negotiation {
         Ok(body)
     }
 
-    /// Whether the peer's pending offer is, word for word, what it said last: then only this leg needs an answer, and the
-    /// other leg's last description is the template for it.
+    /// Whether the peer's pending offer says the same of each stream as before, but for where and how its packets travel: then
+    /// only this leg needs an answer, and the other leg's last description is the template for it.
     #[must_use]
-    pub fn offer_changes_nothing(&self) -> bool {
-        matches!((&self.state, &self.agreed), (State::RemoteOffer(offer), Some(agreed)) if *offer == agreed.remote)
+    pub fn offer_moves_only(&self) -> bool {
+        matches!((&self.state, &self.agreed), (State::RemoteOffer(offer), Some(agreed)) if says_the_same(offer, &agreed.remote))
+    }
+
+    /// How our offers travel: as the peer's did, once it made one.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Chooses another profile for the next offer: the peer did not take the last one.
+    pub fn set_profile(&mut self, profile: Profile) {
+        self.profile = profile;
+    }
+
+    /// The one transport of the leg, where its streams share one and the peer has said what is needed.
+    #[must_use]
+    pub fn shared(&self) -> Option<Shared> {
+        let agreed = self.in_force()?;
+        let first = agreed.slots.iter().position(Option::is_some)?;
+        let (local, remote) = (agreed.local.media.get(first)?, agreed.remote.media.get(first)?);
+        let (ours, theirs) = (Peer::of(&agreed.local, local)?, Peer::of(&agreed.remote, remote)?);
+        Some(Shared { local: ours.ice?, remote: theirs.ice.clone()?, handshake: handshake(ours.setup, theirs) })
     }
 
     /// Gives up our pending offer, as when its re-INVITE failed: what was agreed before holds (RFC 6141 §3). The port must be
@@ -338,7 +462,7 @@ impl Negotiation {
     /// How many streams the leg's port needs to carry all of a description: before an offer or answer after that template.
     #[must_use]
     pub fn streams_needed(&self, template: &Description) -> usize {
-        let slots = self.assign(template.media.iter().map(is_carried), MAX_STREAMS);
+        let slots = self.assign(template.media.iter().map(|media| is_carried(template, media)), MAX_STREAMS);
         slots.iter().flatten().max().map_or(0, |highest| highest + 1)
     }
 
@@ -346,6 +470,17 @@ impl Negotiation {
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
         self.in_force().map_or_else(Vec::new, Agreed::streams)
+    }
+
+    /// Whether the peer's newest description has a codec of sound that another leg's peer takes.
+    #[must_use]
+    pub fn shares_codec(&self, others: &[Stream]) -> bool {
+        let lines = self.remote().map_or(&[][..], |remote| &remote.media).iter().enumerate();
+        lines.filter(|(_, media)| media.kind == MediaKind::Audio).any(|(line, media)| {
+            let other = others.iter().find(|other| other.line == line);
+            let is_theirs = |format: &Format| other.is_some_and(|other| other.send.iter().any(|theirs| theirs.same_codec(format)));
+            media.rtp_formats().iter().filter(|format| !format.is_auxiliary()).any(is_theirs)
+        })
     }
 
     fn in_force(&self) -> Option<&Agreed> {
@@ -373,8 +508,8 @@ impl Negotiation {
     }
 
     /// A description of ours without m-lines. One address for all streams stands at the session.
-    fn blank(&self, local: &[StreamAddress]) -> Description {
-        let ip = local.first().map(|address| address.rtp.ip());
+    fn blank(&self, local: &Local) -> Description {
+        let ip = local.addresses.first().map(|address| address.rtp.ip());
         Description {
             origin: Origin {
                 username: "-".into(),
@@ -386,9 +521,134 @@ impl Negotiation {
             connection: ip.map(Connection::Ip),
             bandwidth: Vec::new(),
             lines: vec![Line { kind: b't', value: "0 0".into() }],
-            attributes: Vec::new(),
+            attributes: if self.profile == Profile::WebRtc { vec![transport::flag("ice-lite")] } else { Vec::new() },
             media: Vec::new(),
         }
+    }
+
+    /// Which of the offered lines we take: those that may be protected as they are, and of a browser only those in one bundle.
+    fn taken(&self, offer: &Description, carried: &[Option<Profile>]) -> Vec<bool> {
+        let allowed = |profile: &Option<Profile>| profile.filter(|profile| self.protection.allows(*profile));
+        let first = carried.iter().position(|profile| allowed(profile).is_some());
+        let Some((first_profile, first)) = first.and_then(|at| allowed(carried.get(at)?).zip(offer.media.get(at))) else {
+            return vec![false; carried.len()];
+        };
+        let is_taken = |(media, profile): (&MediaDescription, &Option<Profile>)| match (allowed(profile), first_profile) {
+            (None, _) => false,
+            (Some(Profile::WebRtc), Profile::WebRtc) => std::ptr::eq(media, first) || offer.bundles(first, media),
+            (Some(Profile::WebRtc), _) | (Some(_), Profile::WebRtc) => false,
+            (Some(_), _) => true,
+        };
+        offer.media.iter().zip(carried).map(is_taken).collect()
+    }
+
+    /// The protocol of a line that we offer: once agreed it stays.
+    fn protocol(&self, line: usize) -> Text {
+        let agreed = self.agreed.as_ref().and_then(|agreed| agreed.local.media.get(line)).filter(|media| media.port != 0);
+        agreed.map_or_else(|| self.profile.protocol(), |media| media.protocol.clone())
+    }
+
+    /// The tag of a line that we offer.
+    fn mid(&self, line: usize) -> Option<Text> {
+        let agreed = self.agreed.as_ref().and_then(|agreed| agreed.local.media.get(line)).and_then(MediaDescription::mid);
+        let new = || (self.profile == Profile::WebRtc).then(|| Text::from(format!("t{line}")));
+        agreed.cloned().or_else(new)
+    }
+
+    /// Names the bundle of what we say to a browser.
+    fn group(&self, description: &mut Description) {
+        let active = description.media.iter().filter(|media| media.port != 0);
+        let mids: Vec<&Text> = active.filter_map(MediaDescription::mid).collect();
+        if self.profile != Profile::WebRtc || mids.is_empty() {
+            return;
+        }
+        let group = mids.iter().fold("BUNDLE".to_owned(), |group, mid| format!("{group} {mid}"));
+        description.attributes.push(transport::attribute("group", Text::from(group)));
+    }
+
+    /// Whether the peer's offer has other ICE credentials than before (RFC 8839 §4.4.1.1.1): ours change with them.
+    fn restarts_ice(&self, offer: &Description) -> bool {
+        let ice = |description: &Description| {
+            description.media.iter().find(|media| media.port != 0).and_then(|media| Peer::of(description, media)?.ice)
+        };
+        self.agreed.as_ref().is_some_and(|agreed| ice(&agreed.remote).is_some_and(|before| ice(offer).is_some_and(|now| now != before)))
+    }
+
+    /// The lines about the transport of a stream that we offer.
+    fn offered_transport(&self, (slot, address): (usize, &StreamAddress), local: &Local) -> Vec<Attribute> {
+        match self.profile {
+            Profile::Plain => Vec::new(),
+            Profile::Opportunistic | Profile::Sdes => srtp::PROFILES
+                .iter()
+                .zip(1..)
+                .map(|(profile, tag)| transport::crypto(&Crypto { tag, keys: self.secret.key(*profile, slot) }))
+                .collect(),
+            Profile::Dtls => transport::dtls(local, Setup::ActPass).into(),
+            Profile::WebRtc => {
+                let mut lines: Vec<Attribute> = transport::dtls(local, Setup::ActPass).into();
+                lines.extend(transport::ice(&self.secret.credentials(self.generation, local.thread), address.rtp));
+                lines
+            }
+        }
+    }
+
+    /// The lines about the transport of a stream that we answer.
+    fn answered_transport(
+        &self,
+        offer: &Description,
+        offered: &MediaDescription,
+        (slot, address): (usize, &StreamAddress),
+        local: &Local,
+        generation: u32,
+    ) -> Vec<Attribute> {
+        let setup = || match Peer::of(offer, offered).map(|peer| peer.setup) {
+            Some(Setup::ActPass) if self.dtls_role() == Some(Role::Server) => Setup::Passive,
+            // We begin: our ClientHello leaves with the answer to the first check, and a stranger's means nothing to us (S1).
+            Some(Setup::ActPass | Setup::Passive) => Setup::Active,
+            Some(Setup::Active) | None => Setup::Passive,
+        };
+        match Profile::of(offer, offered) {
+            None | Some(Profile::Plain) => Vec::new(),
+            Some(Profile::Opportunistic) if self.protection == Protection::Off => Vec::new(),
+            Some(Profile::Opportunistic | Profile::Sdes) => offered
+                .crypto()
+                .next()
+                .map(|crypto| transport::crypto(&Crypto { tag: crypto.tag, keys: self.secret.key(crypto.keys.profile(), slot) }))
+                .into_iter()
+                .collect(),
+            Some(Profile::Dtls) => transport::dtls(local, setup()).into(),
+            Some(Profile::WebRtc) => {
+                let mut lines: Vec<Attribute> = transport::dtls(local, setup()).into();
+                lines.extend(transport::ice(&self.secret.credentials(generation, local.thread), address.rtp));
+                lines
+            }
+        }
+    }
+
+    /// Our role in the association that this leg has: it stays (RFC 8842 §5.5).
+    fn dtls_role(&self) -> Option<Role> {
+        let of = |stream: Stream| match stream.security {
+            Security::Dtls(handshake) => Some(handshake.role),
+            Security::Shared => self.shared().map(|shared| shared.handshake.role),
+            Security::None | Security::Sdes { .. } => None,
+        };
+        self.agreed.as_ref()?.streams().into_iter().find_map(of)
+    }
+
+    /// An answer without a key to an offer that wants one never means unprotected media (S13).
+    fn check_protection(&self, offer: &Description, answer: &Description) -> Result<(), Error> {
+        for (line, (offered, answered)) in offer.media.iter().zip(&answer.media).enumerate() {
+            let (ours, theirs) = (Profile::of(offer, offered), Profile::of(answer, answered));
+            let fault = |fault| Err(Error::Line { line: line + 1, fault });
+            match (ours, theirs) {
+                _ if answered.port == 0 => {}
+                (Some(ours), None) if ours.is_protected() => return fault("has no key or fingerprint for a protected stream"),
+                (Some(Profile::WebRtc), theirs) if theirs != Some(Profile::WebRtc) => return fault("lacks ICE or rtcp-mux"),
+                (Some(Profile::Sdes), _) if chosen(offered, answered).is_none() => return fault("has no key for a protected stream"),
+                (Some(_) | None, _) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Writes a description of ours. Its version is one higher than the last sent exactly when something else differs.
@@ -433,12 +693,46 @@ impl Agreed {
             direction: self.local.direction_of(local).and(self.remote.direction_of(remote).reversed()),
             send: formats_with(remote, local),
             receive: formats_with(local, remote),
+            security: self.security(local, remote),
+        }
+    }
+
+    fn security(&self, local: &MediaDescription, remote: &MediaDescription) -> Security {
+        // The protocol is the same at both ends; which end offered shows in nothing that is needed here.
+        match Profile::of(&self.remote, remote) {
+            Some(Profile::WebRtc) => Security::Shared,
+            Some(Profile::Dtls) => match (Peer::of(&self.local, local), Peer::of(&self.remote, remote)) {
+                (Some(ours), Some(theirs)) => Security::Dtls(handshake(ours.setup, theirs)),
+                (Some(_) | None, _) => Security::None,
+            },
+            Some(Profile::Opportunistic | Profile::Sdes) => {
+                chosen(local, remote).map_or(Security::None, |(send, receive)| Security::Sdes { send, receive })
+            }
+            Some(Profile::Plain) | None => Security::None,
         }
     }
 }
 
-/// Whether packets pass unchanged from a leg with these streams to a leg with those: every codec we told the one to send, under
-/// its payload type, is one that the other takes. It may fail when the answer given to the caller early came from another
+/// The keys of the crypto line that both ends have: ours and the peer's. One end lists all it can, the other the one it chose.
+fn chosen(local: &MediaDescription, remote: &MediaDescription) -> Option<(srtp::Keys, srtp::Keys)> {
+    let ours: Vec<Crypto> = local.crypto().collect();
+    remote.crypto().find_map(|theirs| {
+        let ours = ours.iter().find(|ours| ours.tag == theirs.tag && ours.keys.profile() == theirs.keys.profile())?;
+        Some((ours.keys.clone(), theirs.keys))
+    })
+}
+
+/// Who begins: the active end; where an answer leaves it open, the peer.
+fn handshake(ours: Setup, theirs: Peer) -> Handshake {
+    let role = match (ours, theirs.setup) {
+        (_, Setup::Passive) | (Setup::Active, Setup::ActPass) => Role::Client,
+        (_, Setup::Active) | (Setup::Passive | Setup::ActPass, Setup::ActPass) => Role::Server,
+    };
+    Handshake { fingerprints: theirs.fingerprints, role }
+}
+
+/// Whether packets pass unchanged from a leg with these streams to a leg with those: of the codecs that the one may send, the first
+/// is one that the other takes under the same payload type. It may fail when the answer given to the caller early came from another
 /// device than the one that picked up; a new offer to the caller mends it.
 #[must_use]
 pub fn passes_unchanged(from: &[Stream], to: &[Stream]) -> bool {
@@ -446,7 +740,8 @@ pub fn passes_unchanged(from: &[Stream], to: &[Stream]) -> bool {
         let to = to.iter().find(|to| to.line == from.line && to.kind == from.kind);
         let taken =
             |format: &Format| to.is_none_or(|to| to.send.iter().any(|f| f.payload_type == format.payload_type && f.same_codec(format)));
-        from.receive.iter().filter(|format| !format.is_auxiliary()).all(taken)
+        let named = |format: &&Format| from.send.iter().any(|f| f.same_codec(format));
+        from.receive.iter().filter(|format| !format.is_auxiliary()).find(named).is_none_or(taken)
     })
 }
 
@@ -477,7 +772,7 @@ fn check_answer(offer: &Description, answer: &Description) -> Result<(), Error> 
         if offered.port == 0 {
             return fault("accepts a stream that was offered as refused");
         }
-        if !offered.protocol.eq_ignore_case(answered.protocol.as_bytes()) {
+        if !same_profile(offered, answered) {
             return fault("has another profile than the offered one");
         }
         if answered.port_count != 1 {
@@ -489,4 +784,13 @@ fn check_answer(offer: &Description, answer: &Description) -> Result<(), Error> 
         }
     }
     Ok(())
+}
+
+/// Whether both use the same profile, with or without feedback (RFC 4585 §3.1: some answer AVP to AVPF and mean it).
+fn same_profile(offered: &MediaDescription, answered: &MediaDescription) -> bool {
+    let base = |media: &MediaDescription| {
+        let name = media.protocol.as_bytes().to_ascii_uppercase();
+        name.strip_suffix(b"F").map_or(name.clone(), <[u8]>::to_vec)
+    };
+    base(offered) == base(answered)
 }

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media::port::Kind;
 use media::quality::Statistics;
 use media::sdp::negotiate::StreamAddress;
+use media::sdp::transport::{Local, Profile, Protection};
 use media::{Event as MediaEvent, PortId, Settings};
 use sip::message::header::Header as _;
 use sip::message::parse::parse;
@@ -78,16 +80,17 @@ fn stream(port: u64) -> StreamAddress {
 }
 
 impl Ports for FakePorts {
-    fn open(&mut self, streams: usize, _beside: Option<PortId>) -> Result<Port, String> {
+    fn open(&mut self, _kind: Kind, streams: usize, _beside: Option<PortId>) -> Result<Port, String> {
         if self.left.is_some_and(|left| self.opened >= left) {
             return Err("no media port is free".to_owned());
         }
         self.opened += 1;
-        Ok(Port { id: PortId::new(0, self.opened), addresses: vec![stream(self.opened); streams] })
+        let addresses = vec![stream(self.opened); streams];
+        Ok(Port { id: PortId::new(0, self.opened), local: Local { addresses, ..Local::default() } })
     }
 
     fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String> {
-        port.addresses.resize(streams, stream(self.opened));
+        port.local.addresses.resize(streams, stream(self.opened));
         Ok(())
     }
 
@@ -499,6 +502,8 @@ impl Scene {
             uri: Uri::parse(&format!("sip:bob@10.0.0.{}", if same { 99 } else { phone + 1 }).into()).expect("a URI"),
             routes: Vec::new(),
             hops: vec![Hop::Flow(flow(SWITCH, *phone))],
+            protection: Protection::Prefer,
+            profiles: vec![Profile::Plain],
         };
         let mut targets: Vec<Target> = self.targets.iter().map(target).collect();
         if self.one_device {
@@ -510,6 +515,7 @@ impl Scene {
             dialog,
             offer,
             signaling: address(CALLER).ip(),
+            protection: Protection::Prefer,
             caller: "ann@h".to_owned(),
             dialled: "bob".to_owned(),
             callee: "bob@h".to_owned(),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use media::port::destination::PortSet;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
 use super::Error;
 
@@ -109,6 +109,20 @@ impl Range {
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
     }
+}
+
+/// Opens the sockets that share one port, one for each media thread: the kernel sends all of one peer's packets to the same one.
+pub(super) fn shared(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    let open = |address: SocketAddr, shares: bool| {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseport(&socket, shares)?;
+        bind(&socket, &address)?;
+        Ok::<_, io::Error>(UdpSocket::from(socket))
+    };
+    // Another process of ours would share the port with us unseen; one socket that shares with nobody finds it out.
+    let address = open(address, false)?.local_addr()?;
+    (0..count).map(|_| open(address, true)).collect()
 }
 
 /// Pairs stepped over from one opened pair to the next, less than this.

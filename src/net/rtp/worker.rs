@@ -1,29 +1,28 @@
 //! The loop of one media thread: epoll, one buffer, [`media::Engine`].
 //!
+//! All WebRTC legs share one UDP port, of which each thread has a socket; the kernel chooses the socket by the peer's address. A packet
+//! that so comes to another thread than its port's is handed over.
+//!
 //! Level-triggered, and one datagram per ready socket and round: a socket with a backlog is simply ready again in the next
 //! round, so that it can neither starve the others nor be forgotten after an overload. The clock is read once per round.
 
 use std::{
     io,
     mem::MaybeUninit,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, TryRecvError},
+        mpsc::{Receiver, SyncSender, TryRecvError},
     },
     time::{Duration, Instant},
 };
 
 use media::{
-    Engine, Event, PortId, SocketId,
-    port::{
-        SOCKETS,
-        destination::{Policy, PortSet},
-        rtp::Component,
-    },
+    Engine, Event, PortId, SocketId, Transmit,
+    port::{SOCKETS, destination::PortSet, rtp::Component},
 };
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
@@ -36,6 +35,8 @@ use crate::clock;
 
 /// Ready sockets taken in one round.
 const ROUND: usize = 256;
+/// Datagrams of the shared socket taken in one round.
+const SHARED_ROUND: usize = 64;
 /// Commands carried out in one round, so that packets do not wait for all of a burst.
 const COMMANDS: usize = 64;
 /// Largest datagram. Longer ones are dropped; no RTP sender makes them.
@@ -46,6 +47,34 @@ const ROOM: usize = 256;
 const RETRY: Duration = Duration::from_millis(10);
 /// The epoll token of [`Wake`]; no socket's index is as high.
 const WAKE: u64 = u64::MAX;
+/// The epoll token of the shared socket.
+const SHARED: u64 = u64::MAX - 1;
+
+/// The other media threads.
+pub(super) struct Workers {
+    own: u16,
+    others: Vec<(Option<SyncSender<Command>>, Arc<Wake>)>,
+}
+
+impl Workers {
+    /// All of them, of which one is that with the index.
+    pub(super) fn new(own: u16, all: impl Iterator<Item = (Option<SyncSender<Command>>, Arc<Wake>)>) -> Self {
+        Self { own, others: all.collect() }
+    }
+
+    /// Tells one of them. It is lost when that one does not get on, as on the network.
+    fn tell(&self, thread: u16, command: Command) {
+        if let Some((Some(commands), wake)) = self.others.get(usize::from(thread)).filter(|_| thread != self.own)
+            && commands.try_send(command).is_ok()
+        {
+            wake.wake();
+        }
+    }
+
+    fn tell_all(&self, port: PortId) {
+        (0..self.others.len()).for_each(|thread| self.tell(thread as u16, Command::Forget { port }));
+    }
+}
 
 /// Wakes a media thread for its commands, with at most one system call for each time it sleeps.
 #[derive(Debug)]
@@ -79,6 +108,9 @@ pub(super) struct Worker {
     engine: Engine,
     /// By [`SocketId::index`].
     sockets: Vec<Option<Socket>>,
+    /// Ours of the sockets that share the WebRTC port.
+    shared: UdpSocket,
+    others: Workers,
     taken: Arc<PortSet>,
     epoll: OwnedFd,
     wake: Arc<Wake>,
@@ -99,13 +131,24 @@ enum Loop {
 }
 
 impl Worker {
-    pub(super) fn new(policy: Policy, commands: Receiver<Command>, events: Sender<Event>, wake: Arc<Wake>) -> io::Result<Self> {
+    pub(super) fn new(
+        engine: Engine,
+        shared: UdpSocket,
+        taken: Arc<PortSet>,
+        commands: Receiver<Command>,
+        events: Sender<Event>,
+        wake: Arc<Wake>,
+        others: Workers,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake.event.as_fd(), epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        epoll::add(&epoll, shared.as_fd(), epoll::EventData::new_u64(SHARED), epoll::EventFlags::IN)?;
         Ok(Self {
-            taken: Arc::clone(&policy.ports),
-            engine: Engine::new(policy),
+            taken,
+            engine,
             sockets: Vec::new(),
+            shared,
+            others,
             epoll,
             wake,
             commands,
@@ -131,6 +174,7 @@ impl Worker {
             for event in events {
                 match event.data.u64() {
                     WAKE => woken = true,
+                    SHARED => self.shared_packets(now),
                     index => self.packet(now, index as usize),
                 }
             }
@@ -140,6 +184,7 @@ impl Worker {
             if self.engine.poll_timeout().is_some_and(|due| due <= now) {
                 self.engine.handle_timeout(now);
             }
+            self.transmit_own();
             self.tell_events();
         }
     }
@@ -163,11 +208,61 @@ impl Worker {
             return; // cut off
         }
         let transmit = self.engine.handle_packet(now, SocketId::from_index(index), canonical(from), &mut self.buffer[..], length);
+        self.transmit(transmit);
+    }
+
+    /// Moves what has come to the shared socket, at most so much that the sockets of other ports have their turn.
+    fn shared_packets(&mut self, now: Instant) {
+        for _ in 0..SHARED_ROUND {
+            let Ok((length, from)) = self.shared.recv_from(&mut self.buffer[..DATAGRAM]) else { return };
+            if length == DATAGRAM {
+                continue; // cut off
+            }
+            let (from, bytes) = (canonical(from), self.buffer.get(..length).unwrap_or_default());
+            match self.engine.thread_of(from, bytes) {
+                None => {}
+                Some(thread) if thread == self.others.own => {
+                    let transmit = self.engine.handle_packet(now, SocketId::SHARED, from, &mut self.buffer[..], length);
+                    self.transmit(transmit);
+                }
+                Some(thread) => self.others.tell(thread, Command::Packet { via: self.others.own, from, bytes: bytes.into() }),
+            }
+        }
+    }
+
+    /// Takes a packet that came to another thread.
+    fn handed_over(&mut self, now: Instant, via: u16, from: SocketAddr, bytes: &[u8]) {
+        let Some(place) = self.buffer.get_mut(..bytes.len()) else { return };
+        place.copy_from_slice(bytes);
+        let before = self.engine.port_at(from);
+        let transmit = self.engine.handle_packet(now, SocketId::SHARED, from, &mut self.buffer[..], bytes.len());
+        self.transmit(transmit);
+        if let Some(port) = self.engine.port_at(from)
+            && (before != Some(port) || is_check(bytes))
+        {
+            self.others.tell(via, Command::Learn { port, from });
+        }
+    }
+
+    /// Sends what stands in the buffer.
+    fn transmit(&mut self, transmit: Option<Transmit>) {
         let Some(transmit) = transmit else { return };
-        let Some(Some(socket)) = self.sockets.get(transmit.socket.index()) else { return };
+        let socket = if transmit.socket == SocketId::SHARED {
+            &self.shared
+        } else {
+            let Some(Some(socket)) = self.sockets.get(transmit.socket.index()) else { return };
+            &socket.udp
+        };
         if let Some(bytes) = self.buffer.get(..transmit.length) {
             // What the network does not take now is lost, as it would be on the way.
-            let _lost = socket.udp.send_to(bytes, transmit.to);
+            let _lost = socket.send_to(bytes, transmit.to);
+        }
+    }
+
+    /// Sends what ports themselves have to say.
+    fn transmit_own(&mut self) {
+        while let Some(transmit) = self.engine.poll_transmit(&mut self.buffer[..]) {
+            self.transmit(Some(transmit));
         }
     }
 
@@ -175,6 +270,7 @@ impl Worker {
         self.wake.clear();
         for _ in 0..COMMANDS {
             match self.commands.try_recv() {
+                Ok(Command::End) => return Loop::Ends,
                 Ok(command) => self.command(now, command),
                 Err(TryRecvError::Empty) => return Loop::GoesOn,
                 Err(TryRecvError::Disconnected) => return Loop::Ends,
@@ -186,20 +282,24 @@ impl Worker {
 
     fn command(&mut self, now: Instant, command: Command) {
         match command {
-            Command::Open { port, pairs } => {
-                let slot = self.engine.open(port, pairs.len());
+            Command::Open { port, streams, pairs } => {
+                let slot = self.engine.open(port, streams);
                 self.install(slot, 0, pairs);
             }
-            Command::Extend { port, pairs } => self.extend(port, pairs),
+            Command::Extend { port, streams, pairs } => self.extend(port, streams, pairs),
             Command::Set { port, settings } => self.engine.set(now, port, &settings),
             Command::Bridge { a, b } => self.engine.bridge(a, b),
             Command::Unbridge { port } => self.engine.unbridge(port),
             Command::Report { port } => self.engine.report(port),
             Command::Close { port } => self.close(port),
+            Command::Packet { via, from, bytes } => self.handed_over(now, via, from, &bytes),
+            Command::Learn { port, from } => self.engine.learn(now, port, from),
+            Command::Forget { port } => self.engine.forget(port),
+            Command::End => {}
         }
     }
 
-    fn extend(&mut self, port: PortId, pairs: Vec<Pair>) {
+    fn extend(&mut self, port: PortId, streams: usize, pairs: Vec<Pair>) {
         let Some(slot) = self.engine.slot(port) else {
             return pairs.into_iter().for_each(|pair| {
                 close(pair.rtcp, &self.taken);
@@ -207,7 +307,7 @@ impl Worker {
             });
         };
         let first = self.sockets.iter().skip(slot * SOCKETS).take(SOCKETS).step_by(2).flatten().count();
-        self.engine.extend(port, first + pairs.len());
+        self.engine.extend(port, streams);
         self.install(slot, first, pairs);
     }
 
@@ -231,6 +331,7 @@ impl Worker {
 
     fn close(&mut self, port: PortId) {
         let Some(slot) = self.engine.close(port) else { return };
+        self.others.tell_all(port);
         let sockets = self.sockets.iter_mut().skip(slot * SOCKETS).take(SOCKETS);
         // The odd port first: whoever claims the even one then finds both free. Closing ends the watch.
         sockets.rev().filter_map(Option::take).for_each(|socket| close(socket, &self.taken));
@@ -247,6 +348,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether it is a connectivity check rather than media or DTLS (RFC 7983).
+fn is_check(bytes: &[u8]) -> bool {
+    matches!(bytes, [0..=3, ..])
 }
 
 /// The address as SDP and signaling write it.
