@@ -375,13 +375,14 @@ def browser_and_desk_phone_of_one_user_ring_and_one_wins(world):
     alice, desk = Phone(world, switch, "alice", ALICE), Phone(world, switch, "bob", 1000)
     page = Browser(world).phone(switch, "bob", BOB)
     for winner, loser in ((page, desk), (desk, page)):
-        since, at_desk, at_page = alice.dial("bob"), desk.mark(), page.mark()
+        at_desk, at_page = desk.mark(), page.mark()
+        since = alice.dial("bob")
         desk.wait_event("CALL_INCOMING", at_desk)
         page.wait_event("CALL_INCOMING", at_page)
         winner.answer()
         alice.wait_event("CALL_ESTABLISHED", since)
         loser.wait_event("CALL_CLOSED", at_desk if loser is desk else at_page, 3)
-        world.wait("the winner hears the caller", lambda: listen(winner, None).heard(ALICE) > 0.5)
+        world.wait("the winner hears the caller", lambda: (ear := newest_ear(winner)) and ear.heard(ALICE) > 0.5)
         hang_up(alice, winner)
     switch.finish()
 
@@ -396,30 +397,28 @@ KINDS = {  # leg kind: the transports it is tried on, what the desk phone is tol
 }
 
 
-def listen(phone, mark):
-    """The ear for a call that began after `mark` (from `listening`)."""
+def newest_ear(phone):
+    """What a phone hears in its latest call; a recording begins when the media does."""
     if isinstance(phone, BrowserPhone):
         return phone
-    phone.world.wait(f"{phone.name} hears anything at all", lambda: len(phone.recordings()) > (mark or 0))
-    return phone.recordings()[-1]
-
-
-def listening(phone):
-    return 0 if isinstance(phone, BrowserPhone) else len(phone.recordings())
+    recordings = phone.recordings()
+    return recordings[-1] if recordings else None
 
 
 def call_and_listen(pairs):
     """Sets up all calls at once, listens at all ends, and hangs up."""
-    marks = {phone: listening(phone) for pair in pairs for phone in pair}
     for caller, callee in pairs:
         connect(caller, callee)
     began = time.monotonic()
     for pair in pairs:
         for phone, other in (pair, pair[::-1]):
-            ear = listen(phone, marks[phone])
-            since = began if ear is phone else 0.0
-            phone.world.wait(f"{phone.user} hears {other.user}", lambda: ear.heard(other.tone, since) >= 0.6, 10, every=0.1)
-            hears_nothing_of_itself(phone, ear, since)
+            since = began if isinstance(phone, BrowserPhone) else 0.0
+
+            def hears():
+                ear = newest_ear(phone)
+                return ear if ear and ear.heard(other.tone, since) >= 0.6 else None
+
+            hears_nothing_of_itself(phone, phone.world.wait(f"{phone.user} hears {other.user}", hears, 10, every=0.1), since)
     for i, (caller, callee) in enumerate(pairs):
         hang_up(*((caller, callee) if i % 2 else (callee, caller)))
 
