@@ -20,7 +20,6 @@ case = functools.partial(cases.case, seconds=75)  # a test may wait for another 
 
 # What tandem cannot do yet, and why its tests are skipped; a line is deleted when its reason is gone.
 WAITS = {
-    "direct": "a request in a dialog with direct media finds no way to a device behind a WebSocket",
     "webrtc": "waits for WebRTC legs",
     "sdes": "waits for SRTP legs",
     "dtls": "waits for DTLS-SRTP legs",
@@ -140,7 +139,6 @@ def page_of_a_foreign_origin_cannot_connect(world):  # S14
 
 @case
 def browsers_with_direct_media_hear_and_see_each_other(world):
-    waits("direct")
     switch, alice, bob = two_browsers(world, extra='[policy]\nmedia = "direct"\n')
     connect(alice, bob, video=True)
     hear_each_other(alice, bob)
