@@ -3,6 +3,7 @@
 //! An input comes from a socket, the storage, the media threads or the clock; then whatever it led to is carried out until nothing is left
 //! ([`Signaling::settle`]), and the loop waits again.
 
+mod connection;
 mod dispatch;
 mod forward;
 mod outside;
@@ -19,7 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use media::Event as MediaEvent;
 use sip::digest::Challenger;
 use sip::random::Random;
-use sip::{Endpoint, Hop, Response, ServerId, UnixTime, registrar};
+use sip::{Aor, Endpoint, Hop, Response, ServerId, UnixTime, registrar};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, warn};
 
@@ -84,8 +85,9 @@ pub(crate) struct Signaling {
 struct Unwritten {
     server: ServerId,
     response: Response,
-    /// The flow that a registration lives on from now on.
+    /// The flow that a registration lives on from now on, and whose it is.
     flow: sip::Flow,
+    aor: Aor,
 }
 
 impl Signaling {
@@ -160,7 +162,8 @@ impl Signaling {
                     self.settle();
                 }
                 NetEvent::Malformed { flow, error } => debug!(remote = %flow.remote, %error, "malformed stream"),
-                NetEvent::Opened { flow } => self.locations.opened(flow),
+                NetEvent::Opened { flow } => self.handle_opened(flow),
+                NetEvent::Silent { flow } => self.handle_silent(&flow),
                 NetEvent::Closed { flow, reason } => {
                     debug!(remote = %flow.remote, %reason, "connection closed");
                     self.locations.closed(&flow);
@@ -181,6 +184,7 @@ impl Signaling {
                 for token in tokens {
                     if let Some(unwritten) = self.unwritten.remove(&token) {
                         self.net.keep(&unwritten.flow);
+                        self.locations.registered(&unwritten.flow, &unwritten.aor);
                         self.sip.respond(self.now, unwritten.server, &unwritten.response);
                     }
                 }

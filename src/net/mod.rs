@@ -66,6 +66,11 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+    /// Nothing came for as long as [`Net::keep`] lets pass at a time. Who uses it no more is to be [released](Net::release).
+    Silent {
+        /// The connection.
+        flow: Flow,
+    },
     /// The peer asked if the flow lives (RFC 5626 §3.5.1); the answer is already on its way.
     KeepAlive {
         /// The connection.
@@ -264,15 +269,15 @@ impl Net {
         }
     }
 
-    /// Says that somebody logged in on the connection, or that it is a trunk's: it may be silent from now on, and is
-    /// not closed to make room.
+    /// Says that a registration, a call or a trunk uses the connection: from now on it is not closed to make room, and
+    /// where it is silent for `limits.idle` the loop is asked ([`Event::Silent`]). Connections of our own begin so.
     pub fn keep(&mut self, flow: &Flow) {
         if let Some(id) = flow.connection {
             self.connections.keep(id);
         }
     }
 
-    /// Takes back what [`Self::keep`] said: nobody is registered on the connection any more.
+    /// Takes back what [`Self::keep`] said: nobody uses the connection any more. Silence ends it.
     pub fn release(&mut self, flow: &Flow) {
         if let Some(id) = flow.connection {
             self.connections.release(id);

@@ -97,7 +97,7 @@ impl Signaling {
             }
         }
         let batch = self.locations.replace(&aor, &registered.bindings);
-        self.write(&batch, Unwritten { server, response, flow: incoming.flow });
+        self.write(&batch, Unwritten { server, response, flow: incoming.flow, aor });
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
@@ -106,9 +106,10 @@ impl Signaling {
             let response = self.sip.reply(&incoming.request, status);
             return self.sip.respond(self.now, server, &response);
         }
-        let signaling = source(&incoming.flow);
+        let (signaling, flow) = (source(&incoming.flow), incoming.flow);
         let offer = incoming.request.body.clone();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
+        self.net.keep(&flow);
         let (ways, targets) = invitation.targets.iter().map(|binding| self.device(binding)).unzip();
         let plan = Plan {
             dialog,

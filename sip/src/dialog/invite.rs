@@ -3,6 +3,7 @@
 //! This file has the state that both roles share, the requests of the peer, and the end; `uac.rs` places calls, `uas.rs` takes them,
 //! `offer.rs` has our own requests within the session. Offers and answers are bytes here: what they mean is decided above.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::message::header::{CSeq, Reason};
 use crate::message::{Headers, Method, Name, Request, StatusCode};
 use crate::transaction::timer::earlier;
 use crate::transaction::{ClientId, Owner, ServerId};
-use crate::transport::{Flow, Hop};
+use crate::transport::{Flow, Hop, Transport};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -69,6 +70,8 @@ pub(crate) struct Invite {
     /// The peer's Allow has UPDATE.
     pub(super) peer_updates: bool,
     pub(crate) scheduled: Option<Instant>,
+    /// The peer that the endpoint counts this dialog for.
+    pub(crate) counted: Option<(Transport, SocketAddr)>,
 }
 
 impl Invite {
@@ -88,6 +91,7 @@ impl Invite {
             local_body: Bytes::new(),
             peer_updates: false,
             scheduled: None,
+            counted: None,
         }
     }
 
@@ -114,6 +118,12 @@ impl Invite {
             State::Incoming | State::Established | State::Ended => self.dialog.remote_tag() == remote_tag,
         };
         *self.dialog.call_id == *call_id && self.dialog.local_tag() == local_tag && tag_fits
+    }
+
+    /// Returns the far end of the connection that requests go over, until the dialog is over; none for datagrams.
+    pub(crate) fn peer(&self) -> Option<(Transport, SocketAddr)> {
+        let hop = self.dialog.hop();
+        (!self.is_ended() && hop.transport().is_reliable()).then(|| (hop.transport(), hop.remote()))
     }
 
     pub(crate) fn reroute(&mut self, hop: Hop) {

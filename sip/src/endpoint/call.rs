@@ -34,6 +34,7 @@ impl Endpoint {
         let Incoming { flow, request, .. } = incoming;
         let invite = Invite::incoming(&mut self.core, now, (id, server, flow), request)?;
         self.dialogs.insert(id, Box::new(invite));
+        self.count(id);
         Some(DialogId(id))
     }
 
@@ -106,6 +107,7 @@ impl Endpoint {
         if let Some(invite) = self.dialogs.get_mut(&dialog.0) {
             invite.reroute(hop);
         }
+        self.count(dialog.0);
     }
 
     /// Finds the dialog that a Replaces header names, and whether it is early. An early dialog counts only if we began it (RFC 3891 §3).

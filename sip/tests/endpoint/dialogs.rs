@@ -860,3 +860,37 @@ fn a_flood_of_forks_is_not_hung_up_without_end() {
     let words = bench.words();
     assert_eq!((words.iter().filter(|w| *w == "ACK").count(), words.iter().filter(|w| *w == "BYE").count()), (100, 16));
 }
+
+// ---- the connections that dialogs use
+
+#[test]
+fn a_peer_is_used_while_a_dialog_sends_to_it() {
+    let mut bench = Bench::over_tcp();
+    let peer = (bench.flow.transport, bench.flow.remote);
+    let uses = |bench: &Bench| bench.endpoint.uses(peer.0, peer.1);
+    assert!(!uses(&bench));
+    let refused = bench.take(&invite(1, ""));
+    assert!(uses(&bench), "an early dialog counts");
+    bench.endpoint.refuse(bench.now, refused, StatusCode::BUSY_HERE, &Headers::default()).unwrap();
+    assert!(!uses(&bench));
+    bench.advance(AFTERMATH);
+    bench.left();
+    let (dialog, _) = bench.placed();
+    assert!(uses(&bench));
+    let moved = sip::Flow { remote: address("10.0.0.2:40001"), ..bench.flow };
+    bench.endpoint.reroute(dialog, Hop::Flow(moved));
+    assert!(!uses(&bench) && bench.endpoint.uses(moved.transport, moved.remote));
+    bench.endpoint.bye(bench.now, dialog, None);
+    bench.advance(AFTERMATH);
+    assert!(!uses(&bench) && !bench.endpoint.uses(moved.transport, moved.remote));
+    bench.assert_empty();
+}
+
+#[test]
+fn datagrams_have_no_connection_to_use() {
+    let mut bench = Bench::new();
+    let (dialog, _) = bench.placed();
+    assert!(!bench.endpoint.uses(bench.flow.transport, bench.flow.remote));
+    bench.endpoint.bye(bench.now, dialog, None);
+    bench.assert_empty();
+}
