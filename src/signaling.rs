@@ -161,7 +161,11 @@ impl Signaling {
                     self.sip.receive(self.now, flow, bytes);
                     self.settle();
                 }
-                NetEvent::Malformed { flow, error } => debug!(remote = %flow.remote, %error, "malformed stream"),
+                NetEvent::Malformed { flow, error } => {
+                    debug!(remote = %flow.remote, %error, "malformed stream");
+                    self.sip.receive_broken(flow, error.head);
+                    self.settle();
+                }
                 NetEvent::Opened { flow } => self.handle_opened(flow),
                 NetEvent::Silent { flow } => self.handle_silent(&flow),
                 NetEvent::Closed { flow, reason } => {

@@ -132,6 +132,19 @@ impl Endpoint {
         }
     }
 
+    /// Takes the head of a message whose end on its stream cannot be told (§18.3): a request is refused, whatever it says; the stream ends.
+    pub fn receive_broken(&mut self, flow: Flow, head: Bytes) {
+        match parse(head) {
+            Ok(Message::Request(request)) if request.method != Method::Ack => {
+                self.refuse_unreadable(flow, StatusCode::BAD_REQUEST, &request.headers);
+            }
+            Err(ParseError::Refused { status, headers, method, .. }) if *method != *"ACK" => {
+                self.refuse_unreadable(flow, status, &headers);
+            }
+            Ok(_) | Err(ParseError::Refused { .. } | ParseError::NotSip(_)) => {}
+        }
+    }
+
     /// A request that cannot be read is answered without a transaction: to where its Via says, or to its source if not even that can be
     /// read.
     fn refuse_unreadable(&mut self, flow: Flow, status: StatusCode, headers: &Headers) {

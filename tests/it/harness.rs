@@ -24,17 +24,22 @@ pub(crate) const HOME: &str = "127.0.66.1";
 pub(crate) const TRUNK: &str = "127.0.66.50";
 pub(crate) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.66.9\r\ns=-\r\nc=IN IP4 127.0.66.9\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\n";
 
-/// Runs a switch with UDP, TCP and TLS listeners, the users ann and bob and a trunk; `more` is further configuration, `[limits]` last.
+/// Runs a switch for `tandem.test`; see [`switch_for`].
 pub(crate) async fn switch(more: &str, work: impl AsyncFnOnce(&Switch)) {
+    switch_for("tandem.test", more, work).await;
+}
+
+/// Runs a switch with UDP, TCP and TLS listeners, the users ann and bob and a trunk; `more` is further configuration.
+pub(crate) async fn switch_for(domain: &'static str, more: &str, work: impl AsyncFnOnce(&Switch)) {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
-        "domain = \"tandem.test\"\n[sip]\nudp = [\"{HOME}:0\"]\ntcp = [\"{HOME}:0\"]\ntls = [\"{HOME}:0\"]\ndns = false\n\
+        "domain = \"{domain}\"\n[sip]\nudp = [\"{HOME}:0\"]\ntcp = [\"{HOME}:0\"]\ntls = [\"{HOME}:0\"]\ndns = false\n\
          [[user]]\nname = \"ann\"\npassword = \"ann-secret\"\n[[user]]\nname = \"bob\"\npassword = \"bob-secret\"\n\
          [[trunk]]\nname = \"peer\"\nkind = \"ip\"\naddresses = [\"{TRUNK}\"]\n{more}"
     );
     let config = Config::parse(&folder.path().join("tandem.toml"), &text).unwrap_or_else(|e| panic!("{e}"));
     let run = app::run_beside(&config, async |running| {
-        work(&Switch { running, _folder: folder }).await;
+        work(&Switch { running, domain, _folder: folder }).await;
         Ok(())
     });
     run.await.unwrap();
@@ -42,6 +47,7 @@ pub(crate) async fn switch(more: &str, work: impl AsyncFnOnce(&Switch)) {
 
 pub(crate) struct Switch {
     pub(crate) running: Running,
+    domain: &'static str,
     _folder: TempDir,
 }
 
@@ -67,7 +73,15 @@ impl Switch {
             socket.connect(switch).await.unwrap();
             (socket.local_addr().unwrap(), Line::Udp(socket))
         };
-        Phone { name: name.to_owned(), transport, local, line, call_id: format!("{name}-{}", local.port()), sequence: 0 }
+        Phone {
+            name: name.to_owned(),
+            domain: self.domain,
+            transport,
+            local,
+            line,
+            call_id: format!("{name}-{}", local.port()),
+            sequence: 0,
+        }
     }
 }
 
@@ -79,6 +93,7 @@ enum Line {
 /// A phone of a user, known by its name; its password is the name and `-secret`.
 pub(crate) struct Phone {
     pub(crate) name: String,
+    domain: &'static str,
     pub(crate) transport: Transport,
     pub(crate) local: SocketAddr,
     line: Line,
@@ -90,14 +105,19 @@ impl Phone {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         match &mut self.line {
             Line::Udp(socket) => drop(socket.send(bytes).await.unwrap()),
-            Line::Tcp(stream, _) => stream.write_all(bytes).await.unwrap(),
+            // the switch may have closed it: the next read tells
+            Line::Tcp(stream, _) => drop(stream.write_all(bytes).await),
         }
     }
 
     /// Waits for the next message; none at the end of the connection.
     pub(crate) async fn next(&mut self) -> Option<Message> {
-        let bytes = timeout(PATIENCE, self.line.read()).await.expect("something comes")?;
-        Some(parse(bytes).expect("the switch writes SIP"))
+        Some(parse(self.raw().await?).expect("the switch writes SIP"))
+    }
+
+    /// Waits for the next message, whatever it is: an answer repeats what the request had.
+    pub(crate) async fn raw(&mut self) -> Option<Bytes> {
+        timeout(PATIENCE, self.line.read()).await.expect("something comes")
     }
 
     pub(crate) async fn response(&mut self) -> Response {
@@ -120,12 +140,12 @@ impl Phone {
     /// Writes a request; `to` is what follows `To: `.
     pub(crate) fn write(&mut self, method: &str, uri: &str, to: &str, more: &str, body: &str) -> Request {
         self.sequence += 1;
-        let Self { name, transport, local, call_id, sequence, .. } = self;
+        let Self { name, domain, transport, local, call_id, sequence, .. } = self;
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let token = transport.token();
         let text = format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{token} {local};rport;branch=z9hG4bK{call_id}.{sequence}\r\nMax-Forwards: 70\r\n\
-             From: <sip:{name}@tandem.test>;tag={name}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {sequence} {method}\r\n\
+             From: <sip:{name}@{domain}>;tag={name}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: {sequence} {method}\r\n\
              Contact: <sip:{name}@{local};transport={}>\r\n{more}{kind}Content-Length: {}\r\n\r\n{body}",
             transport.param(),
             body.len()
@@ -149,14 +169,17 @@ impl Phone {
                 let ack = self.ack_of(&request, &response);
                 self.send(&ack).await;
             }
-            let (username, password, realm) = (self.name.clone(), format!("{}-secret", self.name), Some("tandem.test".to_owned()));
-            answer(&mut answered, &Login { username, password, realm }, &response, &mut request, "0123456789abcdef").unwrap();
+            answer(&mut answered, &self.login(), &response, &mut request, "0123456789abcdef").unwrap();
             self.sequence += 1;
             let (method, sequence, branch) = (request.method.to_string(), self.sequence, format!("{}.{}", self.call_id, self.sequence));
             request.headers.set(Name::CSeq, format!("{sequence} {method}"));
             let via = format!("SIP/2.0/{} {};rport;branch=z9hG4bK{branch}", self.transport.token(), self.local);
             request.headers.set(Name::Via, via);
         }
+    }
+
+    pub(crate) fn login(&self) -> Login {
+        Login { username: self.name.clone(), password: format!("{}-secret", self.name), realm: Some(self.domain.to_owned()) }
     }
 
     /// Writes the ACK of a refusal.
@@ -173,14 +196,14 @@ impl Phone {
 
     /// Registers for so many seconds, 0 for no more, and returns the status.
     pub(crate) async fn register(&mut self, expires: u32) -> u16 {
-        let to = format!("<sip:{}@tandem.test>", self.name);
-        let request = self.write("REGISTER", "sip:tandem.test", &to, &format!("Expires: {expires}\r\n"), "");
+        let (to, registrar) = (format!("<sip:{}@{}>", self.name, self.domain), format!("sip:{}", self.domain));
+        let request = self.write("REGISTER", &registrar, &to, &format!("Expires: {expires}\r\n"), "");
         self.ask(request).await.status.code()
     }
 
     /// Calls a user, and returns the 200.
     pub(crate) async fn invite(&mut self, callee: &str) -> Request {
-        let uri = format!("sip:{callee}@tandem.test");
+        let uri = format!("sip:{callee}@{}", self.domain);
         self.write("INVITE", &uri, &format!("<{uri}>"), "", SDP)
     }
 

@@ -12,7 +12,7 @@ use crate::transaction::ClientId;
 use crate::transport::Hop;
 
 impl Endpoint {
-    /// Takes an INVITE as callee: 100 goes out, the dialog begins. None if it was refused here (400, 415, 420, 422, 482, 503) or is a
+    /// Takes an INVITE as callee: 100 goes out, the dialog begins. None if it was refused here (400, 406, 415, 420, 422, 482, 503) or is a
     /// repetition of one that was taken.
     pub fn take(&mut self, now: Instant, incoming: Incoming) -> Option<DialogId> {
         if self.core.transactions.opened(incoming.key).is_some() {
