@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::Dialog;
 pub use super::event::{CommandError, DialogEvent, DialogId, Ender};
 use super::offer::Acknowledgement;
-use super::refresh::{self, Due, Refresh, Verdict};
+use super::refresh::{self, Due, Probe, Refresh, Verdict};
 use super::uac::Calling;
 use super::uas::{self, Pending, Provisional, TwoHundred};
 use crate::endpoint::{Core, Event};
@@ -65,6 +65,7 @@ pub(crate) struct Invite {
     /// The ACK that is due.
     pub(super) ack: Option<Acknowledgement>,
     pub(super) refresh: Option<Refresh>,
+    pub(super) probe: Probe,
     /// The last SDP we sent: a refreshing re-INVITE repeats it.
     pub(super) local_body: Bytes,
     /// The peer's Allow has UPDATE.
@@ -88,6 +89,7 @@ impl Invite {
             client: None,
             ack: None,
             refresh: None,
+            probe: Probe::default(),
             local_body: Bytes::new(),
             peer_updates: false,
             scheduled: None,
@@ -166,6 +168,7 @@ impl Invite {
             return core.reply(now, server, &request, StatusCode::SERVER_INTERNAL_ERROR, self.dialog.local_tag());
         }
         *self.remote_seq(&request) = Some(number(&request.headers));
+        self.probe.heard(now, core.session_interval);
         match request.method {
             Method::Bye => self.handle_bye(core, now, server, &request),
             Method::Prack => self.handle_prack(core, now, server, &request),
@@ -339,12 +342,14 @@ impl Invite {
                 self.end(core, now, DialogEvent::Ended { by: Ender::SessionTimer, reason: None });
             }
             Some(Due::Refresh) => self.refresh_session(core, now),
+            None if self.refresh.is_none() && self.probe.handle_timeout(now, core.session_interval) => self.send_probe(core, now),
             None => {}
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let refresh = self.refresh.filter(|_| self.state == State::Established).and_then(|refresh| refresh.poll_timeout());
+        let alive = || self.refresh.map_or_else(|| self.probe.poll_timeout(), |refresh| refresh.poll_timeout());
+        let refresh = if self.state == State::Established { alive() } else { None };
         let answered = self.two_hundred.as_ref().and_then(|answered| answered.poll_timeout());
         let provisional = self.provisional.as_ref().and_then(|provisional| provisional.poll_timeout());
         earlier(refresh, earlier(provisional, answered))

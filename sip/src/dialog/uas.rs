@@ -230,7 +230,7 @@ impl Invite {
             if out.end.is_some_and(|end| end <= now) {
                 // RFC 3262 §3: no PRACK in 64·T1 rejects the INVITE with a 5xx.
                 let _ = self.refuse(core, now, StatusCode::SERVER_TIMEOUT, &Headers::default());
-                return self.end(core, now, DialogEvent::Ended { by: Ender::NoAck, reason: None });
+                return self.end(core, now, DialogEvent::Ended { by: Ender::NoPrack, reason: None });
             }
             if out.repeat.fired(now) {
                 core.transactions.respond_again(pending.server, out.bytes.clone());
@@ -288,6 +288,7 @@ impl Invite {
         }
         let bytes = core.transactions.respond(now, pending.server, &response);
         self.state = State::Established;
+        self.probe.heard(now, core.session_interval);
         if pending.request.method == Method::Invite {
             let answer = if first { Answer::First } else { Answer::Further };
             let (number, late_offer) = (number(headers), pending.request.body.is_empty());

@@ -97,6 +97,12 @@ impl Endpoint {
         self.with(now, dialog.0, |invite, core| invite.bye(core, now, reason));
     }
 
+    /// Returns true until the INVITE of a dialog has its final response; a 2xx of ours may be waiting for a PRACK.
+    #[must_use]
+    pub fn is_early(&self, dialog: DialogId) -> bool {
+        self.dialogs.get(&dialog.0).is_some_and(|invite| invite.is_early())
+    }
+
     /// Sends another request within a session; its response comes as [`DialogEvent::Response`]. None without a session.
     pub fn request_within(&mut self, now: Instant, dialog: DialogId, method: Method, headers: &Headers, body: Bytes) -> Option<ClientId> {
         self.with(now, dialog.0, |invite, core| invite.request(core, now, method, headers, body))
