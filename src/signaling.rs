@@ -6,6 +6,7 @@
 mod connection;
 mod dispatch;
 mod forward;
+mod load;
 mod outside;
 mod port;
 mod resolve;
@@ -33,6 +34,7 @@ use crate::net::{Event as NetEvent, Net};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::user::Users;
 use forward::Forwards;
+use load::Load;
 use port::MediaPorts;
 use resolve::Resolving;
 
@@ -132,25 +134,26 @@ impl Signaling {
                 timer.as_mut().reset(at.into());
                 armed = deadline;
             }
-            let since = clock::now();
             tokio::select! {
                 biased;
                 _ = stop.changed() => break,
-                committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(since); self.handle_committed(committed) }
-                event = self.net.next() => { self.tick(since); self.handle_net(event) }
-                Some(event) = self.media_events.recv() => { self.tick(since); self.calls.handle_media(event) }
-                Some(resolved) = self.resolving.next() => { self.tick(since); self.handle_resolved(resolved) }
-                () = &mut timer, if deadline.is_some() => { self.tick(since); armed = None }
+                committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
+                event = self.net.next() => { self.tick(); self.handle_net(event) }
+                Some(event) = self.media_events.recv() => { self.tick(); self.calls.handle_media(event) }
+                Some(resolved) = self.resolving.next() => { self.tick(); self.handle_resolved(resolved) }
+                () = &mut timer, if deadline.is_some() => { self.tick(); armed = None }
             }
             self.handle_timeouts();
             self.settle();
         }
     }
 
-    fn tick(&mut self, since: Instant) {
+    fn tick(&mut self) {
         self.now = clock::now();
         self.unix = clock::unix();
-        self.load.waited(since, self.now);
+        if self.net.has_rested() {
+            self.load.rested(self.now);
+        }
     }
 
     fn handle_net(&mut self, first: NetEvent) {
@@ -158,6 +161,7 @@ impl Signaling {
         while let Some(event) = next {
             match event {
                 NetEvent::Message { flow, bytes, .. } => {
+                    self.load.worked();
                     self.sip.receive(self.now, flow, bytes);
                     self.settle();
                 }
@@ -326,34 +330,6 @@ impl Signaling {
         let flow = self.net.connect(transport, Some(local.ip()), remote, name);
         self.locations.opened(flow);
         Some(flow)
-    }
-}
-
-/// Whether the loop keeps up. While it never comes to rest, new calls are refused, so that those under way get their time.
-#[derive(Debug)]
-struct Load {
-    rested: Instant,
-}
-
-impl Load {
-    /// How long the loop may work without a rest before it counts as overloaded.
-    const LIMIT: Duration = Duration::from_millis(200);
-    /// A wait that long is a rest; a shorter one is the price of asking the system for more work.
-    const REST: Duration = Duration::from_micros(50);
-
-    fn new(now: Instant) -> Self {
-        Self { rested: now }
-    }
-
-    /// The loop had nothing to do from `since` to `now`.
-    fn waited(&mut self, since: Instant, now: Instant) {
-        if now.saturating_duration_since(since) > Self::REST {
-            self.rested = now;
-        }
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.rested) > Self::LIMIT
     }
 }
 

@@ -120,6 +120,7 @@ pub struct Net {
     /// What was read and not handed out; at most one turn of each source.
     ready: VecDeque<Event>,
     turn: Turn,
+    rested: bool,
     tls: tls::Tls,
 }
 
@@ -145,7 +146,7 @@ impl Net {
         let acceptors = tcp::Acceptors::bind(config, &mut listeners)?;
         let (sender, reports) = mpsc::channel(REPORTS);
         let connections = connection::Connections::new(&config.limits, sender);
-        Ok(Self { listeners, udp, acceptors, connections, reports, ready: VecDeque::new(), turn: Turn::Idle, tls })
+        Ok(Self { listeners, udp, acceptors, connections, reports, ready: VecDeque::new(), turn: Turn::Idle, rested: true, tls })
     }
 
     /// Finds out what [`Self::bind`] would refuse, without keeping a port, and returns notes on ports in use: those of a
@@ -186,6 +187,11 @@ impl Net {
         self.ready.pop_front()
     }
 
+    /// Returns true if a look at the sockets has found nothing to do since this was asked last: the loop keeps up with them.
+    pub fn has_rested(&mut self) -> bool {
+        std::mem::replace(&mut self.rested, false)
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -201,6 +207,7 @@ impl Net {
                 self.turn = Turn::Busy;
             }
             if self.ready.is_empty() && self.turn == Turn::Idle {
+                self.rested = true;
                 return Poll::Pending;
             }
         }

@@ -14,8 +14,11 @@ use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection
 
 impl Signaling {
     pub(super) fn handle_request(&mut self, incoming: Incoming) {
-        if incoming.request.method == Method::Invite && self.load.is_over(self.now) {
-            return self.refuse_overload(&incoming);
+        if incoming.request.method == Method::Invite {
+            let via = incoming.request.headers.get(Name::Via).unwrap_or_default();
+            if !self.load.admits(self.now, via) {
+                return self.refuse_overload(&incoming);
+            }
         }
         let mut context = Context {
             now: self.now,
