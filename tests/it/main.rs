@@ -3,4 +3,5 @@
 
 mod connection;
 mod harness;
+mod hostile;
 mod torture;
