@@ -37,8 +37,11 @@ impl Locations {
         for entry in storage.scan(Table::Binding, b"") {
             let (key, value) = entry?;
             let Ok(aor) = String::from_utf8(key) else { continue };
-            if registrar::decode(&value).is_some_and(|bindings| bindings.iter().any(|binding| !binding.is_expired(now))) {
-                locations.bindings.insert(aor.into(), value.into());
+            let Some(mut bindings) = registrar::decode(&value) else { continue };
+            // the clock may have been set back since: nobody stays longer than was granted
+            bindings.iter_mut().for_each(|binding| binding.clamp(now));
+            if bindings.iter().any(|binding| !binding.is_expired(now)) {
+                locations.bindings.insert(aor.into(), registrar::encode(&bindings).into());
             }
         }
         Ok(locations)
@@ -188,6 +191,21 @@ mod tests {
         assert!(locations.is_registered(&here, UnixTime(600)));
         locations.replace(&aor("ann"), &[]);
         assert!(!locations.is_registered(&here, UnixTime(600)));
+    }
+
+    #[tokio::test]
+    async fn after_a_restart_nobody_stays_longer_than_was_granted_wherever_the_clock_is() {
+        const DAY: u64 = 86_400;
+        let (storage, _memory) = Storage::memory();
+        let mut locations = Locations::default();
+        let batch = locations.replace(&aor("ann"), &[binding(&flow(1), 2 * DAY + 600)]);
+        storage.write(&batch).await.unwrap();
+        // the clock was a day ahead when ann registered, and is right now
+        let restarted = Locations::load(&storage, UnixTime(DAY)).unwrap();
+        let [ann] = &restarted.of(&aor("ann"))[..] else { panic!("one binding") };
+        assert_eq!(ann.expires_at, UnixTime(DAY + 600));
+        // it is a day ahead now: whatever was granted is over
+        assert!(Locations::load(&storage, UnixTime(3 * DAY)).unwrap().is_empty());
     }
 
     #[test]

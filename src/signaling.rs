@@ -38,6 +38,9 @@ use load::Load;
 use port::MediaPorts;
 use resolve::Resolving;
 
+/// A change of the time of day by more than that besides the time that passed is worth a word.
+const CLOCK_JUMP: Duration = Duration::from_secs(10);
+
 /// What the loop starts from.
 pub(crate) struct Parts {
     pub(crate) net: Net,
@@ -149,8 +152,16 @@ impl Signaling {
     }
 
     fn tick(&mut self) {
-        self.now = clock::now();
-        self.unix = clock::unix();
+        let (now, unix) = (clock::now(), clock::unix());
+        let expected = self.unix + now.saturating_duration_since(self.now);
+        if unix.abs_diff(expected) > CLOCK_JUMP {
+            let (way, by) = if unix > expected { ("ahead", "end early") } else { ("back", "may last longer") };
+            warn!(
+                seconds = unix.abs_diff(expected).as_secs(),
+                "the time of day was set {way}: registrations {by} until the devices refresh them"
+            );
+        }
+        (self.now, self.unix) = (now, unix);
         if self.net.has_rested() {
             self.load.rested(self.now);
         }

@@ -27,7 +27,7 @@ async fn a_flood_of_half_open_tls_handshakes_is_bounded_and_others_are_served() 
         // all of them end: those beyond the bound at once, the others as half open
         for stream in &mut flood {
             let mut rest = [0; 64];
-            let _ended = timeout(PATIENCE, async { while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {} }).await.unwrap();
+            timeout(PATIENCE, async { while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {} }).await.unwrap();
         }
         // and there is room again
         let mut next = TcpStream::connect(address).await.unwrap();
