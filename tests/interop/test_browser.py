@@ -18,19 +18,6 @@ ORIGINS = 'origins = ["http://127.0.0.1:*"]'  # the pages' own web server
 
 case = functools.partial(cases.case, seconds=75)  # a test may wait for another one's browser to end
 
-# What tandem cannot do yet, and why its tests are skipped; a line is deleted when its reason is gone.
-WAITS = {
-    "webrtc": "waits for WebRTC legs",
-    "sdes": "waits for SRTP legs",
-    "dtls": "waits for DTLS-SRTP legs",
-}
-
-
-def waits(what):
-    if what in WAITS and not os.environ.get("INTEROP_FORCE"):
-        raise Skip(WAITS[what])
-
-
 def switch_for_browsers(world, **kinds):
     needs_tandem()
     return Switch(world, ws=True, sip_extra=ORIGINS, **kinds)
@@ -44,7 +31,6 @@ def two_browsers(world, **kinds):
 
 def browser_and_desk_phone(world, **kinds):
     """Alice's browser and Bob's desk phone."""
-    waits("webrtc")
     switch = switch_for_browsers(world)
     bob = Phone(world, switch, "bob", BOB, **kinds)
     return switch, Browser(world).phone(switch, "alice", ALICE), bob
@@ -155,7 +141,6 @@ def browsers_with_direct_media_hear_and_see_each_other(world):
 
 @case(rows=[("caller",), ("callee",)], row="{}_hangs_up")
 def browsers_hear_and_see_each_other(world, who):
-    waits("webrtc")
     switch, alice, bob = two_browsers(world)
     connect(alice, bob, video=True)
     hear_each_other(alice, bob)
@@ -169,7 +154,6 @@ def browsers_hear_and_see_each_other(world, who):
 
 @case
 def picture_is_added_to_a_call_and_taken_away_again(world):
-    waits("webrtc")
     switch, alice, bob = two_browsers(world)
     connect(alice, bob)
     hear_each_other(alice, bob, 0.5)
@@ -193,7 +177,6 @@ def frames_in(phone, seconds):
 
 @case
 def two_calls_of_one_browser_do_not_mix(world):
-    waits("webrtc")
     switch, alice, bob = two_browsers(world)
     carol = Phone(world, switch, "carol", 1000)
     connect(alice, bob)
@@ -368,7 +351,6 @@ def cancelled_call_stops_ringing(world, who):
 
 @case
 def browser_and_desk_phone_of_one_user_ring_and_one_wins(world):
-    waits("webrtc")
     switch = switch_for_browsers(world)
     alice, desk = Phone(world, switch, "alice", ALICE), Phone(world, switch, "bob", 1000)
     page = Browser(world).phone(switch, "bob", BOB)
@@ -424,7 +406,6 @@ def call_and_listen(pairs):
 @case(rows=[(a, b) for a in KINDS for b in KINDS], row="{}_to_{}", seconds=120)
 def legs_of_two_kinds_hear_each_other(world, a, b):
     for kind in (a, b):
-        waits(kind)
     callers, callees = [f"{a}-{t}-calls" for t in KINDS[a][0]], [f"{b}-{t}-called" for t in KINDS[b][0]]
     users = [(name, a) for name in callers] + [(name, b) for name in callees]
     switch = switch_for_browsers(world, users=[user_table(name, 501 + i) + KINDS[kind][2] for i, (name, kind) in enumerate(users)])
@@ -455,7 +436,6 @@ def switch_off_loopback(world):
 
 
 def roaming_call(world, up, addresses):
-    waits("webrtc")
     links = TwoLinks(world, up)
     switch = switch_off_loopback(world)
     bob = Phone(world, switch, "bob", BOB, address=switch.address)

@@ -14,7 +14,7 @@ use super::{
     crypto::Crypto,
     print::origin_address,
     secret::Secret,
-    template::{Ours, active_line, answered_formats, formats_with, is_carried, offered_formats, refused_line, says_the_same},
+    template::{Ours, active_line, answered_formats, formats_with, is_carried, keeps_streams, offered_formats, refused_line},
     transport::{self, Local, Peer, Profile, Protection, Setup},
 };
 use crate::{
@@ -390,11 +390,14 @@ impl Negotiation {
         Ok(body)
     }
 
-    /// Whether the peer's pending offer says the same of each stream as before, but for where and how its packets travel: then
-    /// only this leg needs an answer, and the other leg's last description is the template for it.
+    /// Whether the peer's pending offer leaves each stream as it is, but for where and how its packets travel: then only this leg
+    /// needs an answer, and the other leg's last description is the template for it. Codecs that are not in use may come and go.
     #[must_use]
     pub fn offer_moves_only(&self) -> bool {
-        matches!((&self.state, &self.agreed), (State::RemoteOffer(offer), Some(agreed)) if says_the_same(offer, &agreed.remote))
+        match (&self.state, &self.agreed) {
+            (State::RemoteOffer(offer), Some(agreed)) => keeps_streams(offer, &agreed.remote, &agreed.local),
+            (State::Stable | State::LocalOffer { .. } | State::RemoteOffer(_), _) => false,
+        }
     }
 
     /// How our offers travel: as the peer's did, once it made one.
@@ -578,11 +581,9 @@ impl Negotiation {
     fn offered_transport(&self, (slot, address): (usize, &StreamAddress), local: &Local) -> Vec<Attribute> {
         match self.profile {
             Profile::Plain => Vec::new(),
-            Profile::Opportunistic | Profile::Sdes => srtp::PROFILES
-                .iter()
-                .zip(1..)
-                .map(|(profile, tag)| transport::crypto(&Crypto { tag, keys: self.secret.key(*profile, slot) }))
-                .collect(),
+            Profile::Opportunistic => self.offered_keys(slot).collect(),
+            // Some phones take DTLS, and only that, under the name of RTP/SAVP (RFC 5763 §5).
+            Profile::Sdes => self.offered_keys(slot).chain(transport::dtls(local, Setup::ActPass)).collect(),
             Profile::Dtls => transport::dtls(local, Setup::ActPass).into(),
             Profile::WebRtc => {
                 let mut lines: Vec<Attribute> = transport::dtls(local, Setup::ActPass).into();
@@ -590,6 +591,11 @@ impl Negotiation {
                 lines
             }
         }
+    }
+
+    /// A key line for each SRTP profile.
+    fn offered_keys(&self, slot: usize) -> impl Iterator<Item = Attribute> {
+        srtp::PROFILES.iter().zip(1..).map(move |(profile, tag)| transport::crypto(&Crypto { tag, keys: self.secret.key(*profile, slot) }))
     }
 
     /// The lines about the transport of a stream that we answer.
@@ -644,6 +650,7 @@ impl Negotiation {
                 _ if answered.port == 0 => {}
                 (Some(ours), None) if ours.is_protected() => return fault("has no key or fingerprint for a protected stream"),
                 (Some(Profile::WebRtc), theirs) if theirs != Some(Profile::WebRtc) => return fault("lacks ICE or rtcp-mux"),
+                (Some(Profile::Sdes), Some(Profile::Dtls)) => {}
                 (Some(Profile::Sdes), _) if chosen(offered, answered).is_none() => return fault("has no key for a protected stream"),
                 (Some(_) | None, _) => {}
             }
