@@ -275,6 +275,8 @@ impl Calls {
     pub(super) fn pass(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, server: ServerId, request: Box<sip::Request>) {
         let other = self.calls.get(&id).and_then(|call| call.other(side)).and_then(|other| self.dialog(id, other));
         let status = match (&request.method, other) {
+            // Candidates of this leg (RFC 8840): its checks tell us as much, and the other leg has nothing to do with them.
+            (Method::Info, _) if is_trickle(&request) => StatusCode::OK,
             (Method::Info | Method::Message, Some(other)) if self.passed.len() < MAX_PASSED => {
                 let mut headers = Headers::default();
                 headers.copy_where(&request.headers, |name| {
@@ -384,4 +386,9 @@ impl Calls {
     fn dialog(&self, id: Id, side: Side) -> Option<DialogId> {
         self.calls.get(&id).and_then(|call| call.leg(side)).map(|leg| leg.dialog)
     }
+}
+
+/// Whether an INFO carries ICE candidates (RFC 8840 §4.2).
+fn is_trickle(request: &sip::Request) -> bool {
+    request.headers.get(Name::ContentType).is_some_and(|value| value.trim_ascii().starts_with(b"application/trickle-ice-sdpfrag"))
 }
