@@ -3,7 +3,8 @@
 use sip::digest::Side;
 use sip::message::header::NameAddr;
 use sip::message::{Headers, Host, Name, Uri};
-use sip::{Aor, Incoming, Request};
+use sip::registrar::Target;
+use sip::{Aor, Incoming, Request, Transport};
 
 use super::{Context, Invitation, Outcome, Rejection, Sender, auth, hops_left};
 use crate::config::MediaPath;
@@ -16,7 +17,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let callee_srtp = callee.srtp;
     let callee = context.aor(callee)?;
     let targets = context.targets(&callee)?;
-    if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) {
+    if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) && can_talk_directly(incoming, &targets) {
         auth::check_from(context, incoming, &sender)?;
         return Ok(Outcome::Forward(targets, auth::asserted(context, &sender)));
     }
@@ -42,6 +43,12 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let dialled = request.uri.user().to_owned();
     let caller_srtp = context.srtp(&sender);
     Ok(Outcome::Call(Box::new(Invitation { caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp })))
+}
+
+/// Whether the media of the caller's device can be that of each of the callee's: a browser and a phone need us between them.
+fn can_talk_directly(incoming: &Incoming, targets: &[Target]) -> bool {
+    let is_browser = incoming.flow.transport.is_websocket();
+    targets.iter().all(|target| target.transport().is_some_and(Transport::is_websocket) == is_browser)
 }
 
 /// The caller's identity as we assert it: for a user the AOR, for a trunk the number it asserts, in our domain (S6). The display name

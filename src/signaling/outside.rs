@@ -184,10 +184,7 @@ fn protection(srtp: Srtp) -> Protection {
 /// The ways to carry a device's media, in the order to offer them. A device that came by WebSocket is a browser. To a phone keys are
 /// offered beside plain RTP only where the signaling that carries them is encrypted; one that insists on them refuses the first offer.
 fn profiles(binding: &Binding, srtp: Srtp) -> &'static [Profile] {
-    let transport = match &binding.reach {
-        Reach::Flow(received) => Some(received.transport),
-        Reach::Route | Reach::Contact => binding.uri.transport(),
-    };
+    let transport = binding.transport();
     match srtp {
         _ if transport.is_some_and(Transport::is_websocket) => &[Profile::WebRtc],
         Srtp::Off => &[Profile::Plain],

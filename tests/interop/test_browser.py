@@ -136,6 +136,18 @@ def browsers_with_direct_media_hear_and_see_each_other(world):
     switch.finish()
 
 
+@case
+def browser_and_desk_phone_are_anchored_where_others_talk_directly(world):
+    switch = switch_for_browsers(world, extra='[policy]\nmedia = "direct"\n')
+    bob = Phone(world, switch, "bob", BOB)
+    alice = Browser(world).phone(switch, "alice", ALICE)
+    for caller, callee in ((alice, bob), (bob, alice)):
+        connect(caller, callee)
+        hear_each_other(alice, bob)
+        hang_up(caller, callee)
+    switch.finish()
+
+
 # -- browsers -------------------------------------------------------------------------------------------------------
 
 
@@ -401,6 +413,17 @@ def call_and_listen(pairs):
             hears_nothing_of_itself(phone, phone.world.wait(f"{phone.user} hears {other.user}", hears, 10, every=0.1), since)
     for i, (caller, callee) in enumerate(pairs):
         hang_up(*((caller, callee) if i % 2 else (callee, caller)))
+
+
+@case(rows=[(a, b) for a in ("plain", "webrtc") for b in ("sdes", "dtls")], row="{}_to_{}")
+def phone_that_insists_on_srtp_is_reached_without_being_configured(world, a, b):
+    switch = switch_for_browsers(world)
+    bob = Phone(world, switch, "bob", BOB, mediaenc=KINDS[b][1])
+    alice = Phone(world, switch, "alice", ALICE) if a == "plain" else Browser(world).phone(switch, "alice", ALICE)
+    connect(alice, bob)
+    hear_each_other(alice, bob)
+    hang_up(alice, bob)
+    switch.finish()
 
 
 @case(rows=[(a, b) for a in KINDS for b in KINDS], row="{}_to_{}", seconds=120)

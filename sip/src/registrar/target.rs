@@ -43,6 +43,15 @@ impl Target {
         Self { uri, route: ByteString::new(), reach: Reach::Contact, q: Q::MAX, spares: Vec::new() }
     }
 
+    /// Returns the transport by which the device came, or that its URI names.
+    #[must_use]
+    pub fn transport(&self) -> Option<Transport> {
+        match &self.reach {
+            Reach::Flow(received) => Some(received.transport),
+            Reach::Route | Reach::Contact => self.uri.transport(),
+        }
+    }
+
     fn of(binding: &Binding) -> Self {
         Self { uri: request_uri(&binding.contact), route: binding.path.clone(), reach: reach(binding), q: binding.q, spares: Vec::new() }
     }
