@@ -205,7 +205,7 @@ pub struct Limits {
     pub connections: NonZeroU32,
     /// Connections without a login from one address (IPv6: one /64); then new ones are closed; default 100.
     pub connections_per_address: NonZeroU32,
-    /// How long a connection without a login may be silent; default `"2m"`.
+    /// How long a connection may be silent that no registration, call or trunk uses; default `"2m"`.
     #[serde(deserialize_with = "value::duration")]
     pub idle: Duration,
     /// How long a TLS or WebSocket handshake, a first message, or the rest of a message begun may take; default `"20s"`.

@@ -14,10 +14,20 @@ use crate::storage::{Batch, Storage, StorageError, Table};
 pub struct Locations {
     /// The stored form: a third of the memory of the read one.
     bindings: HashMap<Box<str>, Box<[u8]>>,
-    connections: HashMap<(Transport, SocketAddr), Flow>,
+    connections: HashMap<(Transport, SocketAddr), Connection>,
+}
+
+struct Connection {
+    flow: Flow,
+    /// Who registered on it, at some time; at most [`Locations::MAX_AORS`].
+    aors: Vec<Aor>,
 }
 
 impl Locations {
+    /// Most AORs noted with one connection, each of which proved its password there; beyond, the one that registered first is forgotten:
+    /// the connection does not stay open for it.
+    const MAX_AORS: usize = 256;
+
     /// Reads what the store has; bindings that ended meanwhile are left out.
     ///
     /// # Errors
@@ -27,8 +37,11 @@ impl Locations {
         for entry in storage.scan(Table::Binding, b"") {
             let (key, value) = entry?;
             let Ok(aor) = String::from_utf8(key) else { continue };
-            if registrar::decode(&value).is_some_and(|bindings| bindings.iter().any(|binding| !binding.is_expired(now))) {
-                locations.bindings.insert(aor.into(), value.into());
+            let Some(mut bindings) = registrar::decode(&value) else { continue };
+            // the clock may have been set back since: nobody stays longer than was granted
+            bindings.iter_mut().for_each(|binding| binding.clamp(now));
+            if bindings.iter().any(|binding| !binding.is_expired(now)) {
+                locations.bindings.insert(aor.into(), registrar::encode(&bindings).into());
             }
         }
         Ok(locations)
@@ -73,13 +86,38 @@ impl Locations {
 
     /// Notes a connection.
     pub fn opened(&mut self, flow: Flow) {
-        self.connections.insert((flow.transport, flow.remote), flow);
+        let key = (flow.transport, flow.remote);
+        if self.connections.get(&key).is_none_or(|known| known.flow != flow) {
+            self.connections.insert(key, Connection { flow, aors: Vec::new() });
+        }
+    }
+
+    /// Notes who registered on a connection.
+    pub fn registered(&mut self, flow: &Flow, aor: &Aor) {
+        let connection = self.connections.get_mut(&(flow.transport, flow.remote));
+        let Some(connection) = connection.filter(|known| known.flow == *flow && !known.aors.contains(aor)) else { return };
+        if connection.aors.len() >= Self::MAX_AORS {
+            connection.aors.remove(0);
+        }
+        connection.aors.push(aor.clone());
+    }
+
+    /// Returns true while a binding lives that came by this connection. Who has none any more is forgotten there.
+    pub fn is_registered(&mut self, flow: &Flow, now: UnixTime) -> bool {
+        let received = Received::from(flow);
+        let Some(connection) = self.connections.get_mut(&(flow.transport, flow.remote)).filter(|known| known.flow == *flow) else {
+            return false;
+        };
+        let bound =
+            |stored: &[u8]| registrar::decode(stored).is_some_and(|all| all.iter().any(|b| b.received == received && !b.is_expired(now)));
+        connection.aors.retain(|aor| self.bindings.get(aor.as_str()).is_some_and(|stored| bound(stored)));
+        !connection.aors.is_empty()
     }
 
     /// Forgets a connection.
     pub fn closed(&mut self, flow: &Flow) {
         let key = (flow.transport, flow.remote);
-        if self.connections.get(&key).is_some_and(|known| known.connection == flow.connection) {
+        if self.connections.get(&key).is_some_and(|known| known.flow.connection == flow.connection) {
             self.connections.remove(&key);
         }
     }
@@ -87,7 +125,7 @@ impl Locations {
     /// Returns the connection to a peer, if there is one.
     #[must_use]
     pub fn connection(&self, transport: Transport, remote: SocketAddr) -> Option<Flow> {
-        self.connections.get(&(transport, remote)).copied()
+        self.connections.get(&(transport, remote)).map(|known| known.flow)
     }
 
     /// Returns the flow that a registration came by, if it still lives.
@@ -97,5 +135,102 @@ impl Locations {
             return self.connection(received.transport, received.remote);
         }
         Some(Flow { transport: received.transport, local: received.local, remote: received.remote, connection: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sip::ConnectionId;
+    use sip::message::Uri;
+    use sip::registrar::Q;
+
+    use super::*;
+
+    fn flow(connection: u64) -> Flow {
+        let address = |text: &str| text.parse().unwrap();
+        let (local, remote) = (address("192.0.2.1:5060"), address("192.0.2.9:40000"));
+        Flow { transport: Transport::Tcp, local, remote, connection: Some(ConnectionId(connection)) }
+    }
+
+    fn aor(name: &str) -> Aor {
+        Aor::new(name, "example.com").unwrap()
+    }
+
+    fn binding(flow: &Flow, expires_at: u64) -> Binding {
+        Binding {
+            contact: Uri::parse(&"sip:ann@192.0.2.9".into()).unwrap(),
+            q: Q::MAX,
+            expires_at: UnixTime(expires_at),
+            granted: Duration::from_secs(600),
+            call_id: "c".into(),
+            cseq: 1,
+            path: "".into(),
+            instance: "".into(),
+            reg_id: None,
+            user_agent: "".into(),
+            received: Received::from(flow),
+            behind_nat: false,
+        }
+    }
+
+    #[test]
+    fn a_connection_is_registered_on_while_a_binding_of_it_lives() {
+        let (mut locations, here) = (Locations::default(), flow(1));
+        locations.opened(here);
+        locations.replace(&aor("ann"), &[binding(&here, 600)]);
+        assert!(!locations.is_registered(&here, UnixTime(0)), "nobody said so");
+        locations.registered(&here, &aor("ann"));
+        locations.registered(&here, &aor("bob"));
+        locations.opened(here); // an outgoing connection is noted twice
+        assert!(locations.is_registered(&here, UnixTime(599)));
+        assert!(!locations.is_registered(&here, UnixTime(600)));
+        locations.replace(&aor("ann"), &[binding(&here, 1200)]);
+        locations.registered(&here, &aor("ann"));
+        assert!(locations.is_registered(&here, UnixTime(600)));
+        locations.replace(&aor("ann"), &[]);
+        assert!(!locations.is_registered(&here, UnixTime(600)));
+    }
+
+    #[tokio::test]
+    async fn after_a_restart_nobody_stays_longer_than_was_granted_wherever_the_clock_is() {
+        const DAY: u64 = 86_400;
+        let (storage, _memory) = Storage::memory();
+        let mut locations = Locations::default();
+        let batch = locations.replace(&aor("ann"), &[binding(&flow(1), 2 * DAY + 600)]);
+        storage.write(&batch).await.unwrap();
+        // the clock was a day ahead when ann registered, and is right now
+        let restarted = Locations::load(&storage, UnixTime(DAY)).unwrap();
+        let [ann] = &restarted.of(&aor("ann"))[..] else { panic!("one binding") };
+        assert_eq!(ann.expires_at, UnixTime(DAY + 600));
+        // it is a day ahead now: whatever was granted is over
+        assert!(Locations::load(&storage, UnixTime(3 * DAY)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_next_connection_from_an_address_has_nobody_of_the_last_one() {
+        let (mut locations, old, new) = (Locations::default(), flow(1), flow(2));
+        locations.opened(old);
+        locations.replace(&aor("ann"), &[binding(&old, 600)]);
+        locations.registered(&old, &aor("ann"));
+        locations.opened(new);
+        locations.registered(&old, &aor("ann"));
+        assert!(!locations.is_registered(&new, UnixTime(0)) && !locations.is_registered(&old, UnixTime(0)));
+        locations.closed(&old);
+        assert_eq!(locations.connection(Transport::Tcp, new.remote), Some(new));
+    }
+
+    #[test]
+    fn a_connection_remembers_so_many_aors_and_no_more() {
+        let (mut locations, here) = (Locations::default(), flow(1));
+        locations.opened(here);
+        for number in 0..=Locations::MAX_AORS {
+            let aor = aor(&format!("user{number}"));
+            locations.replace(&aor, &[binding(&here, 600)]);
+            locations.registered(&here, &aor);
+        }
+        assert_eq!(locations.connections[&(here.transport, here.remote)].aors.len(), Locations::MAX_AORS);
+        assert!(locations.is_registered(&here, UnixTime(0)));
     }
 }

@@ -3,8 +3,10 @@
 //! An input comes from a socket, the storage, the media threads or the clock; then whatever it led to is carried out until nothing is left
 //! ([`Signaling::settle`]), and the loop waits again.
 
+mod connection;
 mod dispatch;
 mod forward;
+mod load;
 mod outside;
 mod port;
 mod resolve;
@@ -19,7 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use media::Event as MediaEvent;
 use sip::digest::Challenger;
 use sip::random::Random;
-use sip::{Endpoint, Hop, Response, ServerId, UnixTime, registrar};
+use sip::{Aor, Endpoint, Hop, Response, ServerId, UnixTime, registrar};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, warn};
 
@@ -32,8 +34,12 @@ use crate::net::{Event as NetEvent, Net};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::user::Users;
 use forward::Forwards;
+use load::Load;
 use port::MediaPorts;
 use resolve::Resolving;
+
+/// A change of the time of day by more than that besides the time that passed is worth a word.
+const CLOCK_JUMP: Duration = Duration::from_secs(10);
 
 /// What the loop starts from.
 pub(crate) struct Parts {
@@ -85,8 +91,9 @@ pub(crate) struct Signaling {
 struct Unwritten {
     server: ServerId,
     response: Response,
-    /// The flow that a registration lives on from now on.
+    /// The flow that a registration lives on from now on, and whose it is.
     flow: sip::Flow,
+    aor: Aor,
 }
 
 impl Signaling {
@@ -132,25 +139,34 @@ impl Signaling {
                 timer.as_mut().reset(at.into());
                 armed = deadline;
             }
-            let since = clock::now();
             tokio::select! {
                 biased;
                 _ = stop.changed() => break,
-                committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(since); self.handle_committed(committed) }
-                event = self.net.next() => { self.tick(since); self.handle_net(event) }
-                Some(event) = self.media_events.recv() => { self.tick(since); self.calls.handle_media(event) }
-                Some(resolved) = self.resolving.next() => { self.tick(since); self.handle_resolved(resolved) }
-                () = &mut timer, if deadline.is_some() => { self.tick(since); armed = None }
+                committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
+                event = self.net.next() => { self.tick(); self.handle_net(event) }
+                Some(event) = self.media_events.recv() => { self.tick(); self.calls.handle_media(event) }
+                Some(resolved) = self.resolving.next() => { self.tick(); self.handle_resolved(resolved) }
+                () = &mut timer, if deadline.is_some() => { self.tick(); armed = None }
             }
             self.handle_timeouts();
             self.settle();
         }
     }
 
-    fn tick(&mut self, since: Instant) {
-        self.now = clock::now();
-        self.unix = clock::unix();
-        self.load.waited(since, self.now);
+    fn tick(&mut self) {
+        let (now, unix) = (clock::now(), clock::unix());
+        let expected = self.unix + now.saturating_duration_since(self.now);
+        if unix.abs_diff(expected) > CLOCK_JUMP {
+            let (way, by) = if unix > expected { ("ahead", "end early") } else { ("back", "may last longer") };
+            warn!(
+                seconds = unix.abs_diff(expected).as_secs(),
+                "the time of day was set {way}: registrations {by} until the devices refresh them"
+            );
+        }
+        (self.now, self.unix) = (now, unix);
+        if self.net.has_rested() {
+            self.load.rested(self.now);
+        }
     }
 
     fn handle_net(&mut self, first: NetEvent) {
@@ -158,11 +174,17 @@ impl Signaling {
         while let Some(event) = next {
             match event {
                 NetEvent::Message { flow, bytes, .. } => {
+                    self.load.worked();
                     self.sip.receive(self.now, flow, bytes);
                     self.settle();
                 }
-                NetEvent::Malformed { flow, error } => debug!(remote = %flow.remote, %error, "malformed stream"),
-                NetEvent::Opened { flow } => self.locations.opened(flow),
+                NetEvent::Malformed { flow, error } => {
+                    debug!(remote = %flow.remote, %error, "malformed stream");
+                    self.sip.receive_broken(flow, error.head);
+                    self.settle();
+                }
+                NetEvent::Opened { flow } => self.handle_opened(flow),
+                NetEvent::Silent { flow } => self.handle_silent(&flow),
                 NetEvent::Closed { flow, reason } => {
                     debug!(remote = %flow.remote, %reason, "connection closed");
                     self.locations.closed(&flow);
@@ -183,6 +205,7 @@ impl Signaling {
                 for token in tokens {
                     if let Some(unwritten) = self.unwritten.remove(&token) {
                         self.net.keep(&unwritten.flow);
+                        self.locations.registered(&unwritten.flow, &unwritten.aor);
                         self.sip.respond(self.now, unwritten.server, &unwritten.response);
                     }
                 }
@@ -320,34 +343,6 @@ impl Signaling {
         let flow = self.net.connect(transport, Some(local.ip()), remote, name);
         self.locations.opened(flow);
         Some(flow)
-    }
-}
-
-/// Whether the loop keeps up. While it never comes to rest, new calls are refused, so that those under way get their time.
-#[derive(Debug)]
-struct Load {
-    rested: Instant,
-}
-
-impl Load {
-    /// How long the loop may work without a rest before it counts as overloaded.
-    const LIMIT: Duration = Duration::from_millis(200);
-    /// A wait that long is a rest; a shorter one is the price of asking the system for more work.
-    const REST: Duration = Duration::from_micros(50);
-
-    fn new(now: Instant) -> Self {
-        Self { rested: now }
-    }
-
-    /// The loop had nothing to do from `since` to `now`.
-    fn waited(&mut self, since: Instant, now: Instant) {
-        if now.saturating_duration_since(since) > Self::REST {
-            self.rested = now;
-        }
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.rested) > Self::LIMIT
     }
 }
 

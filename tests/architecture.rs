@@ -55,7 +55,7 @@ struct Source {
 impl Source {
     fn new(path: &str, text: &str) -> Self {
         let blank = code_of(text);
-        let in_tests = path.starts_with("tests/") || path.contains("/tests/");
+        let in_tests = path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs");
         let mut marks = blank.match_indices("\n#[cfg(test)]\n").map(|(at, mark)| (at, &blank[at + mark.len()..]));
         let end = marks.find(|(_, item)| !item.starts_with("use ")).map_or(blank.len(), |(at, _)| at);
         let cut = if in_tests { 0 } else { end };

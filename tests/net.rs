@@ -582,21 +582,34 @@ async fn the_rest_of_a_message_is_waited_for_no_longer_on_a_connection_that_is_k
 }
 
 #[tokio::test]
-async fn silence_without_a_login_ends_a_connection_and_with_one_it_does_not() {
+async fn silence_ends_a_connection_unless_it_is_kept_and_then_the_loop_is_asked() {
     // S11
     let mut switch = open("[sip]\ntcp = [\"127.0.0.1:0\"]\n[limits]\nidle = \"60ms\"");
-    let (mut kept, first) = switch.tcp().await;
-    kept.write_all(OPTIONS.as_bytes()).await.unwrap();
+    let (mut stranger, flow) = switch.tcp().await;
+    stranger.write_all(OPTIONS.as_bytes()).await.unwrap();
     switch.message().await;
-    switch.net.keep(&first);
+    assert_eq!(switch.closed().await, (flow, CloseReason::Idle));
+    let (mut phone, flow) = switch.tcp().await;
+    phone.write_all(OPTIONS.as_bytes()).await.unwrap();
+    switch.message().await;
+    switch.net.keep(&flow);
     for _ in 0..3 {
-        let (mut stranger, flow) = switch.tcp().await;
-        stranger.write_all(OPTIONS.as_bytes()).await.unwrap();
-        switch.message().await;
-        assert_eq!(switch.closed().await, (flow, CloseReason::Idle));
+        assert!(matches!(switch.event().await, Event::Silent { flow: f } if f == flow));
     }
-    switch.net.release(&first);
-    assert_eq!(switch.closed().await, (first, CloseReason::Idle));
+    switch.net.release(&flow);
+    assert_eq!(switch.closed().await, (flow, CloseReason::Idle));
+}
+
+#[tokio::test]
+async fn a_connection_of_ours_begins_kept() {
+    let mut here = open("[sip]\ntcp = [\"127.0.0.2:0\"]\n[limits]\nidle = \"60ms\"");
+    let there = TcpListener::bind("127.0.0.3:0").await.unwrap();
+    let flow = here.net.connect(Transport::Tcp, None, there.local_addr().unwrap(), None);
+    let (_accepted, events) = here.during(there.accept()).await;
+    assert_eq!(here.start(events).await, flow);
+    assert!(matches!(here.event().await, Event::Silent { flow: f } if f == flow));
+    here.net.release(&flow);
+    assert_eq!(here.closed().await, (flow, CloseReason::Idle));
 }
 
 #[tokio::test]

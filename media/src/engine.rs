@@ -197,9 +197,18 @@ impl Engine {
         length: usize,
     ) -> Option<Transmit> {
         let (slot, index, received) = if socket == SocketId::SHARED {
-            let Some(Owner::Port(id)) = self.demultiplexer.find(from, buffer.get(..length)?) else { return None };
+            let bytes = buffer.get(..length)?;
+            let id = match self.demultiplexer.find(from, bytes) {
+                Some(Owner::Port(id)) => id,
+                Some(Owner::Thread(_)) => return None,
+                None => self.demultiplexer.roaming(bytes)?,
+            };
             let slot = self.slot(id)?;
-            let (index, received) = self.ports.get_mut(slot)?.as_mut()?.receive_shared(now, from, buffer, length, &self.policy);
+            let port = self.ports.get_mut(slot)?.as_mut()?;
+            let (index, received) = port.receive_shared(now, from, buffer, length, &self.policy);
+            if let Some(source) = port.streams.get_mut(index).and_then(|stream| stream.fresh.take()) {
+                self.demultiplexer.add_source(id, source);
+            }
             if let Received::Checked(_) = received {
                 let _taken = self.demultiplexer.learn(now, id, from);
             }
@@ -237,13 +246,15 @@ impl Engine {
         }
     }
 
-    /// Which media thread a datagram of the shared socket is for; none = nobody's.
+    /// Which media thread a datagram of the shared socket is for; none: a stranger's, or of a peer of another thread that is on its
+    /// way to another address.
     #[must_use]
     pub fn thread_of(&self, from: SocketAddr, bytes: &[u8]) -> Option<u16> {
-        self.demultiplexer.find(from, bytes).map(|owner| match owner {
-            Owner::Port(port) => port.thread(),
-            Owner::Thread(thread) => thread,
-        })
+        match self.demultiplexer.find(from, bytes) {
+            Some(Owner::Port(port)) => Some(port.thread()),
+            Some(Owner::Thread(thread)) => Some(thread),
+            None => self.demultiplexer.roaming(bytes).map(PortId::thread),
+        }
     }
 
     /// The port whose peer a source of the shared socket is known to be.

@@ -407,10 +407,8 @@ fn a_forged_check_changes_nothing() {
     let good = browser.nomination(&leg.local);
     let wrong_password = Credentials::parse(leg.local.ufrag(), "a wrong password of 24 ch".replace(' ', "+").as_str()).unwrap();
     let forged = browser.nomination(&wrong_password);
-    let mut stranger = Browser { ice: credentials(5), ..Browser::new(Role::Server) };
-    let other_peer = stranger.nomination(&leg.local);
     let other_port = browser.nomination(&credentials(9));
-    for bad in [&forged, &other_peer, &other_port] {
+    for bad in [&forged, &other_port] {
         let (handled, response) = leg.receive(at(MALLORY), bad);
         assert_eq!(handled, Handled::Rejected(response.len()));
         let message = stun::Message::parse(&response).unwrap();
@@ -806,4 +804,50 @@ fn a_client_that_repeats_itself_is_answered_at_once() {
     }
     leg.handshake(&mut browser);
     assert!(leg.connected().is_some() && browser.complete);
+}
+
+#[test]
+fn media_by_another_valid_pair_is_followed_when_the_old_one_is_quiet() {
+    let (mut leg, mut browser) = Leg::established();
+    let check = browser.check(&leg.local);
+    leg.receive(at(MOBILE), &check);
+    assert_eq!(leg.port.destination(), Some(at(WIFI)), "valid, but not nominated");
+    leg.port.heard(leg.now, at(WIFI));
+    leg.port.heard(leg.now, at(MOBILE));
+    assert_eq!(leg.port.destination(), Some(at(WIFI)), "packets overtake each other");
+    leg.advance(Duration::from_millis(150));
+    leg.port.heard(leg.now, at(MALLORY));
+    assert_eq!(leg.port.destination(), Some(at(WIFI)), "S1: an address that no check has verified is not followed");
+    leg.port.heard(leg.now, at(MOBILE));
+    assert_eq!(leg.port.destination(), Some(at(MOBILE)));
+    assert_eq!(leg.events(), [Event::Moved(at(MOBILE))]);
+}
+
+#[test]
+fn a_peer_that_restarts_may_check_before_its_offer_is_here() {
+    let (mut leg, mut browser) = Leg::established();
+    browser.ice = credentials(78);
+    let check = browser.nomination(&leg.local);
+    assert!(matches!(leg.handled(MOBILE, &check), Handled::Checked(_)), "our half and our password are what counts");
+    assert_eq!(leg.port.destination(), Some(at(MOBILE)));
+}
+
+#[test]
+fn a_source_leads_to_its_port_until_the_port_is_closed() {
+    let mut table = Demultiplexer::new(0);
+    let (ann, bob) = (PortId::new(0, 1), PortId::new(1, 2));
+    let media = |ssrc: u32| [&[0x80, 96, 0, 1, 0, 0, 0, 0][..], &ssrc.to_be_bytes()].concat();
+    let report = |ssrc: u32| [&[0x80, 201, 0, 1][..], &ssrc.to_be_bytes()].concat();
+    table.add_source(ann, 7);
+    table.add_source(bob, 8);
+    assert_eq!((table.roaming(&media(7)), table.roaming(&report(8)), table.roaming(&media(9))), (Some(ann), Some(bob), None));
+    for source in 100..200 {
+        table.add_source(ann, source);
+    }
+    assert_eq!((table.roaming(&media(7)), table.roaming(&media(199))), (None, Some(ann)), "the oldest is forgotten");
+    table.remove(ann);
+    assert_eq!((table.roaming(&media(199)), table.roaming(&media(8))), (None, Some(bob)));
+    for length in 0..12 {
+        let _nobody = table.roaming(&media(8)[..length]);
+    }
 }

@@ -7,7 +7,9 @@
 mod call;
 mod core;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +20,7 @@ use crate::message::header::Reason;
 use crate::message::parse::{ParseError, parse};
 use crate::message::{Headers, Message, Method, Name, NameAddr, Request, Response, StatusCode, Via};
 use crate::transaction::{ClientId, Failed, Key, Matched, Owner, Send, ServerId, bound};
-use crate::transport::{ConnectionId, Flow, Hop, Listeners};
+use crate::transport::{ConnectionId, Flow, Hop, Listeners, Transport};
 
 pub use self::core::{ALLOW, SUPPORTED};
 pub(crate) use self::core::{Core, SUPPORTED_WITHOUT_100REL};
@@ -73,7 +75,12 @@ pub struct Endpoint {
     core: Core,
     dialogs: HashMap<u64, Box<Invite>>,
     timers: BTreeSet<(Instant, u64)>,
+    /// How many dialogs send to each peer of a stream transport.
+    peers: HashMap<Peer, u32>,
 }
+
+/// The far end of a connection.
+type Peer = (Transport, SocketAddr);
 
 impl Endpoint {
     /// Most INVITE dialogs; beyond, [`Endpoint::take`] answers 503 and [`Endpoint::place`] fails with it.
@@ -84,7 +91,7 @@ impl Endpoint {
     pub fn new(setup: Setup) -> Self {
         let Setup { listeners, node, seed, product, session_interval } = setup;
         let core = Core::new(listeners, node, seed, session_interval, product);
-        Self { core, dialogs: HashMap::new(), timers: BTreeSet::new() }
+        Self { core, dialogs: HashMap::new(), timers: BTreeSet::new(), peers: HashMap::new() }
     }
 
     /// Returns the addresses we listen on.
@@ -97,6 +104,12 @@ impl Endpoint {
     #[must_use]
     pub fn dialogs(&self) -> usize {
         self.dialogs.len()
+    }
+
+    /// Returns true while a dialog, early ones included, sends its requests over a connection to this peer.
+    #[must_use]
+    pub fn uses(&self, transport: Transport, remote: SocketAddr) -> bool {
+        self.peers.contains_key(&(transport, remote))
     }
 
     /// Returns the number of transactions, ours and the peers'.
@@ -116,6 +129,19 @@ impl Endpoint {
                 self.refuse_unreadable(flow, status, &headers);
             }
             Err(ParseError::Refused { .. } | ParseError::NotSip(_)) => {}
+        }
+    }
+
+    /// Takes the head of a message whose end on its stream cannot be told (§18.3): a request is refused, whatever it says; the stream ends.
+    pub fn receive_broken(&mut self, flow: Flow, head: Bytes) {
+        match parse(head) {
+            Ok(Message::Request(request)) if request.method != Method::Ack => {
+                self.refuse_unreadable(flow, StatusCode::BAD_REQUEST, &request.headers);
+            }
+            Err(ParseError::Refused { status, headers, method, .. }) if *method != *"ACK" => {
+                self.refuse_unreadable(flow, status, &headers);
+            }
+            Ok(_) | Err(ParseError::Refused { .. } | ParseError::NotSip(_)) => {}
         }
     }
 
@@ -288,8 +314,30 @@ impl Endpoint {
             invite.scheduled = at;
             self.timers.extend(at.map(|at| (at, id)));
         }
-        if invite.is_ended() {
+        self.count(id);
+        if self.dialogs.get(&id).is_some_and(|invite| invite.is_ended()) {
             self.dialogs.remove(&id);
+        }
+    }
+
+    /// Notes the peer that a dialog sends to from now on, none once it is over.
+    fn count(&mut self, id: u64) {
+        let Some(invite) = self.dialogs.get_mut(&id) else { return };
+        let peer = invite.peer();
+        let before = std::mem::replace(&mut invite.counted, peer);
+        if before == peer {
+            return;
+        }
+        if let Some(peer) = peer {
+            *self.peers.entry(peer).or_default() += 1;
+        }
+        if let Some(before) = before
+            && let Entry::Occupied(mut dialogs) = self.peers.entry(before)
+        {
+            *dialogs.get_mut() -= 1;
+            if *dialogs.get() == 0 {
+                dialogs.remove();
+            }
         }
     }
 

@@ -275,6 +275,8 @@ impl Calls {
     pub(super) fn pass(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, server: ServerId, request: Box<sip::Request>) {
         let other = self.calls.get(&id).and_then(|call| call.other(side)).and_then(|other| self.dialog(id, other));
         let status = match (&request.method, other) {
+            // Candidates of this leg (RFC 8840): its checks tell us as much, and the other leg has nothing to do with them.
+            (Method::Info, _) if is_trickle(&request) => StatusCode::OK,
             (Method::Info | Method::Message, Some(other)) if self.passed.len() < MAX_PASSED => {
                 let mut headers = Headers::default();
                 headers.copy_where(&request.headers, |name| {
@@ -343,14 +345,27 @@ impl Calls {
             (Ender::Peer, Side::Caller) => (EndedBy::Caller, "the caller hung up".to_owned()),
             (Ender::Peer, Side::Callee(_)) => (EndedBy::Callee, "the callee hung up".to_owned()),
             (Ender::Us, _) => (EndedBy::Switch, "ended by the switch".to_owned()),
+            (Ender::NoPrack, _) => (EndedBy::Lost, "the caller did not acknowledge".to_owned()),
             (Ender::NoAck, _) => (EndedBy::Lost, "a device did not acknowledge the answer".to_owned()),
             (Ender::SessionTimer, _) => (EndedBy::Lost, "the session timer ran out".to_owned()),
-            (Ender::Lost, _) => (EndedBy::Lost, "a device no longer knows the call".to_owned()),
+            (Ender::Lost, _) => (EndedBy::Lost, "a device no longer knows the call, or is gone".to_owned()),
         };
+        self.unanswer(switch, id, by == Ender::NoPrack);
         if let Some(dialog) = self.dialog(id, other) {
             switch.sip.bye(switch.now, dialog, reason);
         }
         self.close(switch, id);
+    }
+
+    /// A call that ends before its caller was told the answer, which waited for a PRACK, was not answered.
+    fn unanswer(&mut self, switch: &mut Switch<'_>, id: Id, refused: bool) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        // what the endpoint tells the caller in either case
+        let status = if refused { StatusCode::SERVER_TIMEOUT } else { StatusCode::TEMPORARILY_UNAVAILABLE };
+        if refused || switch.sip.is_early(call.caller.dialog) {
+            let (by, reason) = (call.record.ended_by, std::mem::take(&mut call.record.reason));
+            call.record.refused(status, by, reason);
+        }
     }
 
     /// Ends an established call from our side.
@@ -359,6 +374,7 @@ impl Calls {
         call.record.ended_by = EndedBy::Switch;
         why.clone_into(&mut call.record.reason);
         let State::Established { callee, .. } = call.state else { return };
+        self.unanswer(switch, id, false);
         for side in [Side::Caller, Side::Callee(callee)] {
             if let Some(dialog) = self.dialog(id, side) {
                 switch.sip.bye(switch.now, dialog, Some(Reason::sip(488, "Not acceptable here")));
@@ -370,4 +386,9 @@ impl Calls {
     fn dialog(&self, id: Id, side: Side) -> Option<DialogId> {
         self.calls.get(&id).and_then(|call| call.leg(side)).map(|leg| leg.dialog)
     }
+}
+
+/// Whether an INFO carries ICE candidates (RFC 8840 §4.2).
+fn is_trickle(request: &sip::Request) -> bool {
+    request.headers.get(Name::ContentType).is_some_and(|value| value.trim_ascii().starts_with(b"application/trickle-ice-sdpfrag"))
 }

@@ -90,8 +90,9 @@ impl LegMedia {
 }
 
 impl Record {
-    /// Notes how a call ended that was never answered.
+    /// Notes how a call ended that was never answered: an answer that the caller was never told is none.
     pub fn refused(&mut self, status: StatusCode, by: EndedBy, reason: impl Into<String>) {
+        (self.answered_at, self.answered_by) = (None, None);
         self.status = status.code();
         self.ended_by = by;
         self.reason = reason.into();

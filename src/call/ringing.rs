@@ -292,8 +292,7 @@ impl Calls {
     pub(super) fn give_up(&mut self, switch: &mut Switch<'_>, id: Id, status: StatusCode, by: EndedBy, reason: &str) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.record.refused(status, by, reason);
-        // An answer that the caller was never told is none.
-        (call.record.answered_at, call.record.answered_by, call.answering) = (None, None, None);
+        call.answering = None;
         for (device, leg) in call.callees.iter().enumerate() {
             if self.by_dialog.get(&leg.dialog) == Some(&(id, Side::Callee(device))) {
                 // The one fits a device that rings, the other one that answered while the caller gave up.

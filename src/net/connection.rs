@@ -43,6 +43,7 @@ pub(super) enum What {
     Opened,
     Message(Bytes, Instant),
     KeepAlive(Instant),
+    Silent,
     Malformed(FramingError),
     Closed(CloseReason),
 }
@@ -93,8 +94,15 @@ impl Task {
         self.shared.queued.fetch_sub(length, Ordering::Relaxed);
     }
 
-    pub(super) fn is_kept(&self) -> bool {
-        self.shared.kept.load(Ordering::Relaxed)
+    /// A time of the watch has passed: returns why the connection has to end now, if it has to.
+    pub(super) async fn overdue(&self, watch: &mut Watch) -> Option<CloseReason> {
+        match watch.verdict(clock::now(), self.shared.kept.load(Ordering::Relaxed))? {
+            Verdict::End(reason) => Some(reason),
+            Verdict::Ask => {
+                self.report(What::Silent).await;
+                None
+            }
+        }
     }
 }
 
@@ -191,7 +199,9 @@ impl Connections {
         let id = ConnectionId(self.next);
         self.next += 1;
         let (queue, receiver) = mpsc::channel(QUEUE_MESSAGES);
-        let shared = Arc::new(Shared { queued: AtomicUsize::new(0), kept: AtomicBool::new(false) });
+        // ours are begun for a use, and nobody but us can fill the table with them
+        let kept = AtomicBool::new(side == Side::Outgoing);
+        let shared = Arc::new(Shared { queued: AtomicUsize::new(0), kept });
         let task =
             Arc::new(Task { id, limits: self.times, reports: self.reports.clone(), queue: queue.downgrade(), shared: shared.clone() });
         let run = run(task.clone(), receiver);
@@ -233,6 +243,7 @@ impl Connections {
             }
             What::Message(bytes, now) => Some(Event::Message { flow, bytes, now }),
             What::KeepAlive(now) => Some(Event::KeepAlive { flow, now }),
+            What::Silent => Some(Event::Silent { flow }),
             What::Malformed(error) => Some(Event::Malformed { flow, error }),
             What::Closed(reason) => self.end(report.id, reason),
         }
@@ -355,17 +366,25 @@ impl Watch {
         self.half.map_or(idle, |half| half.min(idle))
     }
 
-    /// Returns why the connection has to end now, if it has to.
-    pub(super) fn verdict(&mut self, now: Instant, kept: bool) -> Option<CloseReason> {
+    /// Returns what has to happen now, if anything has to.
+    fn verdict(&mut self, now: Instant, kept: bool) -> Option<Verdict> {
         if self.half.is_some_and(|half| half <= now) {
-            return Some(CloseReason::HalfOpen);
+            return Some(Verdict::End(CloseReason::HalfOpen));
         }
         if self.last + self.times.idle > now {
             return None;
         }
-        self.last = now; // looked at; with a login silence is allowed
-        (!kept).then_some(CloseReason::Idle)
+        self.last = now; // looked at; whoever is kept has as much time again
+        Some(if kept { Verdict::Ask } else { Verdict::End(CloseReason::Idle) })
     }
+}
+
+/// What a time that has passed means.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    End(CloseReason),
+    /// Silent, and kept when last heard of: is it used still?
+    Ask,
 }
 
 /// The clock of a connection's task.
@@ -390,7 +409,7 @@ mod tests {
         watch.bytes(at(15), true);
         assert_eq!(watch.deadline(), at(20));
         assert_eq!(watch.verdict(at(19), false), None);
-        assert_eq!(watch.verdict(at(20), true), Some(CloseReason::HalfOpen));
+        assert_eq!(watch.verdict(at(20), true), Some(Verdict::End(CloseReason::HalfOpen)));
     }
 
     #[test]
@@ -401,7 +420,7 @@ mod tests {
             watch.bytes(at(second), true);
         }
         assert_eq!(watch.deadline(), at(50));
-        assert_eq!(watch.verdict(at(50), true), Some(CloseReason::HalfOpen));
+        assert_eq!(watch.verdict(at(50), true), Some(Verdict::End(CloseReason::HalfOpen)));
     }
 
     #[test]
@@ -411,15 +430,16 @@ mod tests {
         watch.bytes(at(19), false);
         assert_eq!(watch.deadline(), at(139));
         assert_eq!(watch.verdict(at(138), false), None);
-        assert_eq!(watch.verdict(at(139), false), Some(CloseReason::Idle));
+        assert_eq!(watch.verdict(at(139), false), Some(Verdict::End(CloseReason::Idle)));
     }
 
     #[test]
-    fn silence_is_allowed_with_a_login() {
+    fn of_a_silent_connection_that_is_kept_the_loop_is_asked_again_and_again() {
         let (mut watch, at) = watch_from(clock::now(), false);
-        assert_eq!(watch.verdict(at(120), true), None);
+        assert_eq!(watch.verdict(at(120), true), Some(Verdict::Ask));
         assert_eq!(watch.deadline(), at(240));
-        assert_eq!(watch.verdict(at(240), false), Some(CloseReason::Idle));
+        assert_eq!(watch.verdict(at(239), true), None);
+        assert_eq!(watch.verdict(at(240), false), Some(Verdict::End(CloseReason::Idle)));
     }
 
     #[test]

@@ -51,8 +51,8 @@ pub enum CloseReason {
     /// A handshake, a first message or the rest of a message did not come in time.
     #[error("half open for too long")]
     HalfOpen,
-    /// Nobody logged in, and it was silent.
-    #[error("silent for too long without a login")]
+    /// It was silent, and no registration, call or trunk used it.
+    #[error("silent for too long, and of no use")]
     Idle,
     /// The peer does not read what we send.
     #[error("the peer does not read")]

@@ -66,6 +66,11 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+    /// Nothing came for as long as [`Net::keep`] lets pass at a time. Who uses it no more is to be [released](Net::release).
+    Silent {
+        /// The connection.
+        flow: Flow,
+    },
     /// The peer asked if the flow lives (RFC 5626 §3.5.1); the answer is already on its way.
     KeepAlive {
         /// The connection.
@@ -115,6 +120,7 @@ pub struct Net {
     /// What was read and not handed out; at most one turn of each source.
     ready: VecDeque<Event>,
     turn: Turn,
+    rested: bool,
     tls: tls::Tls,
 }
 
@@ -140,7 +146,7 @@ impl Net {
         let acceptors = tcp::Acceptors::bind(config, &mut listeners)?;
         let (sender, reports) = mpsc::channel(REPORTS);
         let connections = connection::Connections::new(&config.limits, sender);
-        Ok(Self { listeners, udp, acceptors, connections, reports, ready: VecDeque::new(), turn: Turn::Idle, tls })
+        Ok(Self { listeners, udp, acceptors, connections, reports, ready: VecDeque::new(), turn: Turn::Idle, rested: true, tls })
     }
 
     /// Finds out what [`Self::bind`] would refuse, without keeping a port, and returns notes on ports in use: those of a
@@ -181,6 +187,11 @@ impl Net {
         self.ready.pop_front()
     }
 
+    /// Returns true if a look at the sockets has found nothing to do since this was asked last: the loop keeps up with them.
+    pub fn has_rested(&mut self) -> bool {
+        std::mem::replace(&mut self.rested, false)
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -196,6 +207,7 @@ impl Net {
                 self.turn = Turn::Busy;
             }
             if self.ready.is_empty() && self.turn == Turn::Idle {
+                self.rested = true;
                 return Poll::Pending;
             }
         }
@@ -264,15 +276,15 @@ impl Net {
         }
     }
 
-    /// Says that somebody logged in on the connection, or that it is a trunk's: it may be silent from now on, and is
-    /// not closed to make room.
+    /// Says that a registration, a call or a trunk uses the connection: from now on it is not closed to make room, and
+    /// where it is silent for `limits.idle` the loop is asked ([`Event::Silent`]). Connections of our own begin so.
     pub fn keep(&mut self, flow: &Flow) {
         if let Some(id) = flow.connection {
             self.connections.keep(id);
         }
     }
 
-    /// Takes back what [`Self::keep`] said: nobody is registered on the connection any more.
+    /// Takes back what [`Self::keep`] said: nobody uses the connection any more. Silence ends it.
     pub fn release(&mut self, flow: &Flow) {
         if let Some(id) = flow.connection {
             self.connections.release(id);

@@ -284,7 +284,7 @@ async fn read<R: AsyncRead + Unpin>(task: &Task, mut reader: R, mut watch: Watch
             }
             Ok(Err(error)) => return lost(&error),
             Err(_) => {
-                if let Some(reason) = watch.verdict(clock::now(), task.is_kept()) {
+                if let Some(reason) = task.overdue(&mut watch).await {
                     return reason;
                 }
             }

@@ -240,7 +240,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             }
             Ok(Some(Err(Error::Io(error)))) => return lost(&error),
             Ok(Some(Err(error))) => return CloseReason::Malformed(error.to_string()),
-            Err(_) => match watch.verdict(clock::now(), task.is_kept()) {
+            Err(_) => match task.overdue(&mut watch).await {
                 Some(reason) => return reason,
                 None => continue,
             },

@@ -197,7 +197,8 @@ impl Context<'_> {
 
     /// Finds the user that a URI means: `sip:` of ours by name or number, `tel:` by number.
     fn user(&self, uri: &sip::Uri) -> Result<&User, Rejection> {
-        let user = uri.user_unescaped().ok_or(Rejection::Malformed("control characters in the URI"))?;
+        // with control characters in it a name is well formed, and nobody's (S7)
+        let user = uri.user_unescaped().ok_or(Rejection::UnknownUser)?;
         match uri.host() {
             Some(host) if !self.is_ours(host) => Err(Rejection::UnknownUser),
             Some(_) | None => self.users.find(&user).ok_or(Rejection::UnknownUser),

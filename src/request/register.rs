@@ -2,8 +2,8 @@
 
 use sip::Incoming;
 use sip::digest::Side;
-use sip::message::Name;
 use sip::message::header::NameAddr;
+use sip::message::{Name, Scheme};
 use sip::registrar;
 
 use super::{Context, Outcome, Registration, Rejection, Sender, auth};
@@ -17,6 +17,9 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
         return Err(Rejection::Forbidden("trunks do not register"));
     };
     let to: NameAddr = request.headers.typed(Name::To).map_err(|_| Rejection::Malformed("malformed To"))?;
+    if !matches!(to.uri.scheme(), Scheme::Sip | Scheme::Sips | Scheme::Tel) {
+        return Err(Rejection::Malformed("the AOR is no SIP address")); // §10.2, §10.3 step 5
+    }
     let user = context.user(&to.uri)?;
     if *user.name != *name {
         return Err(Rejection::Forbidden("the AOR is another user's"));

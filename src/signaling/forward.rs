@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
-use sip::message::header::Reason;
+use sip::message::header::{NameAddr, Reason};
 use sip::message::{Header as _, Host, Name};
 use sip::proxy::{self, Forward, Input, Options, Output, Proxy};
-use sip::registrar::{Reach, Target};
+use sip::registrar::{self, Reach, Target};
 use sip::{ClientId, Hop, Incoming, Method, Response, ServerId, StatusCode, Uri};
 
 use super::Signaling;
@@ -107,12 +107,24 @@ impl Signaling {
                 return self.sip.respond_statelessly(incoming, &response);
             }
         };
-        let target = Target::new(accepted.request.uri.clone());
+        let target = self.registered(&accepted.request).unwrap_or_else(|| Target::new(accepted.request.uri.clone()));
         if incoming.request.method == Method::Ack {
             let forward = proxy::forward_ack(&accepted, &target, &self.options(incoming));
             return self.resolve(self.way_to(&forward), Job::Ack(Box::new(forward)));
         }
         self.forward(incoming, vec![target]);
+    }
+
+    /// Returns the registered device that a request in a dialog is for: what its contact says alone leads to nobody behind a NAT or a WebSocket.
+    fn registered(&self, request: &sip::Request) -> Option<Target> {
+        let same = |target: &Target| {
+            (target.uri.user(), target.uri.host(), target.uri.port()) == (request.uri.user(), request.uri.host(), request.uri.port())
+        };
+        [Name::To, Name::From].into_iter().find_map(|name| {
+            let party: NameAddr = request.headers.typed(name).ok()?;
+            let bindings = self.locations.of(&party.uri.aor()?);
+            registrar::targets(&bindings, self.unix()).into_iter().find(same)
+        })
     }
 
     fn options(&mut self, incoming: &Incoming) -> Options {

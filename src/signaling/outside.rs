@@ -16,8 +16,11 @@ use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection
 
 impl Signaling {
     pub(super) fn handle_request(&mut self, incoming: Incoming) {
-        if incoming.request.method == Method::Invite && self.load.is_over(self.now) {
-            return self.refuse_overload(&incoming);
+        if incoming.request.method == Method::Invite {
+            let via = incoming.request.headers.get(Name::Via).unwrap_or_default();
+            if !self.load.admits(self.now, via) {
+                return self.refuse_overload(&incoming);
+            }
         }
         let mut context = Context {
             now: self.now,
@@ -100,7 +103,7 @@ impl Signaling {
             }
         }
         let batch = self.locations.replace(&aor, &registered.bindings);
-        self.write(&batch, Unwritten { server, response, flow: incoming.flow });
+        self.write(&batch, Unwritten { server, response, flow: incoming.flow, aor });
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
@@ -109,9 +112,10 @@ impl Signaling {
             let response = self.sip.reply(&incoming.request, status);
             return self.sip.respond(self.now, server, &response);
         }
-        let signaling = source(&incoming.flow);
+        let (signaling, flow) = (source(&incoming.flow), incoming.flow);
         let offer = incoming.request.body.clone();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
+        self.net.keep(&flow);
         let srtp = invitation.callee_srtp;
         let (ways, targets) = invitation.targets.iter().map(|binding| self.device(binding, srtp)).unzip();
         let plan = Plan {

@@ -10,27 +10,13 @@ from harness.links import TwoLinks
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
 from harness.switch import user_table
-from harness.world import Skip, check, equal
+from harness.world import check, equal
 
 ALICE, BOB = 400, 650  # Hz
 ORIGINS = 'origins = ["http://127.0.0.1:*"]'  # the pages' own web server
 
 
 case = functools.partial(cases.case, seconds=75)  # a test may wait for another one's browser to end
-
-# What tandem cannot do yet, and why its tests are skipped; a line is deleted when its reason is gone.
-WAITS = {
-    "direct": "a request in a dialog with direct media finds no way to a device behind a WebSocket",
-    "webrtc": "waits for WebRTC legs",
-    "sdes": "waits for SRTP legs",
-    "dtls": "waits for DTLS-SRTP legs",
-}
-
-
-def waits(what):
-    if what in WAITS and not os.environ.get("INTEROP_FORCE"):
-        raise Skip(WAITS[what])
-
 
 def switch_for_browsers(world, **kinds):
     needs_tandem()
@@ -45,7 +31,6 @@ def two_browsers(world, **kinds):
 
 def browser_and_desk_phone(world, **kinds):
     """Alice's browser and Bob's desk phone."""
-    waits("webrtc")
     switch = switch_for_browsers(world)
     bob = Phone(world, switch, "bob", BOB, **kinds)
     return switch, Browser(world).phone(switch, "alice", ALICE), bob
@@ -140,7 +125,6 @@ def page_of_a_foreign_origin_cannot_connect(world):  # S14
 
 @case
 def browsers_with_direct_media_hear_and_see_each_other(world):
-    waits("direct")
     switch, alice, bob = two_browsers(world, extra='[policy]\nmedia = "direct"\n')
     connect(alice, bob, video=True)
     hear_each_other(alice, bob)
@@ -157,7 +141,6 @@ def browsers_with_direct_media_hear_and_see_each_other(world):
 
 @case(rows=[("caller",), ("callee",)], row="{}_hangs_up")
 def browsers_hear_and_see_each_other(world, who):
-    waits("webrtc")
     switch, alice, bob = two_browsers(world)
     connect(alice, bob, video=True)
     hear_each_other(alice, bob)
@@ -171,7 +154,6 @@ def browsers_hear_and_see_each_other(world, who):
 
 @case
 def picture_is_added_to_a_call_and_taken_away_again(world):
-    waits("webrtc")
     switch, alice, bob = two_browsers(world)
     connect(alice, bob)
     hear_each_other(alice, bob, 0.5)
@@ -195,7 +177,6 @@ def frames_in(phone, seconds):
 
 @case
 def two_calls_of_one_browser_do_not_mix(world):
-    waits("webrtc")
     switch, alice, bob = two_browsers(world)
     carol = Phone(world, switch, "carol", 1000)
     connect(alice, bob)
@@ -370,18 +351,18 @@ def cancelled_call_stops_ringing(world, who):
 
 @case
 def browser_and_desk_phone_of_one_user_ring_and_one_wins(world):
-    waits("webrtc")
     switch = switch_for_browsers(world)
     alice, desk = Phone(world, switch, "alice", ALICE), Phone(world, switch, "bob", 1000)
     page = Browser(world).phone(switch, "bob", BOB)
     for winner, loser in ((page, desk), (desk, page)):
-        since, at_desk, at_page = alice.dial("bob"), desk.mark(), page.mark()
+        at_desk, at_page = desk.mark(), page.mark()
+        since = alice.dial("bob")
         desk.wait_event("CALL_INCOMING", at_desk)
         page.wait_event("CALL_INCOMING", at_page)
         winner.answer()
         alice.wait_event("CALL_ESTABLISHED", since)
         loser.wait_event("CALL_CLOSED", at_desk if loser is desk else at_page, 3)
-        world.wait("the winner hears the caller", lambda: listen(winner, None).heard(ALICE) > 0.5)
+        world.wait("the winner hears the caller", lambda: (ear := newest_ear(winner)) and ear.heard(ALICE) > 0.5)
         hang_up(alice, winner)
     switch.finish()
 
@@ -396,38 +377,34 @@ KINDS = {  # leg kind: the transports it is tried on, what the desk phone is tol
 }
 
 
-def listen(phone, mark):
-    """The ear for a call that began after `mark` (from `listening`)."""
+def newest_ear(phone):
+    """What a phone hears in its latest call; a recording begins when the media does."""
     if isinstance(phone, BrowserPhone):
         return phone
-    phone.world.wait(f"{phone.name} hears anything at all", lambda: len(phone.recordings()) > (mark or 0))
-    return phone.recordings()[-1]
-
-
-def listening(phone):
-    return 0 if isinstance(phone, BrowserPhone) else len(phone.recordings())
+    recordings = phone.recordings()
+    return recordings[-1] if recordings else None
 
 
 def call_and_listen(pairs):
     """Sets up all calls at once, listens at all ends, and hangs up."""
-    marks = {phone: listening(phone) for pair in pairs for phone in pair}
     for caller, callee in pairs:
         connect(caller, callee)
     began = time.monotonic()
     for pair in pairs:
         for phone, other in (pair, pair[::-1]):
-            ear = listen(phone, marks[phone])
-            since = began if ear is phone else 0.0
-            phone.world.wait(f"{phone.user} hears {other.user}", lambda: ear.heard(other.tone, since) >= 0.6, 10, every=0.1)
-            hears_nothing_of_itself(phone, ear, since)
+            since = began if isinstance(phone, BrowserPhone) else 0.0
+
+            def hears():
+                ear = newest_ear(phone)
+                return ear if ear and ear.heard(other.tone, since) >= 0.6 else None
+
+            hears_nothing_of_itself(phone, phone.world.wait(f"{phone.user} hears {other.user}", hears, 10, every=0.1), since)
     for i, (caller, callee) in enumerate(pairs):
         hang_up(*((caller, callee) if i % 2 else (callee, caller)))
 
 
 @case(rows=[(a, b) for a in KINDS for b in KINDS], row="{}_to_{}", seconds=120)
 def legs_of_two_kinds_hear_each_other(world, a, b):
-    for kind in (a, b):
-        waits(kind)
     callers, callees = [f"{a}-{t}-calls" for t in KINDS[a][0]], [f"{b}-{t}-called" for t in KINDS[b][0]]
     users = [(name, a) for name in callers] + [(name, b) for name in callees]
     switch = switch_for_browsers(world, users=[user_table(name, 501 + i) + KINDS[kind][2] for i, (name, kind) in enumerate(users)])
@@ -458,7 +435,6 @@ def switch_off_loopback(world):
 
 
 def roaming_call(world, up, addresses):
-    waits("webrtc")
     links = TwoLinks(world, up)
     switch = switch_off_loopback(world)
     bob = Phone(world, switch, "bob", BOB, address=switch.address)

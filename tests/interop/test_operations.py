@@ -250,6 +250,31 @@ def no_descriptors_left_is_survived(world):
     switch.finish()
 
 
+@case(seconds=60)
+def full_data_folder_is_told_and_calls_go_on(world):
+    needs_tandem()
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        raise Skip("no mount namespace may be made here")
+    switch = Switch(world, wait=False)
+    os.makedirs(switch.data, exist_ok=True)
+    switch.prefix = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=3m tmpfs "$0" && exec "$@"', switch.data]
+    switch.start()
+    alice, bob = Agent(world, switch, "alice").registered(), Agent(world, switch, "bob").registered()
+    outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp())
+    incoming = bob.incoming()
+    incoming.answer(Media(world, bob.wire.address).sdp())
+    outgoing.answered()
+    carol = Agent(world, switch, "carol")
+    for n in range(4000):
+        answer = carol.register(contact=f"<sip:carol@127.0.0.1:9;{n % 2}={'x' * 1900}>", expires=600 + n)
+        if answer.status != 200:
+            break
+    equal(answer.status, 500, "the answer to what cannot be kept")
+    check("restart when its disk is mended" in switch.errors(), "the log does not say what to do")
+    outgoing.bye(incoming)
+    switch.finish()
+
+
 # -- kill -9 --------------------------------------------------------------------------------------------------------------
 
 

@@ -78,10 +78,13 @@ impl Association {
     /// Takes a datagram: the first `length` octets of a buffer.
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, buffer: &mut [u8], length: usize, policy: &Policy) -> Heard {
         match self.transport.handle_packet(now, from, buffer, length, policy) {
-            Handled::Media => {
-                let opened = self.cipher.as_mut().zip(buffer.get_mut(..length)).and_then(|(cipher, bytes)| cipher.open(bytes));
-                opened.map_or(Heard::Forged, Heard::Media)
-            }
+            Handled::Media => match self.open(buffer, length) {
+                Heard::Media(length) => {
+                    self.transport.heard(now, from);
+                    Heard::Media(length)
+                }
+                other => other,
+            },
             Handled::Checked(length) => {
                 self.settle();
                 Heard::Checked(length)
@@ -91,9 +94,20 @@ impl Association {
                 self.settle();
                 Heard::Consumed
             }
+            // A peer behind a NAT, or on its way from one network to the next, sends media before its next check: what is authentic is
+            // heard at once; nothing is sent there until it was checked.
+            Handled::Refused(Refusal::Stranger) if matches!(buffer.first(), Some(128..=191)) => match self.open(buffer, length) {
+                Heard::Forged => Heard::Stranger,
+                other => other,
+            },
             Handled::Refused(Refusal::Stranger | Refusal::Destination(_)) => Heard::Stranger,
             Handled::Refused(_) => Heard::Forged,
         }
+    }
+
+    fn open(&mut self, buffer: &mut [u8], length: usize) -> Heard {
+        let opened = self.cipher.as_mut().zip(buffer.get_mut(..length)).and_then(|(cipher, bytes)| cipher.open(bytes));
+        opened.map_or(Heard::Forged, Heard::Media)
     }
 
     /// Takes what the transport tells.

@@ -46,6 +46,8 @@ pub(crate) struct RtpStream {
     pub(crate) stranger: Option<SocketAddr>,
     /// The sources of packets from the peer.
     heard: Recent,
+    /// One of them that the engine has not been told.
+    pub(crate) fresh: Option<u32>,
     /// The sources of packets to the peer.
     said: Recent,
 }
@@ -58,13 +60,16 @@ struct Recent {
 }
 
 impl Recent {
-    fn add(&mut self, ssrc: u32) {
-        if !self.sources.contains(&Some(ssrc)) {
+    /// Whether it is new.
+    fn add(&mut self, ssrc: u32) -> bool {
+        let is_new = !self.sources.contains(&Some(ssrc));
+        if is_new {
             if let Some(place) = self.sources.get_mut(self.next % 4) {
                 *place = Some(ssrc);
             }
             self.next += 1;
         }
+        is_new
     }
 }
 
@@ -232,7 +237,9 @@ impl RtpStream {
         let payload = agreed.payloads.iter().find(|payload| payload.payload_type == packet.payload_type());
         let (rate, event) = payload.map_or((8000, false), |payload| (payload.rate, payload.event));
         self.quality.count(now, &packet, length, rate, event);
-        self.heard.add(packet.ssrc());
+        if self.heard.add(packet.ssrc()) {
+            self.fresh = Some(packet.ssrc());
+        }
         if !agreed.direction.receives() {
             self.quality.withheld += 1;
             return Received::Kept;

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 pub use self::{
     certificate::{Certificate, CertificateError, Fingerprint, FingerprintError, Hash},
-    demultiplexer::{Demultiplexer, MAX_LEARNT, MAX_UFRAGS, Owner},
+    demultiplexer::{Demultiplexer, MAX_LEARNT, MAX_SOURCES, MAX_UFRAGS, Owner},
     dtls::{Failure, HANDSHAKE_TIMEOUT, Master, Role, SrtpKeys, SrtpProfile},
     ice::{CONSENT_TIMEOUT, Credentials, CredentialsError, MAX_ADDRESSES, PASSWORD, RESTART_OVERLAP, UFRAG, candidate, thread_of},
 };
@@ -224,6 +224,16 @@ impl WebRtc {
             Outcome::Closed => Some(Event::Closed),
             Outcome::Failed(failure) => Some(Event::Failed(failure)),
         });
+    }
+
+    /// Media from there was authentic.
+    pub fn heard(&mut self, now: Instant, from: SocketAddr) {
+        if let Path::Ice(agent) = &mut self.path {
+            agent.heard(now, from);
+            if self.told != self.destination() {
+                self.path_changed(now);
+            }
+        }
     }
 
     /// Whether a packet from there is the peer's.

@@ -369,12 +369,12 @@ impl Description {
     }
 
     /// The direction that holds for an m-line. `c=0.0.0.0` says that the speaker does not receive (RFC 3264 §8.4, the hold of
-    /// RFC 2543).
+    /// RFC 2543), unless it uses ICE: then it has only no candidate yet (RFC 8839 §4.3.1).
     #[must_use]
     pub fn direction_of(&self, media: &MediaDescription) -> Direction {
         let said = media.direction().or_else(|| direction_in(&self.attributes)).unwrap_or_default();
         match self.connection_of(media) {
-            Some(Connection::Ip(ip)) if ip.is_unspecified() => said.and(Direction::SendOnly),
+            Some(Connection::Ip(ip)) if ip.is_unspecified() && !self.uses_ice(media) => said.and(Direction::SendOnly),
             Some(_) | None => said,
         }
     }

@@ -2,24 +2,25 @@
 //!
 //! A B2BUA holds one [`Negotiation`] per leg. A description that came on one leg is the *template* of what goes out on the
 //! other: same m-lines, formats, payload types, `fmtp`, `ptime` and direction, but our origin, addresses and ports
-//! (`template.rs`). It knows no SIP: who sends what in which message is the caller's business, and so is the random session id.
+//! (`template.rs`). What we say of ourselves is in `negotiate/ours.rs`, what both come to in `negotiate/agreed.rs`. It knows no SIP: who sends what in which message is the caller's business, and so is the random session id.
 
-use std::net::{IpAddr, SocketAddr};
+mod agreed;
+mod check;
+mod ours;
 
 use bytes::Bytes;
 
+pub use self::agreed::{Handshake, Security, Shared, Stream, passes_unchanged};
+use self::{
+    agreed::{Agreed, Slots, handshake},
+    check::{check_answer, check_protection},
+};
 pub use super::transport::StreamAddress;
 use super::{
-    Attribute, Connection, Description, Direction, Format, Line, MediaDescription, MediaKind, Origin, Text,
-    crypto::Crypto,
-    print::origin_address,
+    Description, Format, MediaDescription, MediaKind, Text,
     secret::Secret,
-    template::{Ours, active_line, answered_formats, formats_with, is_carried, offered_formats, refused_line, says_the_same},
-    transport::{self, Local, Peer, Profile, Protection, Setup},
-};
-use crate::{
-    port::webrtc::{Credentials, Fingerprint, Role},
-    rtp::srtp,
+    template::{Ours, active_line, answered_formats, is_carried, keeps_streams, offered_formats, refused_line},
+    transport::{Local, Peer, Profile, Protection},
 };
 
 /// Most RTP streams of a leg; further m-lines are offered and answered with port 0.
@@ -78,80 +79,6 @@ pub enum Finality {
     Final,
 }
 
-/// What was agreed for one stream of a leg: all that its port must know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stream {
-    /// Which stream of the port.
-    pub index: usize,
-    /// Which m-line; two ports are bridged line by line.
-    pub line: usize,
-    /// Audio, video …
-    pub kind: MediaKind,
-    /// Where the peer wants RTP, if it gave an address.
-    pub remote_rtp: Option<SocketAddr>,
-    /// Where the peer wants RTCP, if it gave an address.
-    pub remote_rtcp: Option<SocketAddr>,
-    /// Whether RTCP shares the RTP port.
-    pub rtcp_mux: bool,
-    /// From our point of view: whether we may send to the peer, and whether it sends to us.
-    pub direction: Direction,
-    /// What the peer takes: payload types of packets to it, most wanted first.
-    pub send: Vec<Format>,
-    /// What we told it to send: payload types of packets from it.
-    pub receive: Vec<Format>,
-    /// How its packets are protected.
-    pub security: Security,
-}
-
-/// How the packets of a stream are protected.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Security {
-    /// Not at all.
-    None,
-    /// With keys from the SDP.
-    Sdes {
-        /// Ours.
-        send: srtp::Keys,
-        /// The peer's.
-        receive: srtp::Keys,
-    },
-    /// With keys that DTLS brings.
-    Dtls(Handshake),
-    /// As the transport that all streams of the leg share ([`Negotiation::shared`]).
-    Shared,
-}
-
-impl std::fmt::Debug for Security {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Sdes { .. } => "Sdes",
-            Self::Dtls(_) => "Dtls",
-            Self::Shared => "Shared",
-        })
-    }
-}
-
-/// What a DTLS association needs to know of its other end, and who begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Handshake {
-    /// The peer's certificate has one of them.
-    pub fingerprints: Vec<Fingerprint>,
-    /// Ours: whether we send the ClientHello.
-    pub role: Role,
-}
-
-/// The one transport of a leg whose streams are bundled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shared {
-    /// Our ICE credentials.
-    pub local: Credentials,
-    /// The peer's.
-    pub remote: Credentials,
-    /// Its DTLS.
-    pub handshake: Handshake,
-}
-
 /// Offer/answer state of one leg.
 #[derive(Clone, Debug)]
 pub struct Negotiation {
@@ -179,16 +106,6 @@ enum State {
     LocalOffer { offer: Description, slots: Slots },
     RemoteOffer(Description),
 }
-
-#[derive(Clone, Debug)]
-struct Agreed {
-    local: Description,
-    remote: Description,
-    slots: Slots,
-}
-
-/// Which stream of the port each m-line uses.
-type Slots = Vec<Option<usize>>;
 
 impl Negotiation {
     /// A leg that has neither sent nor received a description. `session_id` is random: it must differ from leg to leg. `profile`
@@ -353,7 +270,7 @@ impl Negotiation {
             return Err(Error::NoOffer);
         };
         check_answer(offer, &answer)?;
-        self.check_protection(offer, &answer)?;
+        check_protection(offer, &answer)?;
         let slots = slots.iter().zip(&answer.media).map(|(slot, media)| slot.filter(|_| media.port != 0)).collect();
         let agreed = Agreed { local: offer.clone(), remote: answer, slots };
         match finality {
@@ -390,11 +307,14 @@ impl Negotiation {
         Ok(body)
     }
 
-    /// Whether the peer's pending offer says the same of each stream as before, but for where and how its packets travel: then
-    /// only this leg needs an answer, and the other leg's last description is the template for it.
+    /// Whether the peer's pending offer leaves each stream as it is, but for where and how its packets travel: then only this leg
+    /// needs an answer, and the other leg's last description is the template for it. Codecs that are not in use may come and go.
     #[must_use]
     pub fn offer_moves_only(&self) -> bool {
-        matches!((&self.state, &self.agreed), (State::RemoteOffer(offer), Some(agreed)) if says_the_same(offer, &agreed.remote))
+        match (&self.state, &self.agreed) {
+            (State::RemoteOffer(offer), Some(agreed)) => keeps_streams(offer, &agreed.remote, &agreed.local),
+            (State::Stable | State::LocalOffer { .. } | State::RemoteOffer(_), _) => false,
+        }
     }
 
     /// How our offers travel: as the peer's did, once it made one.
@@ -507,150 +427,6 @@ impl Negotiation {
         slots
     }
 
-    /// A description of ours without m-lines. One address for all streams stands at the session.
-    fn blank(&self, local: &Local) -> Description {
-        let ip = local.addresses.first().map(|address| address.rtp.ip());
-        Description {
-            origin: Origin {
-                username: "-".into(),
-                session_id: Text(self.session_id.to_string().into()),
-                version: Text::default(), // print() sets it
-                address: ip.map_or_else(|| "IN IP4 0.0.0.0".into(), origin_address),
-            },
-            session_name: "-".into(),
-            connection: ip.map(Connection::Ip),
-            bandwidth: Vec::new(),
-            lines: vec![Line { kind: b't', value: "0 0".into() }],
-            attributes: if self.profile == Profile::WebRtc { vec![transport::flag("ice-lite")] } else { Vec::new() },
-            media: Vec::new(),
-        }
-    }
-
-    /// Which of the offered lines we take: those that may be protected as they are, and of a browser only those in one bundle.
-    fn taken(&self, offer: &Description, carried: &[Option<Profile>]) -> Vec<bool> {
-        let allowed = |profile: &Option<Profile>| profile.filter(|profile| self.protection.allows(*profile));
-        let first = carried.iter().position(|profile| allowed(profile).is_some());
-        let Some((first_profile, first)) = first.and_then(|at| allowed(carried.get(at)?).zip(offer.media.get(at))) else {
-            return vec![false; carried.len()];
-        };
-        let is_taken = |(media, profile): (&MediaDescription, &Option<Profile>)| match (allowed(profile), first_profile) {
-            (None, _) => false,
-            (Some(Profile::WebRtc), Profile::WebRtc) => std::ptr::eq(media, first) || offer.bundles(first, media),
-            (Some(Profile::WebRtc), _) | (Some(_), Profile::WebRtc) => false,
-            (Some(_), _) => true,
-        };
-        offer.media.iter().zip(carried).map(is_taken).collect()
-    }
-
-    /// The protocol of a line that we offer: once agreed it stays.
-    fn protocol(&self, line: usize) -> Text {
-        let agreed = self.agreed.as_ref().and_then(|agreed| agreed.local.media.get(line)).filter(|media| media.port != 0);
-        agreed.map_or_else(|| self.profile.protocol(), |media| media.protocol.clone())
-    }
-
-    /// The tag of a line that we offer.
-    fn mid(&self, line: usize) -> Option<Text> {
-        let agreed = self.agreed.as_ref().and_then(|agreed| agreed.local.media.get(line)).and_then(MediaDescription::mid);
-        let new = || (self.profile == Profile::WebRtc).then(|| Text::from(format!("t{line}")));
-        agreed.cloned().or_else(new)
-    }
-
-    /// Names the bundle of what we say to a browser.
-    fn group(&self, description: &mut Description) {
-        let active = description.media.iter().filter(|media| media.port != 0);
-        let mids: Vec<&Text> = active.filter_map(MediaDescription::mid).collect();
-        if self.profile != Profile::WebRtc || mids.is_empty() {
-            return;
-        }
-        let group = mids.iter().fold("BUNDLE".to_owned(), |group, mid| format!("{group} {mid}"));
-        description.attributes.push(transport::attribute("group", Text::from(group)));
-    }
-
-    /// Whether the peer's offer has other ICE credentials than before (RFC 8839 §4.4.1.1.1): ours change with them.
-    fn restarts_ice(&self, offer: &Description) -> bool {
-        let ice = |description: &Description| {
-            description.media.iter().find(|media| media.port != 0).and_then(|media| Peer::of(description, media)?.ice)
-        };
-        self.agreed.as_ref().is_some_and(|agreed| ice(&agreed.remote).is_some_and(|before| ice(offer).is_some_and(|now| now != before)))
-    }
-
-    /// The lines about the transport of a stream that we offer.
-    fn offered_transport(&self, (slot, address): (usize, &StreamAddress), local: &Local) -> Vec<Attribute> {
-        match self.profile {
-            Profile::Plain => Vec::new(),
-            Profile::Opportunistic | Profile::Sdes => srtp::PROFILES
-                .iter()
-                .zip(1..)
-                .map(|(profile, tag)| transport::crypto(&Crypto { tag, keys: self.secret.key(*profile, slot) }))
-                .collect(),
-            Profile::Dtls => transport::dtls(local, Setup::ActPass).into(),
-            Profile::WebRtc => {
-                let mut lines: Vec<Attribute> = transport::dtls(local, Setup::ActPass).into();
-                lines.extend(transport::ice(&self.secret.credentials(self.generation, local.thread), address.rtp));
-                lines
-            }
-        }
-    }
-
-    /// The lines about the transport of a stream that we answer.
-    fn answered_transport(
-        &self,
-        offer: &Description,
-        offered: &MediaDescription,
-        (slot, address): (usize, &StreamAddress),
-        local: &Local,
-        generation: u32,
-    ) -> Vec<Attribute> {
-        let setup = || match Peer::of(offer, offered).map(|peer| peer.setup) {
-            Some(Setup::ActPass) if self.dtls_role() == Some(Role::Server) => Setup::Passive,
-            // We begin: our ClientHello leaves with the answer to the first check, and a stranger's means nothing to us (S1).
-            Some(Setup::ActPass | Setup::Passive) => Setup::Active,
-            Some(Setup::Active) | None => Setup::Passive,
-        };
-        match Profile::of(offer, offered) {
-            None | Some(Profile::Plain) => Vec::new(),
-            Some(Profile::Opportunistic) if self.protection == Protection::Off => Vec::new(),
-            Some(Profile::Opportunistic | Profile::Sdes) => offered
-                .crypto()
-                .next()
-                .map(|crypto| transport::crypto(&Crypto { tag: crypto.tag, keys: self.secret.key(crypto.keys.profile(), slot) }))
-                .into_iter()
-                .collect(),
-            Some(Profile::Dtls) => transport::dtls(local, setup()).into(),
-            Some(Profile::WebRtc) => {
-                let mut lines: Vec<Attribute> = transport::dtls(local, setup()).into();
-                lines.extend(transport::ice(&self.secret.credentials(generation, local.thread), address.rtp));
-                lines
-            }
-        }
-    }
-
-    /// Our role in the association that this leg has: it stays (RFC 8842 §5.5).
-    fn dtls_role(&self) -> Option<Role> {
-        let of = |stream: Stream| match stream.security {
-            Security::Dtls(handshake) => Some(handshake.role),
-            Security::Shared => self.shared().map(|shared| shared.handshake.role),
-            Security::None | Security::Sdes { .. } => None,
-        };
-        self.agreed.as_ref()?.streams().into_iter().find_map(of)
-    }
-
-    /// An answer without a key to an offer that wants one never means unprotected media (S13).
-    fn check_protection(&self, offer: &Description, answer: &Description) -> Result<(), Error> {
-        for (line, (offered, answered)) in offer.media.iter().zip(&answer.media).enumerate() {
-            let (ours, theirs) = (Profile::of(offer, offered), Profile::of(answer, answered));
-            let fault = |fault| Err(Error::Line { line: line + 1, fault });
-            match (ours, theirs) {
-                _ if answered.port == 0 => {}
-                (Some(ours), None) if ours.is_protected() => return fault("has no key or fingerprint for a protected stream"),
-                (Some(Profile::WebRtc), theirs) if theirs != Some(Profile::WebRtc) => return fault("lacks ICE or rtcp-mux"),
-                (Some(Profile::Sdes), _) if chosen(offered, answered).is_none() => return fault("has no key for a protected stream"),
-                (Some(_) | None, _) => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Writes a description of ours. Its version is one higher than the last sent exactly when something else differs.
     fn print(&mut self, description: &mut Description) -> Bytes {
         let versioned = |description: &mut Description, version: u64| {
@@ -666,131 +442,4 @@ impl Negotiation {
         self.sent = Some(body.clone());
         body
     }
-}
-
-impl Agreed {
-    fn muxes(&self, line: usize) -> bool {
-        let both = (self.local.media.get(line), self.remote.media.get(line));
-        matches!(both, (Some(local), Some(remote)) if local.rtcp_mux() && remote.rtcp_mux())
-    }
-
-    fn streams(&self) -> Vec<Stream> {
-        let lines = self.slots.iter().zip(self.local.media.iter().zip(&self.remote.media)).enumerate();
-        lines.filter_map(|(line, (slot, (local, remote)))| Some(self.stream(line, (*slot)?, local, remote))).collect()
-    }
-
-    fn stream(&self, line: usize, index: usize, local: &MediaDescription, remote: &MediaDescription) -> Stream {
-        let ip = self.remote.connection_of(remote).and_then(Connection::ip);
-        let rtcp_mux = self.muxes(line);
-        let remote_rtp = ip.filter(|_| remote.port != 0).map(|ip| SocketAddr::new(ip, remote.port));
-        Stream {
-            index,
-            line,
-            kind: remote.kind.clone(),
-            remote_rtp,
-            remote_rtcp: if rtcp_mux { remote_rtp } else { rtcp_address(remote, ip) },
-            rtcp_mux,
-            direction: self.local.direction_of(local).and(self.remote.direction_of(remote).reversed()),
-            send: formats_with(remote, local),
-            receive: formats_with(local, remote),
-            security: self.security(local, remote),
-        }
-    }
-
-    fn security(&self, local: &MediaDescription, remote: &MediaDescription) -> Security {
-        // The protocol is the same at both ends; which end offered shows in nothing that is needed here.
-        match Profile::of(&self.remote, remote) {
-            Some(Profile::WebRtc) => Security::Shared,
-            Some(Profile::Dtls) => match (Peer::of(&self.local, local), Peer::of(&self.remote, remote)) {
-                (Some(ours), Some(theirs)) => Security::Dtls(handshake(ours.setup, theirs)),
-                (Some(_) | None, _) => Security::None,
-            },
-            Some(Profile::Opportunistic | Profile::Sdes) => {
-                chosen(local, remote).map_or(Security::None, |(send, receive)| Security::Sdes { send, receive })
-            }
-            Some(Profile::Plain) | None => Security::None,
-        }
-    }
-}
-
-/// The keys of the crypto line that both ends have: ours and the peer's. One end lists all it can, the other the one it chose.
-fn chosen(local: &MediaDescription, remote: &MediaDescription) -> Option<(srtp::Keys, srtp::Keys)> {
-    let ours: Vec<Crypto> = local.crypto().collect();
-    remote.crypto().find_map(|theirs| {
-        let ours = ours.iter().find(|ours| ours.tag == theirs.tag && ours.keys.profile() == theirs.keys.profile())?;
-        Some((ours.keys.clone(), theirs.keys))
-    })
-}
-
-/// Who begins: the active end; where an answer leaves it open, the peer.
-fn handshake(ours: Setup, theirs: Peer) -> Handshake {
-    let role = match (ours, theirs.setup) {
-        (_, Setup::Passive) | (Setup::Active, Setup::ActPass) => Role::Client,
-        (_, Setup::Active) | (Setup::Passive | Setup::ActPass, Setup::ActPass) => Role::Server,
-    };
-    Handshake { fingerprints: theirs.fingerprints, role }
-}
-
-/// Whether packets pass unchanged from a leg with these streams to a leg with those: of the codecs that the one may send, the first
-/// is one that the other takes under the same payload type. It may fail when the answer given to the caller early came from another
-/// device than the one that picked up; a new offer to the caller mends it.
-#[must_use]
-pub fn passes_unchanged(from: &[Stream], to: &[Stream]) -> bool {
-    from.iter().all(|from| {
-        let to = to.iter().find(|to| to.line == from.line && to.kind == from.kind);
-        let taken =
-            |format: &Format| to.is_none_or(|to| to.send.iter().any(|f| f.payload_type == format.payload_type && f.same_codec(format)));
-        let named = |format: &&Format| from.send.iter().any(|f| f.same_codec(format));
-        from.receive.iter().filter(|format| !format.is_auxiliary()).find(named).is_none_or(taken)
-    })
-}
-
-fn rtcp_address(media: &MediaDescription, ip: Option<IpAddr>) -> Option<SocketAddr> {
-    let said = media
-        .attributes
-        .iter()
-        .find_map(|attribute| if let Attribute::Rtcp { port, address } = attribute { Some((*port, *address)) } else { None });
-    let (port, address) = match said {
-        Some((port, address)) => (port, address.filter(|ip| !ip.is_unspecified()).or(ip)),
-        None => (media.port.checked_add(1)?, ip),
-    };
-    Some(SocketAddr::new(address?, port))
-}
-
-fn check_answer(offer: &Description, answer: &Description) -> Result<(), Error> {
-    if offer.media.len() != answer.media.len() {
-        return Err(Error::LineCount { expected: offer.media.len(), got: answer.media.len() });
-    }
-    for (line, (offered, answered)) in offer.media.iter().zip(&answer.media).enumerate() {
-        let fault = |fault| Err(Error::Line { line: line + 1, fault });
-        if offered.kind != answered.kind {
-            return fault("is of another kind than the offered one");
-        }
-        if answered.port == 0 {
-            continue;
-        }
-        if offered.port == 0 {
-            return fault("accepts a stream that was offered as refused");
-        }
-        if !same_profile(offered, answered) {
-            return fault("has another profile than the offered one");
-        }
-        if answered.port_count != 1 {
-            return fault("has more than one port");
-        }
-        // RFC 3264 §6.1 allows formats that were not offered beside those that were; they are of no use here.
-        if answered_formats(offered, Some(answered)).is_empty() {
-            return fault("has none of the offered codecs");
-        }
-    }
-    Ok(())
-}
-
-/// Whether both use the same profile, with or without feedback (RFC 4585 §3.1: some answer AVP to AVPF and mean it).
-fn same_profile(offered: &MediaDescription, answered: &MediaDescription) -> bool {
-    let base = |media: &MediaDescription| {
-        let name = media.protocol.as_bytes().to_ascii_uppercase();
-        name.strip_suffix(b"F").map_or(name.clone(), <[u8]>::to_vec)
-    };
-    base(offered) == base(answered)
 }

@@ -220,22 +220,27 @@ fn feedback(template: &MediaDescription, offered: Option<&MediaDescription>) -> 
     }
 }
 
-/// Whether two descriptions say the same of each stream, but for where and how its packets travel.
-pub(super) fn says_the_same(one: &Description, other: &Description) -> bool {
-    one.media.len() == other.media.len()
-        && one.media.iter().zip(&other.media).all(|(a, b)| {
-            let kept = |media: &MediaDescription| -> Vec<Attribute> {
-                let said = |attribute: &&Attribute| {
-                    passes(attribute, u128::MAX) || matches!(attribute, Attribute::Rtpmap(_) | Attribute::Fmtp { .. })
-                };
-                media.attributes.iter().filter(said).cloned().collect()
-            };
-            a.kind == b.kind
-                && (a.port == 0) == (b.port == 0)
-                && a.formats == b.formats
-                && one.direction_of(a) == other.direction_of(b)
-                && kept(a) == kept(b)
+/// Whether an offer leaves the streams as they are: as many, in the same directions, with what was agreed still among the formats.
+pub(super) fn keeps_streams(offer: &Description, before: &Description, ours: &Description) -> bool {
+    let ptime = |media: &MediaDescription| media.attributes.iter().find(|attribute| matches!(attribute, Attribute::Ptime(_))).cloned();
+    offer.media.len() == before.media.len()
+        && offer.media.iter().zip(&before.media).zip(&ours.media).all(|((now, before_line), ours)| {
+            let agreed = || ours.rtp_formats().into_iter().filter(|format| before_line.format_of(format.payload_type).is_some());
+            let offers =
+                |format: &Format| now.rtp_formats().contains(format) && parameters_of(now, format) == parameters_of(before_line, format);
+            now.kind == before_line.kind
+                && (now.port == 0) == (before_line.port == 0)
+                && offer.direction_of(now) == before.direction_of(before_line)
+                && ptime(now) == ptime(before_line)
+                && (ours.port == 0 || agreed().filter(|format| !format.is_auxiliary()).all(|format| offers(&format)))
         })
+}
+
+fn parameters_of<'a>(media: &'a MediaDescription, format: &Format) -> Option<&'a Text> {
+    media.attributes.iter().find_map(|attribute| match attribute {
+        Attribute::Fmtp { payload_type, parameters } if *payload_type == format.payload_type => Some(parameters),
+        _ => None,
+    })
 }
 
 /// The m-line that refuses, or offers as refused, a line like this one.

@@ -15,7 +15,7 @@ pub enum Profile {
     Plain,
     /// RTP/AVP with keys beside it, which the peer may ignore (RFC 8643).
     Opportunistic,
-    /// RTP/SAVP with keys in the SDP (RFC 4568).
+    /// RTP/SAVP with keys in the SDP (RFC 4568), or by DTLS if the peer prefers that.
     Sdes,
     /// UDP/TLS/RTP/SAVP: keys by DTLS from the address in the SDP (RFC 5764).
     Dtls,
@@ -171,6 +171,11 @@ impl Description {
     /// The value of an attribute of an m-line, else of the session.
     fn value_of<'a>(&'a self, media: &'a MediaDescription, name: &'a [u8]) -> Option<&'a Text> {
         values(&media.attributes, name).next().or_else(|| values(&self.attributes, name).next())
+    }
+
+    /// Whether an m-line has ICE credentials.
+    pub(super) fn uses_ice(&self, media: &MediaDescription) -> bool {
+        self.value_of(media, b"ice-ufrag").is_some()
     }
 
     /// Whether two m-lines of it are in one BUNDLE group (RFC 9143).

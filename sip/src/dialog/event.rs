@@ -93,6 +93,8 @@ pub enum Ender {
     Us,
     /// The peer never acknowledged our 2xx (§13.3.1.4).
     NoAck,
+    /// The peer never acknowledged a reliable provisional response, and got a 504 (RFC 3262 §3); no 2xx of ours went out.
+    NoPrack,
     /// The session timer ran out (RFC 4028 §10).
     SessionTimer,
     /// The peer no longer knows the dialog (408 or 481 to a request in it, §12.2.1.2).

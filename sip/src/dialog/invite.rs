@@ -3,6 +3,7 @@
 //! This file has the state that both roles share, the requests of the peer, and the end; `uac.rs` places calls, `uas.rs` takes them,
 //! `offer.rs` has our own requests within the session. Offers and answers are bytes here: what they mean is decided above.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use super::Dialog;
 pub use super::event::{CommandError, DialogEvent, DialogId, Ender};
 use super::offer::Acknowledgement;
-use super::refresh::{self, Due, Refresh, Verdict};
+use super::refresh::{self, Due, Probe, Refresh, Verdict};
 use super::uac::Calling;
 use super::uas::{self, Pending, Provisional, TwoHundred};
 use crate::endpoint::{Core, Event};
@@ -18,7 +19,7 @@ use crate::message::header::{CSeq, Reason};
 use crate::message::{Headers, Method, Name, Request, StatusCode};
 use crate::transaction::timer::earlier;
 use crate::transaction::{ClientId, Owner, ServerId};
-use crate::transport::{Flow, Hop};
+use crate::transport::{Flow, Hop, Transport};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -64,11 +65,14 @@ pub(crate) struct Invite {
     /// The ACK that is due.
     pub(super) ack: Option<Acknowledgement>,
     pub(super) refresh: Option<Refresh>,
+    pub(super) probe: Probe,
     /// The last SDP we sent: a refreshing re-INVITE repeats it.
     pub(super) local_body: Bytes,
     /// The peer's Allow has UPDATE.
     pub(super) peer_updates: bool,
     pub(crate) scheduled: Option<Instant>,
+    /// The peer that the endpoint counts this dialog for.
+    pub(crate) counted: Option<(Transport, SocketAddr)>,
 }
 
 impl Invite {
@@ -85,9 +89,11 @@ impl Invite {
             client: None,
             ack: None,
             refresh: None,
+            probe: Probe::default(),
             local_body: Bytes::new(),
             peer_updates: false,
             scheduled: None,
+            counted: None,
         }
     }
 
@@ -114,6 +120,12 @@ impl Invite {
             State::Incoming | State::Established | State::Ended => self.dialog.remote_tag() == remote_tag,
         };
         *self.dialog.call_id == *call_id && self.dialog.local_tag() == local_tag && tag_fits
+    }
+
+    /// Returns the far end of the connection that requests go over, until the dialog is over; none for datagrams.
+    pub(crate) fn peer(&self) -> Option<(Transport, SocketAddr)> {
+        let hop = self.dialog.hop();
+        (!self.is_ended() && hop.transport().is_reliable()).then(|| (hop.transport(), hop.remote()))
     }
 
     pub(crate) fn reroute(&mut self, hop: Hop) {
@@ -156,6 +168,7 @@ impl Invite {
             return core.reply(now, server, &request, StatusCode::SERVER_INTERNAL_ERROR, self.dialog.local_tag());
         }
         *self.remote_seq(&request) = Some(number(&request.headers));
+        self.probe.heard(now, core.session_interval);
         match request.method {
             Method::Bye => self.handle_bye(core, now, server, &request),
             Method::Prack => self.handle_prack(core, now, server, &request),
@@ -329,12 +342,14 @@ impl Invite {
                 self.end(core, now, DialogEvent::Ended { by: Ender::SessionTimer, reason: None });
             }
             Some(Due::Refresh) => self.refresh_session(core, now),
+            None if self.refresh.is_none() && self.probe.handle_timeout(now, core.session_interval) => self.send_probe(core, now),
             None => {}
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let refresh = self.refresh.filter(|_| self.state == State::Established).and_then(|refresh| refresh.poll_timeout());
+        let alive = || self.refresh.map_or_else(|| self.probe.poll_timeout(), |refresh| refresh.poll_timeout());
+        let refresh = if self.state == State::Established { alive() } else { None };
         let answered = self.two_hundred.as_ref().and_then(|answered| answered.poll_timeout());
         let provisional = self.provisional.as_ref().and_then(|provisional| provisional.poll_timeout());
         earlier(refresh, earlier(provisional, answered))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::invite::{CommandError, DialogEvent, Ender, Invite, Purpose, State, number};
-use super::refresh::{self, Refresh};
+use super::refresh::{self, Refresh, is_lost};
 use super::uac::hang_up_stray;
 use crate::endpoint::{Core, SUPPORTED_WITHOUT_100REL};
 use crate::message::{Headers, Method, Name, Response, StatusCode};
@@ -95,8 +95,21 @@ impl Invite {
         }
     }
 
+    /// Asks the peer whether it still knows the session.
+    pub(super) fn send_probe(&mut self, core: &mut Core, now: Instant) {
+        let request = self.dialog.request(Method::Options);
+        self.probe.asked = Some(self.send(core, now, request, Owner::Dialog(self.id)));
+    }
+
     fn handle_other_response(&mut self, core: &mut Core, now: Instant, client: ClientId, response: Response) {
         if response.status.is_provisional() || self.state == State::Ended {
+            return;
+        }
+        if self.probe.asked == Some(client) {
+            self.probe.asked = None;
+            if self.probe.is_lost(response.status) {
+                self.lose(core, now);
+            }
             return;
         }
         let lost = is_lost(response.status);
@@ -122,6 +135,7 @@ impl Invite {
         if response.status.is_success() {
             self.dialog.refresh_target(&response.headers, None);
             self.refresh = refresh::uac(&response.headers).map(|(interval, ours)| Refresh::start(now, interval, ours));
+            self.probe.heard(now, core.session_interval);
             if purpose != Purpose::BareRefresh {
                 self.ack = Some(Acknowledgement { client, number: number(&response.headers) });
             }
@@ -187,9 +201,4 @@ impl Invite {
             _ => self.send_offer(core, now, self.local_body.clone(), Purpose::Refresh),
         }
     }
-}
-
-/// Returns true where the peer no longer knows the dialog, or is silent (§12.2.1.2).
-fn is_lost(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_TRANSACTION | StatusCode::REQUEST_TIMEOUT)
 }

@@ -1,9 +1,11 @@
-//! Session timer (RFC 4028), in both roles: when to refresh, when to give up, and what to write into requests and responses.
+//! Session timer (RFC 4028), in both roles: when to refresh, when to give up, and what to write into requests and responses; and what
+//! takes its place where the peer keeps none.
 
 use std::time::{Duration, Instant};
 
 use crate::message::header::{Refresher, SessionExpires};
-use crate::message::{Headers, Name};
+use crate::message::{Headers, Name, StatusCode};
+use crate::transaction::ClientId;
 
 /// The smallest session interval we take: 90 s (§4).
 pub(crate) const MIN_SE: Duration = Duration::from_secs(90);
@@ -71,6 +73,48 @@ impl Refresh {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         crate::transaction::timer::earlier(self.refresh_at, Some(self.expires_at))
     }
+}
+
+/// Where no session timer is agreed: from time to time the peer is asked whether it still knows the session, by OPTIONS within the dialog
+/// (§12.2.1.2, RFC 5057 §5.1). Any answer but 481 will do, also that it does not know the method.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Probe {
+    due: Option<Instant>,
+    pub(super) asked: Option<ClientId>,
+    /// The last one could not be sent.
+    failed: bool,
+}
+
+impl Probe {
+    /// The peer was heard: asked again half a session interval later, as a refresh would be due.
+    pub(super) fn heard(&mut self, now: Instant, interval: Duration) {
+        *self = Self { due: Some(now + interval / 2), asked: self.asked, failed: false };
+    }
+
+    /// Returns true when the peer is to be asked.
+    pub(super) fn handle_timeout(&mut self, now: Instant, interval: Duration) -> bool {
+        let is_due = self.due.is_some_and(|due| due <= now);
+        if is_due {
+            self.due = Some(now + interval / 2);
+        }
+        is_due
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes the final status of a probe, and returns true where nobody is there any more: the peer says so, is silent, or could not be
+    /// reached twice. Its connection may have broken just now, and media flow on.
+    pub(super) fn is_lost(&mut self, status: StatusCode) -> bool {
+        let failed = std::mem::replace(&mut self.failed, status == StatusCode::SERVICE_UNAVAILABLE);
+        is_lost(status) || (failed && self.failed)
+    }
+}
+
+/// Returns true where the peer no longer knows the dialog, or is silent (§12.2.1.2).
+pub(super) fn is_lost(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_TRANSACTION | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// What a UAS decides about the session timer of a request (§9).

@@ -158,6 +158,7 @@ impl Invite {
         self.state = State::Established;
         self.note_peer(&response.headers);
         self.refresh = refresh::uac(&response.headers).map(|(interval, ours)| Refresh::start(now, interval, ours));
+        self.probe.heard(now, core.session_interval);
         self.tell(core, DialogEvent::Answered { body: response.body.clone() });
     }
 

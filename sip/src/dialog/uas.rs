@@ -120,12 +120,20 @@ pub(super) fn is_sdp(headers: &Headers) -> bool {
         && headers.get(Name::ContentEncoding).is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"identity"))
 }
 
+/// Returns true where our SDP is understood: without Accept it is (§20.1).
+fn accepts_sdp(headers: &Headers) -> bool {
+    let kind = |range: &str| range.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    !headers.has(Name::Accept)
+        || headers.tokens(Name::Accept).any(|range| matches!(&*kind(range), "application/sdp" | "application/*" | "*/*"))
+}
+
 impl Invite {
     /// Takes an INVITE from outside a dialog. None if it was refused.
     pub(crate) fn incoming(core: &mut Core, now: Instant, (id, server, flow): (u64, ServerId, Flow), request: Request) -> Option<Self> {
         let tag = core.tag(id);
         let refused = match () {
             () if !has_sdp_or_nothing(&request) => Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, None)),
+            () if !accepts_sdp(&request.headers) => Some((StatusCode::NOT_ACCEPTABLE, None)),
             () if refresh::uas(&request.headers, core.session_interval) == Verdict::TooSmall => {
                 Some((StatusCode::SESSION_INTERVAL_TOO_SMALL, Some(refresh::MIN_SE)))
             }
@@ -222,7 +230,7 @@ impl Invite {
             if out.end.is_some_and(|end| end <= now) {
                 // RFC 3262 §3: no PRACK in 64·T1 rejects the INVITE with a 5xx.
                 let _ = self.refuse(core, now, StatusCode::SERVER_TIMEOUT, &Headers::default());
-                return self.end(core, now, DialogEvent::Ended { by: Ender::NoAck, reason: None });
+                return self.end(core, now, DialogEvent::Ended { by: Ender::NoPrack, reason: None });
             }
             if out.repeat.fired(now) {
                 core.transactions.respond_again(pending.server, out.bytes.clone());
@@ -280,6 +288,7 @@ impl Invite {
         }
         let bytes = core.transactions.respond(now, pending.server, &response);
         self.state = State::Established;
+        self.probe.heard(now, core.session_interval);
         if pending.request.method == Method::Invite {
             let answer = if first { Answer::First } else { Answer::Further };
             let (number, late_offer) = (number(headers), pending.request.body.is_empty());

@@ -12,7 +12,7 @@ use crate::transaction::ClientId;
 use crate::transport::Hop;
 
 impl Endpoint {
-    /// Takes an INVITE as callee: 100 goes out, the dialog begins. None if it was refused here (400, 415, 420, 422, 482, 503) or is a
+    /// Takes an INVITE as callee: 100 goes out, the dialog begins. None if it was refused here (400, 406, 415, 420, 422, 482, 503) or is a
     /// repetition of one that was taken.
     pub fn take(&mut self, now: Instant, incoming: Incoming) -> Option<DialogId> {
         if self.core.transactions.opened(incoming.key).is_some() {
@@ -34,6 +34,7 @@ impl Endpoint {
         let Incoming { flow, request, .. } = incoming;
         let invite = Invite::incoming(&mut self.core, now, (id, server, flow), request)?;
         self.dialogs.insert(id, Box::new(invite));
+        self.count(id);
         Some(DialogId(id))
     }
 
@@ -96,6 +97,12 @@ impl Endpoint {
         self.with(now, dialog.0, |invite, core| invite.bye(core, now, reason));
     }
 
+    /// Returns true until the INVITE of a dialog has its final response; a 2xx of ours may be waiting for a PRACK.
+    #[must_use]
+    pub fn is_early(&self, dialog: DialogId) -> bool {
+        self.dialogs.get(&dialog.0).is_some_and(|invite| invite.is_early())
+    }
+
     /// Sends another request within a session; its response comes as [`DialogEvent::Response`]. None without a session.
     pub fn request_within(&mut self, now: Instant, dialog: DialogId, method: Method, headers: &Headers, body: Bytes) -> Option<ClientId> {
         self.with(now, dialog.0, |invite, core| invite.request(core, now, method, headers, body))
@@ -106,6 +113,7 @@ impl Endpoint {
         if let Some(invite) = self.dialogs.get_mut(&dialog.0) {
             invite.reroute(hop);
         }
+        self.count(dialog.0);
     }
 
     /// Finds the dialog that a Replaces header names, and whether it is early. An early dialog counts only if we began it (RFC 3891 §3).

@@ -48,7 +48,7 @@ impl Core {
         response.set_to_tag(tag);
         match status {
             StatusCode::METHOD_NOT_ALLOWED => response.headers.push(Name::Allow, ALLOW),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => response.headers.push(Name::Accept, "application/sdp"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE => response.headers.push(Name::Accept, "application/sdp"),
             _ => {}
         }
         response

@@ -371,7 +371,7 @@ fn without_prack_the_call_is_refused() {
     let mut bench = Bench::new();
     let _ = ring_reliably(&mut bench);
     bench.advance(Duration::from_secs(33));
-    assert_eq!(ended(&mut bench), Ender::NoAck);
+    assert_eq!(ended(&mut bench), Ender::NoPrack);
     assert!(bench.words().contains(&"504 INVITE".to_owned()));
     bench.assert_empty();
 }
@@ -859,4 +859,126 @@ fn a_flood_of_forks_is_not_hung_up_without_end() {
     }
     let words = bench.words();
     assert_eq!((words.iter().filter(|w| *w == "ACK").count(), words.iter().filter(|w| *w == "BYE").count()), (100, 16));
+}
+
+// ---- the connections that dialogs use
+
+#[test]
+fn a_peer_is_used_while_a_dialog_sends_to_it() {
+    let mut bench = Bench::over_tcp();
+    let peer = (bench.flow.transport, bench.flow.remote);
+    let uses = |bench: &Bench| bench.endpoint.uses(peer.0, peer.1);
+    assert!(!uses(&bench));
+    let refused = bench.take(&invite(1, ""));
+    assert!(uses(&bench), "an early dialog counts");
+    bench.endpoint.refuse(bench.now, refused, StatusCode::BUSY_HERE, &Headers::default()).unwrap();
+    assert!(!uses(&bench));
+    bench.advance(AFTERMATH);
+    bench.left();
+    let (dialog, _) = bench.placed();
+    assert!(uses(&bench));
+    let moved = sip::Flow { remote: address("10.0.0.2:40001"), ..bench.flow };
+    bench.endpoint.reroute(dialog, Hop::Flow(moved));
+    assert!(!uses(&bench) && bench.endpoint.uses(moved.transport, moved.remote));
+    bench.endpoint.bye(bench.now, dialog, None);
+    bench.advance(AFTERMATH);
+    assert!(!uses(&bench) && !bench.endpoint.uses(moved.transport, moved.remote));
+    bench.assert_empty();
+}
+
+#[test]
+fn datagrams_have_no_connection_to_use() {
+    let mut bench = Bench::new();
+    let (dialog, _) = bench.placed();
+    assert!(!bench.endpoint.uses(bench.flow.transport, bench.flow.remote));
+    bench.endpoint.bye(bench.now, dialog, None);
+    bench.assert_empty();
+}
+
+// ---- sessions without a session timer
+
+/// Half of the session interval that `setup` proposes.
+const PROBE: Duration = Duration::from_secs(900);
+
+/// A call from a peer that knows no session timer.
+fn answered_without_timer(bench: &mut Bench) -> String {
+    let dialog = bench.take(&invite(1, ""));
+    bench.endpoint.accept(bench.now, dialog, SDP.into());
+    let tag = bench.left().last().unwrap().response().to_tag().unwrap().to_string();
+    bench.receive(&inside("ACK", 1, "a1", &tag, "", ""));
+    bench.events();
+    tag
+}
+
+#[test]
+fn a_peer_without_session_timer_is_asked_whether_it_is_there() {
+    let mut bench = Bench::new();
+    let tag = answered_without_timer(&mut bench);
+    bench.advance(PROBE / 2);
+    bench.receive(&inside("OPTIONS", 2, "o2", &tag, "", ""));
+    bench.events();
+    bench.left();
+    bench.advance(PROBE - Duration::from_secs(1));
+    assert!(bench.words().is_empty(), "it was heard meanwhile");
+    // a peer that knows nothing of OPTIONS is there all the same
+    for status in ["200 OK", "405 Method Not Allowed", "501 Not Implemented"] {
+        bench.advance(Duration::from_secs(1));
+        let probe = bench.one();
+        assert_eq!(what(&probe.message), "OPTIONS");
+        bench.receive(&answer(&probe, status, "", ""));
+        assert!(bench.events().is_empty());
+        bench.advance(PROBE - Duration::from_secs(1));
+    }
+    assert_eq!(bench.endpoint.dialogs(), 1);
+}
+
+#[test]
+fn a_peer_that_is_gone_without_session_timer_ends_the_session() {
+    let mut bench = Bench::new();
+    answered_without_timer(&mut bench);
+    bench.advance(PROBE + Duration::from_secs(33));
+    assert_eq!(ended(&mut bench), Ender::Lost, "it is silent");
+    assert_eq!(bench.words().last().map(String::as_str), Some("BYE"));
+    bench.assert_empty();
+
+    let (_, invite) = bench.placed();
+    assert_eq!(what(&invite.message), "INVITE");
+    bench.advance(PROBE);
+    let probe = bench.one();
+    bench.receive(&answer(&probe, "481 Call/Transaction Does Not Exist", "", ""));
+    assert_eq!(ended(&mut bench), Ender::Lost, "it says so");
+    bench.assert_empty();
+}
+
+#[test]
+fn a_peer_that_cannot_be_reached_twice_is_gone() {
+    let mut bench = Bench::over_tcp();
+    answered_without_timer(&mut bench);
+    for _ in 0..2 {
+        assert!(bench.events().is_empty());
+        bench.advance(PROBE);
+        // by its connection, and by what Contact says
+        for _ in 0..2 {
+            let probe = bench.one();
+            assert_eq!(what(&probe.message), "OPTIONS");
+            bench.endpoint.send_failed(bench.now, probe.client.unwrap());
+        }
+        bench.advance(Duration::from_secs(0));
+    }
+    assert_eq!(bench.words(), ["BYE"]);
+    assert_eq!(ended(&mut bench), Ender::Lost);
+    bench.assert_empty();
+}
+
+#[test]
+fn with_a_session_timer_nobody_is_asked_besides() {
+    let mut bench = Bench::new();
+    let (_, tag) = bench.answered();
+    bench.advance(PROBE);
+    let refresh = bench.one();
+    assert_eq!(what(&refresh.message), "INVITE");
+    bench.receive(&answer(&refresh, "200 OK", "", "Contact: <sip:bob@10.0.0.2>\r\nSession-Expires: 1800;refresher=uac\r\n"));
+    assert_eq!(bench.words(), ["ACK"]);
+    bench.advance(PROBE - Duration::from_secs(1));
+    assert!(bench.words().is_empty() && !tag.is_empty());
 }

@@ -315,3 +315,36 @@ fn a_request_is_merged_only_while_the_first_is_under_way() {
     bench.receive(&outside("OPTIONS", 1, "m3", "", ""));
     let _ = incoming(&mut bench);
 }
+
+#[test]
+fn a_caller_that_takes_no_sdp_is_406_and_told_what_there_is() {
+    // RFC 4475 §3.3.15
+    for (accept, refused) in [("text/plain", true), ("", true), ("text/plain, application/SDP;level=1", false), ("application/*", false)] {
+        let mut bench = Bench::new();
+        bench.receive(&invite(1, &format!("Accept: {accept}\r\n")));
+        let Some(sip::Event::Request(incoming)) = bench.endpoint.next_event() else { panic!("a request") };
+        assert_eq!(bench.endpoint.take(bench.now, *incoming).is_none(), refused, "{accept:?}");
+        let left = bench.left();
+        let last = left.last().unwrap();
+        assert_eq!(
+            (last.status(), last.get(Name::Accept)),
+            if refused { (406, "application/sdp".to_owned()) } else { (100, String::new()) }
+        );
+    }
+}
+
+#[test]
+fn a_request_whose_end_cannot_be_told_is_400_whatever_it_says() {
+    let mut bench = Bench::over_tcp();
+    for (head, statuses) in [
+        (outside("OPTIONS", 1, "o1", "", ""), vec![400]),
+        (outside("OPTIONS", 1, "o2", "Content-Length: 7\r\n", ""), vec![400]),
+        (outside("ACK", 1, "o3", "", ""), vec![]),
+        ("SIP/2.0 200 OK\r\n\r\n".to_owned(), vec![]),
+        (String::new(), vec![]),
+    ] {
+        bench.endpoint.receive_broken(bench.flow, head.into());
+        assert_eq!(bench.left().iter().map(Left::status).collect::<Vec<_>>(), statuses);
+        assert!(bench.events().is_empty());
+    }
+}

@@ -179,8 +179,8 @@ fn a_cancel_that_crosses_our_200_is_too_late() {
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 1);
 }
 
-#[test]
-fn a_cancel_while_the_answer_waits_for_a_prack_hangs_up_the_device() {
+/// A device has answered, and our 200 waits for the PRACK of a 183 that got lost.
+fn waiting_for_a_prack() -> Scene {
     let mut scene = ringing(1);
     scene.progress(DESK, StatusCode::SESSION_PROGRESS, PCMU);
     // The device's 183 and the 200 behind it arrive; our 183 does not.
@@ -194,6 +194,34 @@ fn a_cancel_while_the_answer_waits_for_a_prack_hangs_up_the_device() {
     scene.accept(DESK, PCMU);
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 0, "it waits");
+    scene
+}
+
+#[test]
+fn an_answer_that_no_prack_let_go_is_none() {
+    let mut scene = waiting_for_a_prack();
+    scene.phones[CALLER].dead = true;
+    scene.advance(Duration::from_secs(33));
+    assert_eq!((scene.count(SWITCH, CALLER, "504 INVITE") > 0, scene.count(SWITCH, DESK, "BYE")), (true, 1));
+    let record = scene.record();
+    assert_eq!((record.status, record.ended_by, record.answered_at), (504, EndedBy::Lost, None), "{record:?}");
+    scene.assert_over();
+}
+
+#[test]
+fn an_answer_that_is_taken_back_before_the_prack_is_none() {
+    let mut scene = waiting_for_a_prack();
+    scene.bye(DESK);
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, CALLER, "480 INVITE"), scene.count(SWITCH, CALLER, "200 INVITE")), (1, 0));
+    let record = scene.record();
+    assert_eq!((record.status, record.ended_by, record.answered_at), (480, EndedBy::Callee, None), "{record:?}");
+    scene.assert_over();
+}
+
+#[test]
+fn a_cancel_while_the_answer_waits_for_a_prack_hangs_up_the_device() {
+    let mut scene = waiting_for_a_prack();
     scene.cancel(CALLER);
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "487 INVITE"), 1);

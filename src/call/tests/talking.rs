@@ -270,3 +270,36 @@ fn a_request_that_waits_is_answered_when_the_call_ends() {
     scene.answer_requests(DESK);
     scene.assert_over();
 }
+
+#[test]
+fn a_call_whose_phones_vanish_ends_without_session_timers_too() {
+    let mut scene = Scene::new(1);
+    scene.no_timers = true;
+    scene.place(PCMU);
+    scene.settle();
+    scene.accept(DESK, PCMU);
+    scene.settle();
+    (scene.phones[CALLER].answers_requests, scene.phones[DESK].answers_requests) = (true, true);
+    scene.advance(Duration::from_secs(7200));
+    scene.assert_talking();
+    assert_eq!((scene.count(SWITCH, CALLER, "OPTIONS"), scene.count(SWITCH, DESK, "OPTIONS")), (8, 8), "every quarter of an hour");
+    (scene.phones[CALLER].dead, scene.phones[DESK].dead) = (true, true);
+    scene.advance(Duration::from_secs(900 + 33));
+    let record = scene.record();
+    assert_eq!((record.status, record.ended_by, &*record.reason), (200, EndedBy::Lost, "a device no longer knows the call, or is gone"));
+    scene.assert_over();
+}
+
+#[test]
+fn a_phone_that_forgot_the_call_ends_it_for_the_other() {
+    let mut scene = Scene::new(1);
+    scene.no_timers = true;
+    scene.place(PCMU);
+    scene.settle();
+    scene.accept(DESK, PCMU);
+    scene.settle();
+    (scene.phones[CALLER].answers_requests, scene.phones[DESK].dead) = (true, true);
+    scene.advance(Duration::from_secs(900 + 33));
+    assert_eq!((scene.count(SWITCH, CALLER, "BYE"), scene.record().ended_by), (1, EndedBy::Lost));
+    scene.assert_over();
+}

@@ -37,6 +37,9 @@ use crate::clock;
 const ROUND: usize = 256;
 /// Datagrams of the shared socket taken in one round.
 const SHARED_ROUND: usize = 64;
+/// Media packets from unknown addresses about which a thread asks the others in a second: it may be a peer that just changed its
+/// address. Further ones are dropped.
+const STRANGERS: u32 = 500;
 /// Commands carried out in one round, so that packets do not wait for all of a burst.
 const COMMANDS: usize = 64;
 /// Largest datagram. Longer ones are dropped; no RTP sender makes them.
@@ -71,8 +74,9 @@ impl Workers {
         }
     }
 
-    fn tell_all(&self, port: PortId) {
-        (0..self.others.len()).for_each(|thread| self.tell(thread as u16, Command::Forget { port }));
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        let others = (0..self.others.len() as u16).filter(|thread| *thread != self.own);
+        others.for_each(|thread| self.tell(thread, command()));
     }
 }
 
@@ -110,6 +114,9 @@ pub(super) struct Worker {
     sockets: Vec<Option<Socket>>,
     /// Ours of the sockets that share the WebRTC port.
     shared: UdpSocket,
+    /// Packets from unknown addresses that the other threads were asked about in this second, and when it began.
+    strangers: u32,
+    second: Instant,
     others: Workers,
     taken: Arc<PortSet>,
     epoll: OwnedFd,
@@ -148,6 +155,8 @@ impl Worker {
             engine,
             sockets: Vec::new(),
             shared,
+            strangers: 0,
+            second: clock::now(),
             others,
             epoll,
             wake,
@@ -213,6 +222,9 @@ impl Worker {
 
     /// Moves what has come to the shared socket, at most so much that the sockets of other ports have their turn.
     fn shared_packets(&mut self, now: Instant) {
+        if now.duration_since(self.second) >= Duration::from_secs(1) {
+            (self.strangers, self.second) = (0, now);
+        }
         for _ in 0..SHARED_ROUND {
             let Ok((length, from)) = self.shared.recv_from(&mut self.buffer[..DATAGRAM]) else { return };
             if length == DATAGRAM {
@@ -220,6 +232,10 @@ impl Worker {
             }
             let (from, bytes) = (canonical(from), self.buffer.get(..length).unwrap_or_default());
             match self.engine.thread_of(from, bytes) {
+                None if is_media(bytes) && self.strangers < STRANGERS => {
+                    self.strangers += 1;
+                    self.others.tell_all(|| Command::Packet { via: self.others.own, from, bytes: bytes.into() });
+                }
                 None => {}
                 Some(thread) if thread == self.others.own => {
                     let transmit = self.engine.handle_packet(now, SocketId::SHARED, from, &mut self.buffer[..], length);
@@ -331,7 +347,7 @@ impl Worker {
 
     fn close(&mut self, port: PortId) {
         let Some(slot) = self.engine.close(port) else { return };
-        self.others.tell_all(port);
+        self.others.tell_all(|| Command::Forget { port });
         let sockets = self.sockets.iter_mut().skip(slot * SOCKETS).take(SOCKETS);
         // The odd port first: whoever claims the even one then finds both free. Closing ends the watch.
         sockets.rev().filter_map(Option::take).for_each(|socket| close(socket, &self.taken));
@@ -348,6 +364,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether it looks like RTP or RTCP (RFC 7983).
+fn is_media(bytes: &[u8]) -> bool {
+    matches!(bytes, [128..=191, ..])
 }
 
 /// Whether it is a connectivity check rather than media or DTLS (RFC 7983).

@@ -8,12 +8,15 @@ use super::{
     ice::{CONSENT_TIMEOUT, MAX_ADDRESSES, UFRAG, split, thread_of},
     stun,
 };
-use crate::port::PortId;
+use crate::{port::PortId, rtp::is_rtcp};
 
 /// Ufrags of a port: that in use and that of an ICE restart. A third takes the place of the oldest.
 pub const MAX_UFRAGS: usize = 2;
 /// Addresses in a table, of all ports together. At the bound new ones are not learnt until old ones are forgotten.
 pub const MAX_LEARNT: usize = 1 << 20;
+
+/// Media sources of a port that are remembered; a further one takes the place of the oldest.
+pub const MAX_SOURCES: usize = 8;
 
 /// Where a packet belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,7 @@ struct Learnt {
 struct Known {
     ufrags: Vec<[u8; UFRAG]>,
     addresses: Vec<SocketAddr>,
+    sources: Vec<u32>,
 }
 
 /// The table.
@@ -42,6 +46,8 @@ pub struct Demultiplexer {
     thread: u16,
     ufrags: HashMap<[u8; UFRAG], PortId>,
     addresses: HashMap<SocketAddr, Learnt>,
+    /// Whose media source an SSRC is.
+    sources: HashMap<u32, PortId>,
     ports: HashMap<PortId, Known>,
 }
 
@@ -49,7 +55,7 @@ impl Demultiplexer {
     /// The empty table of a media thread.
     #[must_use]
     pub fn new(thread: u16) -> Self {
-        Self { thread, ufrags: HashMap::new(), addresses: HashMap::new(), ports: HashMap::new() }
+        Self { thread, ufrags: HashMap::new(), addresses: HashMap::new(), sources: HashMap::new(), ports: HashMap::new() }
     }
 
     /// Lets checks with this ufrag of ours find a port. False if it is not one that
@@ -76,6 +82,11 @@ impl Demultiplexer {
         let Some(known) = self.ports.remove(&port) else { return };
         for ufrag in known.ufrags {
             self.ufrags.remove(&ufrag);
+        }
+        for source in known.sources {
+            if self.sources.get(&source) == Some(&port) {
+                self.sources.remove(&source);
+            }
         }
         for address in known.addresses {
             if self.addresses.get(&address).is_some_and(|learnt| learnt.port == port) {
@@ -105,6 +116,26 @@ impl Demultiplexer {
     #[must_use]
     pub fn port_at(&self, from: SocketAddr) -> Option<PortId> {
         self.addresses.get(&from).map(|learnt| learnt.port)
+    }
+
+    /// The port whose authentic media had the source of this packet: whose peer may be on its way to another address. The port is
+    /// still to prove that the packet is its.
+    #[must_use]
+    pub fn roaming(&self, bytes: &[u8]) -> Option<PortId> {
+        self.sources.get(&source_of(bytes)?).copied()
+    }
+
+    /// Authentic media of a port had this source. Two ports with the same one: the later has it.
+    pub fn add_source(&mut self, port: PortId, source: u32) {
+        let known = self.ports.entry(port).or_default();
+        if known.sources.contains(&source) {
+            return;
+        }
+        if known.sources.len() >= MAX_SOURCES {
+            self.sources.remove(&known.sources.remove(0));
+        }
+        known.sources.push(source);
+        self.sources.insert(source, port);
     }
 
     /// A check from this address was verified by the port ([`Handled::Checked`](super::Handled::Checked)), so other packets from
@@ -166,4 +197,11 @@ impl Demultiplexer {
     pub fn is_empty(&self) -> bool {
         self.addresses.is_empty()
     }
+}
+
+/// SSRC of what looks like RTP or RTCP (RFC 7983, RFC 5761).
+fn source_of(bytes: &[u8]) -> Option<u32> {
+    let at = if is_rtcp(bytes) { 4 } else { 8 };
+    let source = bytes.get(at..)?.first_chunk()?;
+    matches!(bytes.first(), Some(128..=191)).then(|| u32::from_be_bytes(*source))
 }

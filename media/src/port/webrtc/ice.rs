@@ -132,11 +132,15 @@ struct Generation {
 }
 
 impl Generation {
+    /// Whether a check is for us. The peer's half may be newer than its SDP: a browser that restarts ICE checks before its offer is
+    /// here (RFC 8445 §7.3), and what proves it is our password.
     fn is_meant(&self, username: &[u8]) -> bool {
-        let Some((local, remote)) = split(username) else { return false };
-        local == self.local.ufrag.as_bytes() && self.remote.as_ref().is_none_or(|known| remote == known.ufrag.as_bytes())
+        split(username).is_some_and(|(local, _)| local == self.local.ufrag.as_bytes())
     }
 }
+
+/// How long the pair in use has to be quiet before media from another one is followed: longer than packets overtake each other.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// The two halves of a USERNAME.
 pub(super) fn split(username: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -153,6 +157,8 @@ struct Pair {
     checked: Instant,
     /// When it was last nominated, if its last check nominated it.
     nominated: Option<Instant>,
+    /// When authentic media last came from there.
+    heard: Option<Instant>,
 }
 
 impl Pair {
@@ -301,8 +307,24 @@ impl Agent {
                 self.pairs.swap_remove(oldest);
             }
         }
-        self.pairs.push(Pair { address, checked: now, nominated: None });
+        self.pairs.push(Pair { address, checked: now, nominated: None, heard: None });
         self.pairs.len() - 1
+    }
+
+    /// Authentic media came from there. A peer that sends by another valid pair than before has left the old one, also where it
+    /// does not nominate the new one: Chromium after a restart with the old pair still known.
+    pub(super) fn heard(&mut self, now: Instant, from: SocketAddr) {
+        let selected = self.selected;
+        let Some(pair) = self.pairs.iter_mut().find(|pair| pair.address == from) else { return };
+        pair.heard = Some(now);
+        if selected == Some(from) || !pair.is_valid(now) {
+            return;
+        }
+        let in_use = self.pairs.iter().find(|pair| Some(pair.address) == selected);
+        let quiet = |at: Option<Instant>| at.is_none_or(|at| now >= at + QUIET);
+        if in_use.is_none_or(|pair| quiet(pair.heard) && quiet(pair.nominated)) {
+            self.selected = Some(from);
+        }
     }
 
     /// Whether media and DTLS from there are the peer's.

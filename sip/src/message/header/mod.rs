@@ -9,6 +9,7 @@ pub mod event;
 pub mod name;
 pub mod name_addr;
 pub mod params;
+mod quoted;
 pub mod rack;
 pub mod reason;
 pub mod replaces;
@@ -24,6 +25,7 @@ pub use event::Event;
 pub use name::Name;
 pub use name_addr::NameAddr;
 pub use params::Params;
+use quoted::Found;
 pub use rack::RAck;
 pub use reason::Reason;
 pub use replaces::Replaces;
@@ -385,21 +387,16 @@ fn item_end(value: &[u8]) -> Option<Option<usize>> {
         Some(at) if value.get(at) == Some(&b',') => return Some(Some(at)),
         Some(_) => {}
     }
-    let mut quoted = false;
-    let mut escaped = false;
     let mut angle = false;
-    for (at, byte) in value.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'<' if !quoted => angle = true,
-            b'>' if !quoted => angle = false,
-            b',' if !quoted && !angle => return Some(Some(at)),
-            _ => {}
-        }
+    let comma = quoted::find(value, |byte| {
+        angle = (angle || byte == b'<') && byte != b'>';
+        byte == b',' && !angle
+    });
+    match comma {
+        Found::At(at) => Some(Some(at)),
+        Found::Nowhere => (!angle).then_some(None),
+        Found::OpenQuote => None,
     }
-    (!quoted && !angle).then_some(None)
 }
 
 #[cfg(test)]

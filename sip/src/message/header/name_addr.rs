@@ -5,6 +5,7 @@ use std::fmt;
 use bytestring::ByteString;
 
 use super::params::{quote, unquote};
+use super::quoted::{self, Found};
 use super::{Header, Params};
 use crate::message::is_token_char;
 use crate::message::uri::Uri;
@@ -93,18 +94,10 @@ pub(crate) fn params_of(text: &str) -> &str {
 
 /// Finds the `<` that is not inside a quoted display name.
 fn angle(text: &str) -> Option<usize> {
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'<' if !quoted => return Some(at),
-            _ => {}
-        }
+    match quoted::find(text.as_bytes(), |byte| byte == b'<') {
+        Found::At(at) => Some(at),
+        Found::Nowhere | Found::OpenQuote => None,
     }
-    None
 }
 
 /// A display name is a quoted string or words. We take words with any printable character but the separators that

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytestring::ByteString;
 
+use super::quoted::{self, Found};
 use crate::message::alphanumeric_and;
 
 /// A list of parameters, kept as text (`;a=b;c`), checked once.
@@ -135,18 +136,11 @@ fn end_of_param(text: &str) -> Option<usize> {
         Some(at) if text.as_bytes().get(at) == Some(&b';') => return Some(at),
         Some(_) => {} // a quote: byte by byte
     }
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b';' if !quoted => return Some(at),
-            _ => {}
-        }
+    match quoted::find(text.as_bytes(), |byte| byte == b';') {
+        Found::At(at) => Some(at),
+        Found::Nowhere => Some(text.len()),
+        Found::OpenQuote => None,
     }
-    (!quoted).then_some(text.len())
 }
 
 /// Token characters, and those that URI parameters have besides (§25.1, param-unreserved).
