@@ -1,11 +1,21 @@
-//! `tandem demo`: a switch in a temporary store, two scripted phones that call each other through it over real sockets, and one line a
-//! step with figures. Then, unless told to end, it stays up for the visitor's own phones.
+//! `tandem demo`: a switch in a temporary store, two scripted phones and two mobiles that call each other through it over real sockets, and
+//! one line a step with figures. Then, unless told to end, it stays up for the visitor's own phones.
+//!
+//! What is public here is for tests of the whole switch: [`desk::Desk`] and [`mobile::Mobile`] on a switch of [`crate::app::run_beside`].
 
+pub mod desk;
+pub mod device;
 mod line;
-mod phone;
+pub mod mobile;
+pub mod peer;
+pub mod phone;
+pub mod picture;
+mod record;
 mod rtp;
 mod script;
-mod tone;
+pub mod talk;
+pub mod tone;
+mod wss;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -32,12 +42,14 @@ const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The ports that phones expect, tried first when the switch is to stay up.
 const USUAL: [(Transport, u16); 5] =
     [(Transport::Udp, 5060), (Transport::Tcp, 5060), (Transport::Tls, 5061), (Transport::Ws, 5080), (Transport::Wss, 5443)];
-/// What the scripted phones alone need, on free ports.
-const NEEDED: [(Transport, u16); 2] = [(Transport::Udp, 0), (Transport::Tcp, 0)];
+/// What the scripted devices alone need, on free ports.
+const NEEDED: [(Transport, u16); 3] = [(Transport::Udp, 0), (Transport::Tcp, 0), (Transport::Wss, 0)];
+/// The certificate that the switch makes for itself, in its data folder.
+const CERTIFICATE: &str = "self-signed.pem";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// End after the scripted call instead of staying up for phones of yours
+    /// End after the scripted calls instead of staying up for phones of yours
     #[arg(long)]
     exit: bool,
 }
@@ -67,16 +79,17 @@ async fn demonstrate(args: &Args, logs: bool, folder: &Path) -> anyhow::Result<(
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the operating system gives no random numbers")?;
     let mut random = Random::new(seed);
-    let users = [("ann", "101"), ("bob", "102")].map(|(name, number)| User { name, number, password: password(&mut random) });
+    let users = [("ann", "101"), ("bob", "102"), ("carol", "103"), ("dave", "104")].map(|(name, number)| User { name, number, password: password(&mut random) });
     let wanted = if args.exit { NEEDED.to_vec() } else { free_of(&USUAL).await };
     let config = Config::parse(&folder.join("demo.toml"), &configuration(&wanted, &users))?;
     let stop = stop_signal()?;
     tokio::pin!(stop);
     let staying = async |running: Running| {
+        let certificate = std::fs::read(config.data_dir.join(CERTIFICATE)).context("the switch made no certificate")?;
         tokio::select! {
             biased;
             () = &mut stop => anyhow::bail!("stopped before the demonstration was over"),
-            done = script::play(&running, folder, &users, random) => done?,
+            done = script::play(&running, folder, certificate, &users, random) => done?,
         }
         if !args.exit {
             if !logs {
@@ -135,7 +148,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 /// Prints what a visitor enters in a phone.
-fn invite(listeners: &[Listener], users: &[User; 2]) {
+fn invite(listeners: &[Listener], users: &[User]) {
     say("staying up", "for phones of yours on this computer; enter in a phone:");
     for listener in listeners {
         let note = if listener.transport.is_secure() { ", with a self-signed certificate" } else { "" };

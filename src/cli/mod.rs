@@ -1,7 +1,8 @@
 //! The command line: one file a noun or verb, and exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod config;
-mod demo;
+#[cfg(feature = "demo")]
+pub mod demo;
 mod serve;
 
 use std::process::ExitCode;
@@ -20,7 +21,8 @@ struct Cli {
 enum Verb {
     /// Run the switch in the foreground until SIGTERM or Ctrl-C
     Serve(serve::Args),
-    /// Show a call between two scripted phones, then stay up for phones of yours
+    /// Show calls between scripted phones and mobiles, then stay up for phones of yours
+    #[cfg(feature = "demo")]
     Demo(demo::Args),
     /// Work with configuration files
     #[command(subcommand)]
@@ -32,6 +34,7 @@ enum Verb {
 pub fn run() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Serve(args) => serve::run(&args),
+        #[cfg(feature = "demo")]
         Verb::Demo(args) => demo::run(&args),
         Verb::Config(verb) => config::run(&verb),
     };

@@ -65,7 +65,7 @@ fn media(config: &Config) -> Option<Fault> {
     }
     let (index, udp) = config.sip.udp.iter().enumerate().find(|(_, udp)| {
         let port = udp.port();
-        udp.ip() == media.address && (media.rtp_ports.contains(port) || port == media.webrtc_port)
+        udp.ip() == media.address && (media.rtp_ports.contains(port) || port != 0 && port == media.webrtc_port) // 0: any free one
     })?;
     fault_at(format!("sip.udp[{index}]"), format!("{udp} is among the media ports; accepted: another port"))
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::sleep_until;
 
+use super::wss::Wss;
 use crate::clock;
 
 /// The session interval that the phones propose.
@@ -35,19 +36,29 @@ enum Socket {
     Udp(UdpSocket, Vec<u8>),
     /// The connection, and the messages in it.
     Tcp(TcpStream, Framing),
+    /// A frame is a message.
+    Wss(Box<Wss>),
 }
 
 impl Line {
     /// Opens a socket to the switch.
-    pub(super) async fn open(transport: Transport, switch: SocketAddr, seed: [u8; 32]) -> anyhow::Result<Self> {
-        let (local, socket) = if transport.is_reliable() {
-            let stream = TcpStream::connect(switch).await?;
-            stream.set_nodelay(true)?;
-            (stream.local_addr()?, Socket::Tcp(stream, Framing::default()))
-        } else {
-            let socket = UdpSocket::bind((switch.ip(), 0)).await?;
-            socket.connect(switch).await?;
-            (socket.local_addr()?, Socket::Udp(socket, vec![0; DATAGRAM]))
+    pub(super) async fn open(transport: Transport, switch: SocketAddr, authority: &[u8], seed: [u8; 32]) -> anyhow::Result<Self> {
+        let (local, socket) = match transport {
+            Transport::Udp => {
+                let socket = UdpSocket::bind((switch.ip(), 0)).await?;
+                socket.connect(switch).await?;
+                (socket.local_addr()?, Socket::Udp(socket, vec![0; DATAGRAM]))
+            }
+            Transport::Tcp => {
+                let stream = TcpStream::connect(switch).await?;
+                stream.set_nodelay(true)?;
+                (stream.local_addr()?, Socket::Tcp(stream, Framing::default()))
+            }
+            Transport::Wss => {
+                let (local, socket) = Wss::open(switch, authority).await?;
+                (local, Socket::Wss(Box::new(socket)))
+            }
+            Transport::Tls | Transport::Ws => bail!("no scripted phone speaks {transport}"),
         };
         let connection = transport.is_reliable().then_some(ConnectionId(1));
         let setup = Setup {
@@ -131,6 +142,10 @@ impl Line {
             match &mut self.socket {
                 Socket::Udp(socket, _) => socket.send(&send.bytes).await.map(drop),
                 Socket::Tcp(stream, _) => stream.write_all(&send.bytes).await,
+                Socket::Wss(socket) => {
+                    socket.send(&send.bytes).await?;
+                    continue;
+                }
             }
             .context("the switch cannot be reached")?;
         }
@@ -161,6 +176,7 @@ impl Socket {
                     }
                 }
             },
+            Self::Wss(socket) => socket.receive().await,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A scripted desk phone: it registers, calls, answers, talks and hangs up when the script says so (RFC 3261 §10.2, §13, §15, §22).
+//! The SIP of a scripted device: it registers, calls, answers and hangs up when the script says so (RFC 3261 §10.2, §13, §15, §22).
+//! Offers and answers come from the device; it does not read them.
 
 use std::time::Duration;
 
@@ -11,28 +12,27 @@ use sip::random::Random;
 use sip::{DialogEvent, DialogId, Host, Method, OutgoingInvite, Request, Response, StatusCode, Transport, Uri};
 
 use super::line::Line;
-use super::rtp::{Sound, Talk, audio_address};
-use super::tone::Tone;
 use crate::clock;
 
 /// Whose phone it is, and what it is told of the switch.
-pub(super) struct Account<'a> {
+pub struct Account<'a> {
     /// User name at the switch.
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// Password of the user.
-    pub(super) password: &'a str,
+    pub password: &'a str,
     /// Realm, and host part of the AOR.
-    pub(super) domain: &'a str,
+    pub domain: &'a str,
     /// Address of the switch.
-    pub(super) switch: std::net::SocketAddr,
+    pub switch: std::net::SocketAddr,
     /// How to reach it.
-    pub(super) transport: Transport,
+    pub transport: Transport,
+    /// Certificate of the switch in PEM, for a secure transport.
+    pub certificate: &'a [u8],
 }
 
-/// The phone.
-pub(super) struct Phone {
+/// The SIP of a device.
+pub struct Phone {
     line: Line,
-    sound: Sound,
     login: Login,
     domain: Host,
     random: Random,
@@ -45,28 +45,27 @@ struct Registering {
     cseq: u32,
 }
 
-/// A call that is up.
-pub(super) struct Call {
-    dialog: DialogId,
-    /// Where the other side wants our media.
-    remote: std::net::SocketAddr,
-}
-
 impl Phone {
-    /// Opens the phone's sockets.
-    pub(super) async fn open(account: Account<'_>, random: &mut Random) -> anyhow::Result<Self> {
+    /// Connects to the switch.
+    ///
+    /// # Errors
+    /// The switch cannot be reached.
+    pub async fn open(account: Account<'_>, random: &mut Random) -> anyhow::Result<Self> {
         let mut random = Random::new(seed(random));
-        let line = Line::open(account.transport, account.switch, seed(&mut random)).await.context("no connection to the switch")?;
-        let sound = Sound::open(account.switch.ip()).await.context("no port for media")?;
+        let line = Line::open(account.transport, account.switch, account.certificate, seed(&mut random));
+        let line = line.await.context("no connection to the switch")?;
         let (username, password, realm) = (account.name.to_owned(), account.password.to_owned(), Some(account.domain.to_owned()));
         let login = Login { username, password, realm };
         let domain = Host::parse(account.domain).context("the domain is no host")?;
         let register = Registering { call_id: random.token().to_string(), cseq: 0 };
-        Ok(Self { line, sound, login, domain, random, register })
+        Ok(Self { line, login, domain, random, register })
     }
 
     /// Registers for a time; none takes the registration back.
-    pub(super) async fn register(&mut self, expires: Duration) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// The switch cannot be reached, or refuses.
+    pub async fn register(&mut self, expires: Duration) -> anyhow::Result<()> {
         let mut request = self.registration(expires)?;
         let mut answered = Answered::default();
         loop {
@@ -98,11 +97,13 @@ impl Phone {
         Ok(request)
     }
 
-    /// Calls, and returns when the other side has answered.
-    pub(super) async fn call(&mut self, number: &str) -> anyhow::Result<Call> {
+    /// Calls, and returns the answer of the other side.
+    ///
+    /// # Errors
+    /// The switch cannot be reached, or refuses.
+    pub async fn call(&mut self, number: &str, offer: Bytes) -> anyhow::Result<(DialogId, Bytes)> {
         let uri = self.uri(number)?;
         let from = NameAddr::new(self.uri(&self.login.username)?);
-        let offer = self.sound.description();
         let mut answered = Answered::default();
         let mut headers = Headers::default();
         loop {
@@ -113,8 +114,7 @@ impl Phone {
                 Outcome::Answered(answer) => {
                     self.line.sip.acknowledge(clock::now(), dialog, Bytes::new());
                     self.line.flush().await?;
-                    let remote = audio_address(&answer).context("the answer has no audio")?;
-                    return Ok(Call { dialog, remote });
+                    return Ok((dialog, answer));
                 }
                 Outcome::Refused(response) => response,
             };
@@ -148,17 +148,29 @@ impl Phone {
         }
     }
 
-    /// Waits for a call, rings, answers, and returns when that is acknowledged.
-    pub(super) async fn answer(&mut self) -> anyhow::Result<Call> {
+    /// Waits for a call, rings, and returns its offer.
+    ///
+    /// # Errors
+    /// The switch cannot be reached.
+    pub async fn ring(&mut self) -> anyhow::Result<(DialogId, Bytes)> {
         let incoming = self.line.invitation().await?;
-        let remote = audio_address(&incoming.request.body).context("the offer has no audio")?;
+        let offer = incoming.request.body.clone();
         let dialog = self.line.sip.take(clock::now(), incoming).context("the call cannot be taken")?;
         self.line.sip.progress(clock::now(), dialog, StatusCode::RINGING, Bytes::new())?;
-        self.line.sip.accept(clock::now(), dialog, self.sound.description());
+        self.line.flush().await?;
+        Ok((dialog, offer))
+    }
+
+    /// Answers, and returns when that is acknowledged.
+    ///
+    /// # Errors
+    /// The switch cannot be reached, or gave up.
+    pub async fn accept(&mut self, dialog: DialogId, answer: Bytes) -> anyhow::Result<()> {
+        self.line.sip.accept(clock::now(), dialog, answer);
         loop {
             let event = self.line.happening(dialog).await?;
             if matches!(event, DialogEvent::Acknowledged { .. }) {
-                return Ok(Call { dialog, remote });
+                return Ok(());
             }
             if matches!(event, DialogEvent::Cancelled { .. } | DialogEvent::Ended { .. }) {
                 bail!("the call was over before it was acknowledged");
@@ -166,25 +178,27 @@ impl Phone {
         }
     }
 
-    /// Speaks one tone and listens for another.
-    pub(super) async fn talk(&mut self, call: &Call, own: Tone, others: Tone) -> anyhow::Result<Talk> {
-        let seed = self.random.number();
-        tokio::select! {
-            biased;
-            ended = until_over(&mut self.line, call) => ended.and_then(|()| bail!("the call ended too early")),
-            talk = self.sound.talk(call.remote, own, others, seed) => Ok(talk?),
-        }
-    }
-
     /// Hangs up.
-    pub(super) async fn hang_up(&mut self, call: &Call) -> anyhow::Result<()> {
-        self.line.sip.bye(clock::now(), call.dialog, None);
-        until_over(&mut self.line, call).await
+    ///
+    /// # Errors
+    /// The switch cannot be reached.
+    pub async fn hang_up(&mut self, dialog: DialogId) -> anyhow::Result<()> {
+        self.line.sip.bye(clock::now(), dialog, None);
+        self.until_over(dialog).await
     }
 
-    /// Waits until the other side hangs up.
-    pub(super) async fn until_over(&mut self, call: &Call) -> anyhow::Result<()> {
-        until_over(&mut self.line, call).await
+    /// Waits until the call is over.
+    ///
+    /// # Errors
+    /// The switch cannot be reached.
+    pub async fn until_over(&mut self, dialog: DialogId) -> anyhow::Result<()> {
+        while !matches!(self.line.happening(dialog).await?, DialogEvent::Ended { .. }) {}
+        self.line.flush().await
+    }
+
+    /// Returns a random number.
+    pub fn number(&mut self) -> u64 {
+        self.random.number()
     }
 
     fn answer_challenge(&mut self, answered: &mut Answered, challenge: &Response, request: &mut Request) -> anyhow::Result<()> {
@@ -203,11 +217,6 @@ enum Outcome {
     Answered(Bytes),
     /// 407.
     Refused(Box<Response>),
-}
-
-async fn until_over(line: &mut Line, call: &Call) -> anyhow::Result<()> {
-    while !matches!(line.happening(call.dialog).await?, DialogEvent::Ended { .. }) {}
-    line.flush().await
 }
 
 fn seed(random: &mut Random) -> [u8; 32] {

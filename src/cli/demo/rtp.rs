@@ -4,21 +4,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::time::{interval, sleep};
 
-use super::tone::{BLOCK, Ear, RATE, Tone};
+use super::talk::{GRACE, PACKETS, PTIME, Talk};
+use super::tone::{BLOCK, Tone};
 use crate::clock;
 
-/// Packets that each side sends.
-const PACKETS: u32 = 100;
-/// Media in a packet.
-const PTIME: Duration = Duration::from_millis(20);
-/// How long the last packets may take.
-const GRACE: Duration = Duration::from_millis(500);
 /// Octets of the RTP header without extras.
 const HEADER: usize = 12;
 /// Tries to find two neighbouring ports.
@@ -30,18 +24,6 @@ pub(super) struct Sound {
     /// Held, so that the switch's RTCP reaches no other program.
     _rtcp: UdpSocket,
     address: SocketAddr,
-}
-
-/// What came of a talk.
-pub(super) struct Talk {
-    /// Packets sent.
-    pub(super) sent: u32,
-    /// Packets received.
-    pub(super) received: u32,
-    /// Interarrival jitter at the end (RFC 3550 §6.4.1).
-    pub(super) jitter: Duration,
-    /// What was heard.
-    pub(super) ear: Ear,
 }
 
 impl Sound {
@@ -72,8 +54,7 @@ impl Sound {
 
     /// Sends one tone to the peer for about two seconds, and listens to what comes back for that and another.
     pub(super) async fn talk(&self, peer: SocketAddr, own: Tone, others: Tone, seed: u64) -> io::Result<Talk> {
-        let mut talk = Talk { sent: 0, received: 0, jitter: Duration::ZERO, ear: Ear::new(&[own, others]) };
-        let mut arrivals = Arrivals::default();
+        let mut talk = Talk::new(own, others);
         let mut voice = Voice::new(own, seed);
         let mut pace = interval(PTIME);
         let end = sleep(PTIME * PACKETS + GRACE);
@@ -90,15 +71,12 @@ impl Sound {
                     let (length, from) = came?;
                     let packet = buffer.get(..length).unwrap_or_default();
                     if let Some((timestamp, payload)) = pcmu(packet).filter(|_| from == peer) {
-                        talk.received += 1;
-                        talk.ear.hear(payload);
-                        arrivals.note(clock::now(), timestamp);
+                        talk.hear(clock::now(), timestamp, payload);
                     }
                 }
                 () = &mut end => break,
             }
         }
-        talk.jitter = Duration::from_secs_f64(arrivals.jitter);
         Ok(talk)
     }
 }
@@ -151,23 +129,6 @@ impl Voice {
     }
 }
 
-/// The interarrival jitter (RFC 3550 §6.4.1), in seconds.
-#[derive(Default)]
-struct Arrivals {
-    last: Option<(Instant, u32)>,
-    jitter: f64,
-}
-
-impl Arrivals {
-    fn note(&mut self, now: Instant, timestamp: u32) {
-        if let Some((before, earlier)) = self.last.replace((now, timestamp)) {
-            let sent = f64::from(timestamp.wrapping_sub(earlier).cast_signed()) / f64::from(RATE);
-            let difference = now.saturating_duration_since(before).as_secs_f64() - sent;
-            self.jitter += (difference.abs() - self.jitter) / 16.0;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,19 +153,5 @@ mod tests {
         {
             assert_eq!(audio_address(refused.as_bytes()), None, "{refused}");
         }
-    }
-
-    #[test]
-    fn even_packets_have_no_jitter_and_uneven_ones_have() {
-        let start = Instant::from(tokio::time::Instant::now());
-        let jitter = |late: u32| {
-            let mut arrivals = Arrivals::default();
-            for n in 0..200 {
-                arrivals.note(start + PTIME * n + Duration::from_millis(u64::from(n % 2 * late)), (u32::MAX - 8000).wrapping_add(n * 160));
-            }
-            arrivals.jitter
-        };
-        assert!(jitter(0) < 1e-6);
-        assert!((jitter(4) - 0.004).abs() < 1e-4, "{}", jitter(4));
     }
 }

@@ -1,19 +1,23 @@
-//! What the scripted phones do, what must come of it, and the line that each step prints. Each step has a deadline, so that the whole ends.
+//! What the scripted devices do, what must come of it, and the line that each step prints. Each step has a deadline, so that the whole ends.
 
 use std::fmt::Display;
 use std::future::Future;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use serde::Deserialize;
 use sip::Transport;
 use sip::random::Random;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio::try_join;
 
-use super::phone::{Account, Call, Phone};
-use super::rtp::Talk;
+use super::desk::Desk;
+use super::device::Device;
+use super::mobile::Mobile;
+use super::peer::Media;
+use super::phone::Account;
+use super::record::Record;
+use super::talk::{Pictures, Talk};
 use super::tone::Tone;
 use super::{HOST, User, say};
 use crate::app::Running;
@@ -21,10 +25,8 @@ use crate::clock;
 
 /// The longest that a step may take.
 const STEP: Duration = Duration::from_secs(15);
-/// How long the phones register for.
+/// How long the devices register for.
 const EXPIRES: Duration = Duration::from_secs(600);
-/// How often the store is looked at for the call's record.
-const LOOK: Duration = Duration::from_millis(10);
 /// What the caller sends.
 const LOW: Tone = Tone(400);
 /// What the callee sends.
@@ -33,85 +35,144 @@ const HIGH: Tone = Tone(1000);
 const CLEAR: f64 = 0.9;
 /// The most of it that one's own tone may be.
 const ECHO: f64 = 0.01;
-/// The most packets of a talk that may be missing.
+/// The most packets, or frames, of a talk that may be missing.
 const LOSS: u32 = 5;
 
-/// A phone and its user.
-struct Actor<'a> {
+/// A device and its user.
+struct Actor<'a, D> {
     user: &'a User,
-    phone: Phone,
+    device: D,
     transport: Transport,
+}
+
+/// The switch, and what was played on it.
+struct Stage<'a> {
+    switch: &'a Running,
+    certificate: Vec<u8>,
+    random: Random,
+    /// Calls that are over; as many records are in the store.
+    calls: usize,
 }
 
 /// Plays the whole script.
 ///
 /// # Errors
 /// One sentence about the first step that failed.
-pub(super) async fn play(switch: &Running, folder: &Path, users: &[User; 2], mut random: Random) -> anyhow::Result<()> {
+pub(super) async fn play(switch: &Running, folder: &Path, certificate: Vec<u8>, users: &[User; 4], random: Random) -> anyhow::Result<()> {
     let listeners: String = switch.listeners().iter().map(|listener| format!("{listener} ")).collect();
     say("switch", format_args!("{listeners}with its store in {}", folder.display()));
-    let mut ann = Actor::enter(switch, &users[0], Transport::Udp, &mut random).await?;
-    let mut bob = Actor::enter(switch, &users[1], Transport::Tcp, &mut random).await?;
-    let took = register(&mut ann, &mut bob, EXPIRES).await?;
-    say("registered", format_args!("{took}, with digest"));
-    let calls = call(&mut ann, &mut bob).await?;
-    talk(&mut ann, &mut bob, &calls).await?;
-    hang_up(&mut ann, &mut bob, &calls).await?;
-    find_record(switch, &ann, &bob).await?;
-    let took = register(&mut ann, &mut bob, Duration::ZERO).await?;
-    say("unregistered", took);
+    let mut stage = Stage { switch, certificate, random, calls: 0 };
+    let [ann, bob, carol, dave] = users;
+    let mut ann = stage.desk(ann, Transport::Udp).await?;
+    let mut bob = stage.desk(bob, Transport::Tcp).await?;
+    let mut carol = stage.mobile(carol).await?;
+    let mut dave = stage.mobile(dave).await?;
+    say("registered", format_args!("{}, with digest", register(&mut ann, &mut bob, EXPIRES).await?));
+    say("registered", format_args!("{}, with digest", register(&mut carol, &mut dave, EXPIRES).await?));
+    stage.scene(&mut ann, &mut bob).await?;
+    stage.scene(&mut carol, &mut bob).await?;
+    stage.scene(&mut bob, &mut carol).await?;
+    carol.device.media = Media::AudioAndVideo;
+    stage.scene(&mut carol, &mut dave).await?;
+    say("unregistered", register(&mut ann, &mut bob, Duration::ZERO).await?);
+    say("unregistered", register(&mut carol, &mut dave, Duration::ZERO).await?);
     Ok(())
 }
 
-impl<'a> Actor<'a> {
-    async fn enter(switch: &Running, user: &'a User, transport: Transport, random: &mut Random) -> anyhow::Result<Self> {
-        let listener = switch.listeners().iter().find(|listener| listener.transport == transport);
-        let switch = listener.with_context(|| format!("the switch does not listen on {transport}"))?.address;
+impl Stage<'_> {
+    async fn desk<'a>(&mut self, user: &'a User, transport: Transport) -> anyhow::Result<Actor<'a, Desk>> {
         let domain = HOST.to_string();
-        let account = Account { name: user.name, password: &user.password, domain: &domain, switch, transport };
-        let (phone, _) = step(format!("{}'s phone cannot start", user.name), Phone::open(account, random)).await?;
-        Ok(Self { user, phone, transport })
+        let account = account(self.switch, &self.certificate, user, &domain, transport)?;
+        let (device, _) = step(format!("{}'s phone cannot start", user.name), Desk::open(account, &mut self.random)).await?;
+        Ok(Actor { user, device, transport })
     }
 
+    async fn mobile<'a>(&mut self, user: &'a User) -> anyhow::Result<Actor<'a, Mobile>> {
+        let (domain, transport) = (HOST.to_string(), Transport::Wss);
+        let account = account(self.switch, &self.certificate, user, &domain, transport)?;
+        let (device, _) = step(format!("{}'s mobile cannot start", user.name), Mobile::open(account, &mut self.random)).await?;
+        Ok(Actor { user, device, transport })
+    }
+
+    /// One user calls another, both talk, the caller hangs up, and there is a record of it.
+    async fn scene<A: Device, B: Device>(&mut self, caller: &mut Actor<'_, A>, callee: &mut Actor<'_, B>) -> anyhow::Result<()> {
+        let began = clock::now();
+        let mut calls = call(caller, callee).await?;
+        talk(caller, callee, &mut calls, began).await?;
+        hang_up(caller, callee, calls).await?;
+        let (record, took) = step("the call left no record in the store", Record::find(self.switch, self.calls)).await?;
+        self.calls += 1;
+        let (story, legs) = record.checked(caller.name(), callee.user.number, callee.name())?;
+        say("call record", format_args!("{story}; found in the store after {}", ms(took)));
+        for (name, leg) in [caller.name(), callee.name()].into_iter().zip(legs) {
+            say("", format_args!("{name}'s leg: {} packets in, {} out, {} lost", leg.received, leg.sent, leg.lost));
+        }
+        Ok(())
+    }
+}
+
+fn account<'a>(
+    switch: &Running,
+    certificate: &'a [u8],
+    user: &'a User,
+    domain: &'a str,
+    transport: Transport,
+) -> anyhow::Result<Account<'a>> {
+    let listener = switch.listeners().iter().find(|listener| listener.transport == transport);
+    let switch = listener.with_context(|| format!("the switch does not listen on {transport}"))?.address;
+    Ok(Account { name: user.name, password: &user.password, domain, switch, transport, certificate })
+}
+
+impl<D> Actor<'_, D> {
     fn name(&self) -> &'static str {
         self.user.name
     }
 }
 
 /// Registers both, or takes that back, and says how long it took.
-async fn register(ann: &mut Actor<'_>, bob: &mut Actor<'_>, expires: Duration) -> anyhow::Result<String> {
+async fn register<A: Device, B: Device>(ann: &mut Actor<'_, A>, bob: &mut Actor<'_, B>, expires: Duration) -> anyhow::Result<String> {
     let what = if expires.is_zero() { "unregister" } else { "register" };
-    let ((), anns) = step(format!("{} cannot {what}", ann.name()), ann.phone.register(expires)).await?;
-    let ((), bobs) = step(format!("{} cannot {what}", bob.name()), bob.phone.register(expires)).await?;
+    let ((), anns) = step(format!("{} cannot {what}", ann.name()), ann.device.phone().register(expires)).await?;
+    let ((), bobs) = step(format!("{} cannot {what}", bob.name()), bob.device.phone().register(expires)).await?;
     Ok(format!("{} over {} in {}, {} over {} in {}", ann.name(), ann.transport, ms(anns), bob.name(), bob.transport, ms(bobs)))
 }
 
-async fn call(ann: &mut Actor<'_>, bob: &mut Actor<'_>) -> anyhow::Result<(Call, Call)> {
-    let ((one, took), (other, _)) = try_join!(
-        step(format!("{} cannot call {}", ann.user.name, bob.user.name), ann.phone.call(bob.user.number)),
-        step(format!("{} cannot answer", bob.user.name), bob.phone.answer()),
+async fn call<A: Device, B: Device>(ann: &mut Actor<'_, A>, bob: &mut Actor<'_, B>) -> anyhow::Result<(A::Call, B::Call)> {
+    let (name, number, other) = (ann.name(), bob.user.number, bob.name());
+    let ((mut one, took), (mut two, _)) = try_join!(
+        step(format!("{name} cannot call {other}"), ann.device.call(number)),
+        step(format!("{other} cannot answer"), bob.device.answer()),
     )?;
-    say(
-        "call set up",
-        format_args!("{} dialled {}, {} answered: {} from INVITE to 200", ann.name(), bob.user.number, bob.name(), ms(took)),
-    );
-    Ok((one, other))
+    say("call set up", format_args!("{name} dialled {number}, {other} answered: {} from INVITE to 200", ms(took)));
+    try_join!(
+        step(format!("{name}'s media does not connect"), ann.device.connected(&mut one)),
+        step(format!("{other}'s media does not connect"), bob.device.connected(&mut two)),
+    )?;
+    Ok((one, two))
 }
 
-async fn talk(ann: &mut Actor<'_>, bob: &mut Actor<'_>, calls: &(Call, Call)) -> anyhow::Result<()> {
+async fn talk<A: Device, B: Device>(
+    ann: &mut Actor<'_, A>,
+    bob: &mut Actor<'_, B>,
+    calls: &mut (A::Call, B::Call),
+    began: Instant,
+) -> anyhow::Result<()> {
+    let (one, other) = (ann.name(), bob.name());
     let ((anns, _), (bobs, _)) = try_join!(
-        step(format!("{} cannot talk", ann.user.name), ann.phone.talk(&calls.0, LOW, HIGH)),
-        step(format!("{} cannot talk", bob.user.name), bob.phone.talk(&calls.1, HIGH, LOW)),
+        step(format!("{one} cannot talk"), ann.device.talk(&mut calls.0, LOW, HIGH)),
+        step(format!("{other} cannot talk"), bob.device.talk(&mut calls.1, HIGH, LOW)),
     )?;
-    judge(ann.name(), &anns, &bobs, LOW, HIGH)?;
-    judge(bob.name(), &bobs, &anns, HIGH, LOW)
+    judge(one, began, &anns, &bobs, LOW, HIGH)?;
+    judge(other, began, &bobs, &anns, HIGH, LOW)
 }
 
 /// Says what one side sent and received, and refuses too little of it.
-fn judge(name: &str, talk: &Talk, other: &Talk, own: Tone, others: Tone) -> anyhow::Result<()> {
+fn judge(name: &str, began: Instant, talk: &Talk, other: &Talk, own: Tone, others: Tone) -> anyhow::Result<()> {
     let lost = other.sent.saturating_sub(talk.received);
-    let (sent, received, jitter) = (talk.sent, talk.received, ms(talk.jitter));
-    let figures = format!("{sent} packets sent, {received} received, {lost} lost, jitter {jitter}");
+    let first = talk.first.map_or_else(|| "never".to_owned(), |first| ms(first.saturating_duration_since(began)));
+    let (sent, received, jitter) = (talk.sent, talk.received, ms(talk.jitter()));
+    let figures =
+        format!("{sent} packets sent, {received} received, {lost} lost, jitter {jitter}, the first heard {first} after the call began");
     ensure!(lost <= LOSS, "{name} does not hear enough: {figures}");
     let (heard, echo) = (talk.ear.share(others), talk.ear.share(own));
     let shares = format!(
@@ -125,66 +186,33 @@ fn judge(name: &str, talk: &Talk, other: &Talk, own: Tone, others: Tone) -> anyh
     ensure!(echo <= ECHO, "{name} hears an echo: {shares}");
     say("media", format_args!("{name}: {figures}"));
     say("tone", format_args!("{name}: {shares}"));
+    match (&talk.pictures, &other.pictures) {
+        (Some(pictures), Some(others)) => watch(name, pictures, others),
+        (None, None) => Ok(()),
+        (Some(_), None) | (None, Some(_)) => bail!("only one side has video"),
+    }
+}
+
+fn watch(name: &str, pictures: &Pictures, others: &Pictures) -> anyhow::Result<()> {
+    let lost = others.sent.saturating_sub(pictures.album.whole);
+    let figures = format!("{} frames sent, {} received whole, {lost} lost", pictures.sent, pictures.album.whole);
+    ensure!(lost <= LOSS, "{name} does not see enough: {figures}");
+    say("video", format_args!("{name}: {figures}"));
     Ok(())
 }
 
-async fn hang_up(ann: &mut Actor<'_>, bob: &mut Actor<'_>, calls: &(Call, Call)) -> anyhow::Result<()> {
+async fn hang_up<A: Device, B: Device>(
+    ann: &mut Actor<'_, A>,
+    bob: &mut Actor<'_, B>,
+    calls: (A::Call, B::Call),
+) -> anyhow::Result<()> {
+    let (one, other) = (ann.name(), bob.name());
     let (_, (_, took)) = try_join!(
-        step(format!("{} cannot hang up", ann.user.name), ann.phone.hang_up(&calls.0)),
-        step(format!("{} is not told of the end", bob.user.name), bob.phone.until_over(&calls.1)),
+        step(format!("{one} cannot hang up"), ann.device.hang_up(calls.0)),
+        step(format!("{other} is not told of the end"), bob.device.until_over(calls.1)),
     )?;
-    say("hung up", format_args!("{} hung up, {} was told in {}", ann.name(), bob.name(), ms(took)));
+    say("hung up", format_args!("{one} hung up, {other} was told in {}", ms(took)));
     Ok(())
-}
-
-/// A call's record, as far as it is looked at.
-#[derive(Deserialize)]
-struct Record {
-    caller: String,
-    dialled: String,
-    callee: String,
-    answered_at: Option<u64>,
-    ended_at: u64,
-    status: u16,
-    ended_by: String,
-    media: Vec<Leg>,
-}
-
-#[derive(Deserialize)]
-struct Leg {
-    received: u64,
-    sent: u64,
-    lost: u64,
-}
-
-async fn find_record(switch: &Running, ann: &Actor<'_>, bob: &Actor<'_>) -> anyhow::Result<()> {
-    let (record, took) = step("the call left no record in the store", first_record(switch)).await?;
-    let Record { caller, dialled, callee, answered_at, ended_at, status, ended_by, media } = record;
-    let aor = |actor: &Actor<'_>| format!("{}@{HOST}", actor.name());
-    let is_right = (&*caller, &*dialled, &*callee) == (&*aor(ann), bob.user.number, &*aor(bob));
-    ensure!(is_right, "the call's record is wrong: {caller} dialled {dialled} and reached {callee}");
-    ensure!(status == 200 && ended_by == "caller", "the call's record is wrong: status {status}, ended by {ended_by}");
-    let answered = answered_at.context("the call's record is wrong: it was never answered")?;
-    let [ann_leg, bob_leg] = &media[..] else { bail!("the call's record is wrong: media of {} legs", media.len()) };
-    let talked = Duration::from_millis(ended_at.saturating_sub(answered)).as_secs_f64();
-    say(
-        "call record",
-        format_args!("{caller} dialled {dialled}, reached {callee}, talked {talked:.1} s; found in the store after {}", ms(took)),
-    );
-    for (name, leg) in [(ann.name(), ann_leg), (bob.name(), bob_leg)] {
-        say("", format_args!("{name}'s leg: {} packets in, {} out, {} lost", leg.received, leg.sent, leg.lost));
-    }
-    Ok(())
-}
-
-/// Waits for a record: it is written when the media ports have said their last.
-async fn first_record(switch: &Running) -> anyhow::Result<Record> {
-    loop {
-        if let Some(record) = switch.records()?.first() {
-            return serde_json::from_slice(record).context("it cannot be read");
-        }
-        sleep(LOOK).await;
-    }
 }
 
 /// Takes a step, and measures it. An error says what did not work, and why.
@@ -204,18 +232,19 @@ fn ms(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::tone::{BLOCK, Ear};
+    use crate::cli::demo::tone::BLOCK;
 
     fn talk(heard: &[Tone], received: u32) -> Talk {
-        let mut ear = Ear::new(&[LOW, HIGH]);
+        let mut talk = Talk::new(LOW, HIGH);
         for tone in heard {
-            ear.hear(&tone.block(BLOCK as u32));
+            talk.ear.hear(&tone.block(BLOCK as u32));
         }
-        Talk { sent: 100, received, jitter: Duration::ZERO, ear }
+        (talk.sent, talk.received) = (100, received);
+        talk
     }
 
     fn judged(heard: &[Tone], received: u32) -> Result<(), String> {
-        judge("ann", &talk(heard, received), &talk(&[], 100), LOW, HIGH).map_err(|error| error.to_string())
+        judge("ann", clock::now(), &talk(heard, received), &talk(&[], 100), LOW, HIGH).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -3,17 +3,18 @@
 use std::f64::consts::TAU;
 
 /// Samples a second of G.711.
-pub(super) const RATE: u32 = 8000;
+pub const RATE: u32 = 8000;
 /// Samples, and so octets, of a packet of 20 ms.
-pub(super) const BLOCK: usize = 160;
+pub const BLOCK: usize = 160;
 
 /// A tone by its frequency in hertz. Multiples of 50 Hz fit a block exactly, so that none is heard in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tone(pub(super) u16);
+pub struct Tone(pub u16);
 
 impl Tone {
     /// Returns the block of the tone that begins at a sample, in PCMU.
-    pub(super) fn block(self, first: u32) -> [u8; BLOCK] {
+    #[must_use]
+    pub fn block(self, first: u32) -> [u8; BLOCK] {
         let mut at = first;
         [(); BLOCK].map(|()| {
             let sample = 8000.0 * (self.step() * f64::from(at)).sin();
@@ -29,19 +30,21 @@ impl Tone {
 }
 
 /// Listens for some tones.
-pub(super) struct Ear {
+pub struct Ear {
     /// Each with the energy heard of it.
     tones: Vec<(Tone, f64)>,
     energy: f64,
 }
 
 impl Ear {
-    pub(super) fn new(tones: &[Tone]) -> Self {
+    /// Listens for these tones.
+    #[must_use]
+    pub fn new(tones: &[Tone]) -> Self {
         Self { tones: tones.iter().map(|tone| (*tone, 0.0)).collect(), energy: 0.0 }
     }
 
     /// Listens to a block of PCMU.
-    pub(super) fn hear(&mut self, block: &[u8]) {
+    pub fn hear(&mut self, block: &[u8]) {
         let samples = || block.iter().map(|octet| f64::from(expand(*octet)));
         self.energy += samples().map(|sample| sample * sample).sum::<f64>();
         for (tone, energy) in &mut self.tones {
@@ -56,7 +59,8 @@ impl Ear {
     }
 
     /// Returns how much of all that was heard is the tone, from 0 to 1; 0 for silence.
-    pub(super) fn share(&self, tone: Tone) -> f64 {
+    #[must_use]
+    pub fn share(&self, tone: Tone) -> f64 {
         let heard = self.tones.iter().find(|(other, _)| *other == tone).map_or(0.0, |(_, energy)| *energy);
         if self.energy > 0.0 { heard / self.energy } else { 0.0 }
     }

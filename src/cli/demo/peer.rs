@@ -1,0 +1,285 @@
+//! The media of a scripted mobile: one connection of the `webrtc` crate a call, so that ICE, DTLS-SRTP, BUNDLE and the packets of RTP are not
+//! ours at this end (RFC 8829). It knows no SIP.
+
+use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use rtc::media::Sample;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_PCMU, MIME_TYPE_VP8};
+use rtc::rtp::Packet;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
+};
+use tokio::sync::{mpsc, watch};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_sample::TrackLocalStaticSample;
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+use webrtc::peer_connection::{
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
+    RTCSessionDescription, Registry, register_default_interceptors,
+};
+use webrtc::rtp_transceiver::RtpSender;
+
+use crate::clock;
+
+/// Tracks of the other side that may wait to be taken; further ones are not seen. There are two at most.
+const TRACKS: usize = 4;
+
+/// What a call carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// Sound.
+    Audio,
+    /// Sound and pictures.
+    AudioAndVideo,
+}
+
+/// A connection, and its tracks both ways.
+pub struct Peer {
+    connection: Box<dyn PeerConnection>,
+    audio: Sending,
+    video: Option<Sending>,
+    signals: Signals,
+    heard: Option<Arc<dyn TrackRemote>>,
+    seen: Option<Arc<dyn TrackRemote>>,
+}
+
+/// A packet of the other side.
+pub enum Received {
+    /// Of its sound.
+    Audio(Packet),
+    /// Of its pictures.
+    Video(Packet),
+}
+
+impl Peer {
+    /// Makes a connection with one UDP port on an address. The two numbers name its streams.
+    ///
+    /// # Errors
+    /// There is no port, or no cryptography.
+    pub async fn open(ip: IpAddr, media: Media, ssrcs: [u32; 2]) -> anyhow::Result<Self> {
+        let (handler, signals) = signals();
+        let mut engine = MediaEngine::default();
+        engine.register_codec(parameters(codec(RtpCodecKind::Audio), 0), RtpCodecKind::Audio)?;
+        engine.register_codec(parameters(codec(RtpCodecKind::Video), 96), RtpCodecKind::Video)?;
+        let interceptors = register_default_interceptors(Registry::new(), &mut engine)?;
+        let builder = PeerConnectionBuilder::new().with_media_engine(engine).with_interceptor_registry(interceptors);
+        let builder = builder.with_handler(Arc::new(handler)).with_udp_addrs(vec![SocketAddr::new(ip, 0)]);
+        let connection: Box<dyn PeerConnection> = Box::new(builder.build().await?);
+        let [one, other] = ssrcs;
+        let audio = Sending::open(&*connection, RtpCodecKind::Audio, one).await?;
+        let video = match media {
+            Media::Audio => None,
+            Media::AudioAndVideo => Some(Sending::open(&*connection, RtpCodecKind::Video, other).await?),
+        };
+        Ok(Self { connection, audio, video, signals, heard: None, seen: None })
+    }
+
+    /// Returns an offer with every candidate in it.
+    ///
+    /// # Errors
+    /// The library's.
+    pub async fn offer(&mut self) -> anyhow::Result<Bytes> {
+        let offer = self.connection.create_offer(None).await?;
+        self.connection.set_local_description(offer).await?;
+        self.description().await
+    }
+
+    /// Returns the answer to an offer, with every candidate in it.
+    ///
+    /// # Errors
+    /// The library refuses the offer.
+    pub async fn answer(&mut self, offer: &[u8]) -> anyhow::Result<Bytes> {
+        let offer = RTCSessionDescription::offer(text(offer)?)?;
+        self.connection.set_remote_description(offer).await?;
+        let answer = self.connection.create_answer(None).await?;
+        self.connection.set_local_description(answer).await?;
+        self.description().await
+    }
+
+    /// Takes the answer to our offer.
+    ///
+    /// # Errors
+    /// The library refuses it.
+    pub async fn answered(&mut self, answer: &[u8]) -> anyhow::Result<()> {
+        Ok(self.connection.set_remote_description(RTCSessionDescription::answer(text(answer)?)?).await?)
+    }
+
+    async fn description(&mut self) -> anyhow::Result<Bytes> {
+        self.signals.gathered.wait_for(|gathered| *gathered).await.context("the connection ended")?;
+        let description = self.connection.local_description().await.context("there is no description")?;
+        Ok(Bytes::from(description.sdp))
+    }
+
+    /// Waits until ICE and DTLS are done.
+    ///
+    /// # Errors
+    /// They failed.
+    pub async fn connected(&mut self) -> anyhow::Result<()> {
+        let is_final = |state: &RTCPeerConnectionState| {
+            use RTCPeerConnectionState::{Closed, Connected, Failed};
+            matches!(state, Connected | Failed | Closed)
+        };
+        let state = *self.signals.state.wait_for(is_final).await.context("the connection ended")?;
+        if state != RTCPeerConnectionState::Connected {
+            bail!("the connection is {state}");
+        }
+        self.audio.negotiated().await?;
+        if let Some(video) = &mut self.video {
+            video.negotiated().await?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether this end sends pictures.
+    #[must_use]
+    pub fn has_video(&self) -> bool {
+        self.video.is_some()
+    }
+
+    /// Sends a packet of sound.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub async fn speak(&self, block: Bytes, lasts: Duration) -> anyhow::Result<()> {
+        self.audio.send(clock::now(), block, lasts).await
+    }
+
+    /// Sends a frame; nothing where the call has no video.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub async fn show(&self, frame: Bytes, lasts: Duration) -> anyhow::Result<()> {
+        match &self.video {
+            Some(video) => video.send(clock::now(), frame, lasts).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for a packet; nothing is lost where the future is dropped.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub async fn receive(&mut self) -> anyhow::Result<Received> {
+        loop {
+            tokio::select! {
+                biased;
+                track = self.signals.tracks.recv() => match track {
+                    Some((RtpCodecKind::Audio, track)) => self.heard = Some(track),
+                    Some((_, track)) => self.seen = Some(track),
+                    None => bail!("the connection ended"),
+                },
+                packet = packet(self.heard.as_deref()) => return packet.map(Received::Audio),
+                packet = packet(self.seen.as_deref()) => return packet.map(Received::Video),
+            }
+        }
+    }
+
+    /// Ends the connection.
+    ///
+    /// # Errors
+    /// The library's.
+    pub async fn close(self) -> anyhow::Result<()> {
+        Ok(self.connection.close().await?)
+    }
+}
+
+/// A track of ours.
+struct Sending {
+    track: Arc<TrackLocalStaticSample>,
+    sender: Arc<dyn RtpSender>,
+    ssrc: u32,
+    payload_type: u8,
+}
+
+impl Sending {
+    async fn open(connection: &dyn PeerConnection, kind: RtpCodecKind, ssrc: u32) -> anyhow::Result<Self> {
+        let coding = RTCRtpEncodingParameters {
+            rtp_coding_parameters: RTCRtpCodingParameters { ssrc: Some(ssrc), ..RTCRtpCodingParameters::default() },
+            codec: codec(kind),
+            ..RTCRtpEncodingParameters::default()
+        };
+        let track = MediaStreamTrack::new("demo".to_owned(), kind.to_string(), kind.to_string(), kind, vec![coding]);
+        let track = Arc::new(TrackLocalStaticSample::new(clock::now(), track)?);
+        let sender = connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await?;
+        Ok(Self { track, sender, ssrc, payload_type: 0 })
+    }
+
+    /// Looks up the payload type that offer and answer came to.
+    async fn negotiated(&mut self) -> anyhow::Result<()> {
+        let parameters = self.sender.get_parameters().await?.rtp_parameters;
+        self.payload_type = parameters.codecs.first().context("the other side takes no such media")?.payload_type;
+        Ok(())
+    }
+
+    async fn send(&self, now: Instant, data: Bytes, lasts: Duration) -> anyhow::Result<()> {
+        let sample = Sample { data, duration: lasts, ..Sample::new(now) };
+        Ok(self.track.write_sample(self.ssrc, self.payload_type, &sample, &[]).await?)
+    }
+}
+
+/// What the connection tells.
+struct Signals {
+    gathered: watch::Receiver<bool>,
+    state: watch::Receiver<RTCPeerConnectionState>,
+    tracks: mpsc::Receiver<(RtpCodecKind, Arc<dyn TrackRemote>)>,
+}
+
+/// The connection's end of it.
+struct Handler {
+    gathered: watch::Sender<bool>,
+    state: watch::Sender<RTCPeerConnectionState>,
+    tracks: mpsc::Sender<(RtpCodecKind, Arc<dyn TrackRemote>)>,
+}
+
+fn signals() -> (Handler, Signals) {
+    let (gathered, is_gathered) = watch::channel(false);
+    let (state, has_state) = watch::channel(RTCPeerConnectionState::New);
+    let (tracks, has_tracks) = mpsc::channel(TRACKS);
+    (Handler { gathered, state, tracks }, Signals { gathered: is_gathered, state: has_state, tracks: has_tracks })
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        self.gathered.send_replace(state == RTCIceGatheringState::Complete);
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.state.send_replace(state);
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        let kind = track.kind().await;
+        let _ = self.tracks.try_send((kind, track)); // nobody listens any more, or there are more than we asked for
+    }
+}
+
+/// Waits for the next packet of a track; without a track, for ever.
+async fn packet(track: Option<&dyn TrackRemote>) -> anyhow::Result<Packet> {
+    let Some(track) = track else { return pending().await };
+    while let Some(event) = track.poll().await {
+        if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+            return Ok(packet);
+        }
+    }
+    bail!("the other side's track ended")
+}
+
+fn codec(kind: RtpCodecKind) -> RTCRtpCodec {
+    let (name, clock_rate, channels) = if kind == RtpCodecKind::Video { (MIME_TYPE_VP8, 90_000, 0) } else { (MIME_TYPE_PCMU, 8000, 0) };
+    RTCRtpCodec { mime_type: name.to_owned(), clock_rate, channels, ..RTCRtpCodec::default() }
+}
+
+fn parameters(rtp_codec: RTCRtpCodec, payload_type: u8) -> RTCRtpCodecParameters {
+    RTCRtpCodecParameters { rtp_codec, payload_type }
+}
+
+fn text(description: &[u8]) -> anyhow::Result<String> {
+    String::from_utf8(description.to_vec()).context("the description is no text")
+}
