@@ -1,7 +1,7 @@
 //! Leg: one dialog and one media port, with one device or trunk. It knows what was negotiated on its side and nothing of the other one.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::port::Kind;
@@ -84,6 +84,8 @@ pub struct Spare {
     pub hops: Vec<Hop>,
     /// The ways to carry media not offered yet, the next one last.
     pub profiles: Vec<Profile>,
+    /// Until when the device has to show that it takes an offer that was made otherwise.
+    pub patience: Option<Instant>,
 }
 
 /// How the packets of a leg may travel.

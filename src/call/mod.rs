@@ -242,6 +242,7 @@ impl Calls {
     pub fn handle_timeout(&mut self, switch: &mut Switch<'_>) {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= switch.now) {
             self.deadlines.remove(&(at, id));
+            self.impatient(switch, id);
             self.no_answer(switch, id);
             self.mend_again(switch, id);
         }
@@ -372,6 +373,9 @@ impl Calls {
             call.closing.push(port);
         }
         for (device, leg) in call.callees.iter_mut().enumerate() {
+            if let Some(until) = leg.spare.as_ref().and_then(|spare| spare.patience) {
+                self.deadlines.remove(&(until, id));
+            }
             self.by_dialog.remove(&leg.dialog);
             if let Some(port) = leg.close(switch.media) {
                 self.by_port.insert(port, (id, Side::Callee(device)));

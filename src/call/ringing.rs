@@ -1,5 +1,7 @@
 //! A call until it is answered or refused: offers to the devices, what the caller hears meanwhile, and the answer that wins.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use media::sdp::negotiate::Finality;
 use media::sdp::transport::Profile;
@@ -12,6 +14,9 @@ use super::leg::{Leg, MediaError, Spare};
 use super::record::{EndedBy, Record};
 use super::ring::{Ring, Verdict};
 use super::{Call, Calls, Id, Plan, Side, State, Switch, Target};
+
+/// How long a device may be silent about an offer after it refused another one.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Calls {
     /// Starts a call: every device rings at once.
@@ -103,6 +108,10 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let State::Ringing(ring) = &mut call.state else { return };
         let told = ring.progress(status);
+        let spare = call.callees.get_mut(device).and_then(|leg| leg.spare.as_mut());
+        if let Some(until) = spare.and_then(|spare| spare.patience.take()) {
+            self.deadlines.remove(&(until, id));
+        }
         if status == StatusCode::RINGING {
             call.record.ringing_at.get_or_insert(switch.unix);
         }
@@ -261,11 +270,29 @@ impl Calls {
         let Ok(body) = leg.offer_otherwise(profile, &call.caller, switch.media) else { return false };
         debug!(call = %id, device, ?profile, "offered otherwise");
         spare.invite.body = body;
+        spare.patience = Some(switch.now + PATIENCE);
+        self.deadlines.insert((switch.now + PATIENCE, id));
         self.by_dialog.remove(&leg.dialog);
         leg.dialog = switch.sip.place(switch.now, spare.invite.clone());
         leg.spare = Some(spare);
         self.by_dialog.insert(leg.dialog, (id, Side::Callee(device)));
         true
+    }
+
+    /// A device that refused one offer and is silent about the next has refused.
+    pub(super) fn impatient(&mut self, switch: &mut Switch<'_>, id: Id) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.state, State::Ringing(_))) else { return };
+        let mut silent = Vec::new();
+        for (device, leg) in call.callees.iter_mut().enumerate() {
+            if let Some(spare) = leg.spare.take_if(|spare| spare.patience.is_some_and(|until| until <= switch.now)) {
+                switch.sip.cancel(switch.now, leg.dialog, None);
+                debug!(call = %id, device, left = spare.profiles.len(), "silent about another offer");
+                silent.push(device);
+            }
+        }
+        for device in silent {
+            self.failed(switch, id, device, StatusCode::NOT_ACCEPTABLE_HERE);
+        }
     }
 
     pub(super) fn no_answer(&mut self, switch: &mut Switch<'_>, id: Id) {
@@ -326,7 +353,8 @@ fn place(switch: &mut Switch<'_>, plan: &Plan, target: &Target, body: Bytes, leg
     };
     let profiles: Vec<Profile> = target.profiles.iter().skip(1).rev().copied().collect();
     if !spares.is_empty() || !profiles.is_empty() {
-        leg.spare = Some(Box::new(Spare { invite: invite.clone(), hops: spares.iter().rev().cloned().collect(), profiles }));
+        leg.spare =
+            Some(Box::new(Spare { invite: invite.clone(), hops: spares.iter().rev().cloned().collect(), profiles, patience: None }));
     }
     leg.dialog = switch.sip.place(switch.now, invite);
 }

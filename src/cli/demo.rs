@@ -79,7 +79,11 @@ async fn demonstrate(args: &Args, logs: bool, folder: &Path) -> anyhow::Result<(
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the operating system gives no random numbers")?;
     let mut random = Random::new(seed);
-    let users = [("ann", "101"), ("bob", "102"), ("carol", "103"), ("dave", "104")].map(|(name, number)| User { name, number, password: password(&mut random) });
+    let users = [("ann", "101"), ("bob", "102"), ("carol", "103"), ("dave", "104")].map(|(name, number)| User {
+        name,
+        number,
+        password: password(&mut random),
+    });
     let wanted = if args.exit { NEEDED.to_vec() } else { free_of(&USUAL).await };
     let config = Config::parse(&folder.join("demo.toml"), &configuration(&wanted, &users))?;
     let stop = stop_signal()?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use media::sdp::transport::Profile;
 use sip::StatusCode;
 use sip::message::{Message, Name};
 
@@ -423,4 +424,54 @@ fn a_caller_that_never_acknowledges_is_hung_up() {
     assert_eq!((scene.count(SWITCH, CALLER, "BYE"), scene.count(SWITCH, DESK, "BYE")), (1, 1));
     scene.assert_over();
     assert_eq!((scene.record().status, scene.record().ended_by), (200, EndedBy::Lost));
+}
+
+/// A phone's answer to an offer with keys.
+const KEYED: &str = "m=audio 4000 RTP/SAVP 0\r\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwd\r\n";
+
+fn refused_plain(profiles: &[Profile]) -> Scene {
+    let mut scene = Scene::new(1);
+    scene.profiles = profiles.to_vec();
+    scene.place(PCMU);
+    scene.settle();
+    scene.refuse(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
+    scene.settle();
+    scene
+}
+
+#[test]
+fn a_device_that_refuses_plain_media_is_offered_keys() {
+    let mut scene = refused_plain(&[Profile::Plain, Profile::Sdes]);
+    assert_eq!((scene.count(SWITCH, DESK, "INVITE"), scene.words(SWITCH, CALLER).len()), (2, 1), "the caller notices nothing");
+    let offered = scene.body(SWITCH, DESK, "INVITE");
+    assert!(offered.contains("RTP/SAVP 0") && offered.contains("a=crypto:1 ") && !offered.contains("RTP/AVP"), "{offered}");
+    scene.progress(DESK, StatusCode::RINGING, "");
+    scene.advance(Duration::from_secs(20));
+    scene.accept(DESK, KEYED);
+    scene.settle();
+    assert!(scene.body(SWITCH, CALLER, "200 INVITE").contains("RTP/AVP 0"));
+    scene.assert_talking();
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn a_device_that_refuses_every_offer_has_refused() {
+    let mut scene = refused_plain(&[Profile::Plain, Profile::Sdes]);
+    scene.refuse(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, DESK, "INVITE"), scene.count(SWITCH, CALLER, "488 INVITE")), (2, 1));
+    scene.assert_over();
+}
+
+#[test]
+fn a_device_that_is_silent_about_another_offer_has_refused() {
+    let mut scene = refused_plain(&[Profile::Plain, Profile::Sdes, Profile::Dtls]);
+    scene.advance(Duration::from_secs(2));
+    assert_eq!(scene.count(SWITCH, CALLER, "488 INVITE"), 0);
+    scene.advance(Duration::from_secs(2));
+    assert_eq!(scene.count(SWITCH, CALLER, "488 INVITE"), 1);
+    scene.refuse(DESK, StatusCode::REQUEST_TERMINATED);
+    scene.settle();
+    scene.assert_over();
 }

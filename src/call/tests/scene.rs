@@ -167,6 +167,8 @@ pub(super) struct Scene {
     pub(super) same_contact: bool,
     /// There is one device, and each phone is one of its addresses.
     pub(super) one_device: bool,
+    /// The ways to carry media to a device, in the order to offer them.
+    pub(super) profiles: Vec<Profile>,
     /// Nobody hears of the session timers of the others.
     pub(super) no_timers: bool,
 }
@@ -208,6 +210,7 @@ impl Scene {
             plans_wait: false,
             same_contact: false,
             one_device: false,
+            profiles: vec![Profile::Plain],
             no_timers: false,
         }
     }
@@ -507,7 +510,7 @@ impl Scene {
             routes: Vec::new(),
             hops: vec![Hop::Flow(flow(SWITCH, *phone))],
             protection: Protection::Prefer,
-            profiles: vec![Profile::Plain],
+            profiles: self.profiles.clone(),
         };
         let mut targets: Vec<Target> = self.targets.iter().map(target).collect();
         if self.one_device {
