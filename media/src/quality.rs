@@ -45,6 +45,14 @@ pub struct StreamStatistics {
     pub round_trip: Option<Duration>,
     /// What the peer reports of what it receives.
     pub reported: Option<Reported>,
+    /// Encoding name of what was received last, as in the SDP.
+    pub codec: Option<String>,
+    /// Why what is sent is transcoded, if it is.
+    pub transcoding: Option<String>,
+    /// How long what is sent is kept back against jitter, where it is transcoded.
+    pub held_back: Duration,
+    /// What the stream waits for, if it does.
+    pub waits_for: Option<String>,
     /// Named events (RFC 4733), such as digits, that were received.
     pub events: u64,
     /// Packets dropped because they came from another address than the peer's.
@@ -101,6 +109,8 @@ pub(crate) struct Quality {
     round_trip: Option<Duration>,
     /// The newest sender report that went to the peer: its NTP time, and when.
     last_sr: Option<(u32, Instant)>,
+    /// The newest one that came from the peer, likewise.
+    heard_sr: Option<(u32, Instant)>,
 }
 
 /// What RFC 3550 A.1 keeps of a source.
@@ -117,6 +127,8 @@ struct Source {
     transit: u32,
     /// In clock units times 16 (A.8).
     jitter: u32,
+    /// Expected and received at the last report.
+    before: (u64, u64),
 }
 
 impl Quality {
@@ -144,6 +156,11 @@ impl Quality {
     /// Reads the peer's reports on what it receives from us.
     pub(crate) fn reports(&mut self, now: Instant, compound: &Compound<'_>) {
         for packet in compound.packets() {
+            if let Rtcp::SenderReport { ssrc, ntp, .. } = packet
+                && self.ssrc() == Some(ssrc)
+            {
+                self.heard_sr = Some((ntp, now));
+            }
             let blocks = match packet {
                 Rtcp::SenderReport { blocks, .. } | Rtcp::ReceiverReport { blocks, .. } => blocks,
                 Rtcp::Bye | Rtcp::Other(_) => continue,
@@ -168,6 +185,34 @@ impl Quality {
         let (_, at) = self.last_sr.filter(|(ntp, _)| block.last_sr != 0 && *ntp == block.last_sr)?;
         let delay = Duration::from_nanos(u64::from(block.delay_since_last_sr) * 1_000_000_000 / 65536);
         now.saturating_duration_since(at).checked_sub(delay)
+    }
+
+    /// What to report of the peer's stream; counts the loss since the last time.
+    pub(crate) fn block(&mut self, now: Instant) -> Option<Block> {
+        let (last_sr, delay_since_last_sr) = self.heard_sr.map_or((0, 0), |(ntp, at)| {
+            let delay = now.saturating_duration_since(at).as_micros() * 65536 / 1_000_000;
+            (ntp, u32::try_from(delay).unwrap_or(u32::MAX))
+        });
+        let source = self.source.as_mut()?;
+        Some(Block {
+            ssrc: source.ssrc,
+            fraction_lost: source.fraction_lost(),
+            lost: i32::try_from(source.expected() as i64 - source.received as i64).unwrap_or(i32::MAX).clamp(-0x80_0000, 0x7f_ffff),
+            highest: source.highest as u32,
+            jitter: source.jitter >> 4,
+            last_sr,
+            delay_since_last_sr,
+        })
+    }
+
+    /// The peer's present source.
+    pub(crate) fn ssrc(&self) -> Option<u32> {
+        self.source.as_ref().map(|source| source.ssrc)
+    }
+
+    /// Payload type of its newest media.
+    pub(crate) fn payload_type(&self) -> Option<u8> {
+        self.source.as_ref().map(|source| source.payload_type)
     }
 
     pub(crate) fn report(&self) -> StreamStatistics {
@@ -201,6 +246,7 @@ impl Source {
             rate,
             transit: packet.timestamp().wrapping_neg(),
             jitter: 0,
+            before: (0, 0),
         }
     }
 
@@ -218,7 +264,19 @@ impl Source {
 
     /// Packets missing (A.3); duplicates make up for some.
     fn lost(&self) -> u64 {
-        (self.highest - self.first + 1).saturating_sub(self.received)
+        self.expected().saturating_sub(self.received)
+    }
+
+    fn expected(&self) -> u64 {
+        self.highest - self.first + 1
+    }
+
+    /// Loss since the last time in 256ths (A.3).
+    fn fraction_lost(&mut self) -> u8 {
+        let (expected, received) = (self.expected() - self.before.0, self.received - self.before.1);
+        self.before = (self.expected(), self.received);
+        let lost = expected.saturating_sub(received) << 8;
+        u8::try_from(lost.checked_div(expected).unwrap_or(0)).unwrap_or(u8::MAX)
     }
 
     /// Interarrival jitter (A.8).
