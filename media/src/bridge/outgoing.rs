@@ -47,6 +47,7 @@ struct History {
     began: Instant,
     /// Whether signaling was told of it.
     told: bool,
+    plan: Plan,
 }
 
 #[derive(Debug)]
@@ -143,7 +144,7 @@ impl Outgoing {
             return Fed::Dropped;
         }
         let told = self.history.as_ref().is_some_and(|history| history.told);
-        self.history = Some(Box::new(History { began: now, told: true }));
+        self.history = Some(Box::new(History { began: now, told: true, plan: *plan }));
         let Some(work) = Work::new(now, plan, random) else { return Fed::Dropped };
         self.work.insert(Box::new(work)).take(now, packet);
         if told { Fed::Taken } else { Fed::Began }
@@ -162,6 +163,11 @@ impl Outgoing {
     /// The conversion that is at work, and how long it keeps sound back.
     pub(crate) fn at_work(&self) -> Option<(&Plan, Duration)> {
         self.work.as_ref().map(|work| (&work.plan, work.transcoder.delay()))
+    }
+
+    /// The last conversion, which may be over.
+    pub(crate) fn last(&self) -> Option<&Plan> {
+        self.history.as_ref().map(|history| &history.plan)
     }
 
     /// Ends transcoding, unless the conversion is still wanted.

@@ -278,7 +278,10 @@ impl Port {
         let mut streams: Vec<_> = self.streams.iter().map(RtpStream::statistics).collect();
         if let Some(association) = &self.shared {
             let peer = association.destination();
-            streams.iter_mut().filter(|stream| stream.kind.is_some()).for_each(|stream| stream.remote = peer);
+            for stream in streams.iter_mut().filter(|stream| stream.kind.is_some()) {
+                stream.remote = peer;
+                stream.waits_for = association.awaits().map(str::to_owned).or(stream.waits_for.take());
+            }
         }
         Statistics { streams }
     }

@@ -347,12 +347,20 @@ impl RtpStream {
         associations.chain(self.out.poll_timeout()).min()
     }
 
+    /// What it waits for, if it does, in plain words.
+    fn awaits(&self) -> Option<&'static str> {
+        let agreed = self.agreed.as_ref()?;
+        let association = self.rtp.association.as_ref().and_then(|association| association.awaits());
+        association.or_else(|| (agreed.direction.receives() && self.quality.received.packets == 0).then_some("no packet has come"))
+    }
+
     pub(crate) fn statistics(&self) -> StreamStatistics {
         let codec =
             self.quality.payload_type().and_then(|of| self.agreed.as_ref()?.receive.iter().find(|format| format.payload_type == of));
         StreamStatistics {
             codec: codec.map(|format| String::from_utf8_lossy(format.encoding.as_bytes()).into_owned()),
-            transcoding: self.out.at_work().map(|(plan, _)| plan.reason()),
+            transcoding: self.out.last().map(Plan::reason),
+            waits_for: self.awaits().map(str::to_owned),
             held_back: self.out.at_work().map_or(std::time::Duration::ZERO, |(_, delay)| delay),
             kind: self.agreed.as_ref().map(|agreed| agreed.kind.clone()),
             remote: self.agreed.as_ref().and_then(|_| self.rtp.latch.destination()),

@@ -135,7 +135,7 @@ fn srtp_of(keys: &SrtpKeys) -> (srtp::Sender, srtp::Receiver) {
 impl Scene {
     #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
     pub(crate) fn new() -> Self {
-        let policy = Policy { loopback: Loopback::Refused, own: vec![at(SWITCH).ip()], ports: Arc::default(), listeners: Vec::new() };
+        let policy = Policy { loopback: Loopback::Refused, own: vec![at(SWITCH).ip()], ports: Arc::default(), listeners: vec![at(SWITCH)] };
         let (certificate, fingerprint) = certificate();
         let engine = Engine::new(0, policy.clone(), certificate, 7);
         let random = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_122);
@@ -277,6 +277,21 @@ impl Scene {
         sent.is_some()
     }
 
+    /// The name of a check to a browser's port.
+    pub(crate) fn username(&self, phone: usize) -> String {
+        let phone = &self.phones[phone];
+        format!("{}:{}", phone.local.ufrag(), phone.remote.ufrag())
+    }
+
+    /// Octets come to a port, whose answer, if any, reaches no phone.
+    pub(crate) fn arrives_from_nobody(&mut self, phone: usize, from: SocketAddr, bytes: &[u8]) {
+        let mut buffer = [0; ROOM];
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        let socket = self.socket(phone, 0);
+        let sent = self.engine.handle_packet(self.now, socket, from, &mut buffer, bytes.len());
+        assert!(sent.is_none_or(|sent| sent.to == from));
+    }
+
     /// Takes to the phones what the engine sends of itself, and back, until all is quiet.
     pub(crate) fn pump(&mut self) {
         loop {
@@ -303,7 +318,7 @@ impl Scene {
     /// A datagram of the engine reaches its phone.
     fn carry(&mut self, to: SocketAddr, bytes: &[u8]) {
         let now = self.now;
-        let phone = self.phones.iter_mut().find(|phone| phone.streams.iter().any(|stream| stream.remote_rtp == Some(to)));
+        let phone = self.phones.iter_mut().find(|phone| phone.address.ip() == to.ip());
         phone.expect("it goes to a phone").receive(now, bytes);
     }
 
@@ -368,7 +383,17 @@ impl Scene {
 }
 
 impl Phone {
-    fn seal(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// Uses another codec from now on.
+    pub(crate) fn reset_codec(&mut self) {
+        self.encoder = None;
+    }
+
+    /// Takes the keys of a new offer.
+    pub(crate) fn renew(&mut self, send: &Keys, receive: &Keys) {
+        self.srtp = Some((srtp::Sender::new(send), srtp::Receiver::new(receive)));
+    }
+
+    pub(crate) fn seal(&mut self, bytes: &[u8]) -> Vec<u8> {
         let Some((sender, _)) = &mut self.srtp else { return bytes.to_vec() };
         let mut buffer = vec![0; bytes.len() + srtp::MAX_OVERHEAD];
         buffer[..bytes.len()].copy_from_slice(bytes);
