@@ -124,7 +124,7 @@ fn engine() {
     const PACKETS: u32 = 5_000_000;
     let own = [127, 0, 67, 1].into();
     let policy = Policy { loopback: Loopback::Allowed, own: vec![own], ports: Arc::default(), listeners: Vec::new() };
-    let mut engine = Engine::new(0, policy, certificate());
+    let mut engine = Engine::new(0, policy, certificate(), 1);
     let now = Instant::now();
     let remote = address("127.0.67.2:4000");
     let mut sockets = Vec::new();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    bridge::Bridge,
+    bridge::{Bridge, Fed, Random, Reports},
     port::{
         Port, PortId, Settings, SocketId,
         destination::Policy,
@@ -16,6 +16,8 @@ use crate::{
         webrtc::{Certificate, Demultiplexer, Owner},
     },
     quality::Statistics,
+    rtp::report,
+    sdp::MediaKind,
 };
 
 /// What to do with the octets that were given to [`Engine::handle_packet`].
@@ -44,6 +46,13 @@ pub enum Event {
     Resumed {
         /// Whose port.
         port: PortId,
+    },
+    /// What a port sends has to be transcoded for the other end. Once for each stream of a bridge.
+    Transcoding {
+        /// Whose port.
+        port: PortId,
+        /// Why, in plain words.
+        reason: String,
     },
     /// The answer to [`Engine::report`].
     Statistics {
@@ -77,12 +86,24 @@ pub struct Engine {
     /// Slots of ports that have datagrams of their own to send.
     busy: VecDeque<usize>,
     events: VecDeque<Event>,
+    random: Random,
+    /// The first time known, from which that in sender reports counts.
+    epoch: Option<Instant>,
+}
+
+/// What became of a packet for the other end.
+enum Relayed {
+    Sent(Transmit),
+    /// It was used up.
+    Taken,
+    /// The other end does not get it.
+    Withheld,
 }
 
 impl Engine {
-    /// An engine without ports.
+    /// An engine without ports. `seed` is for SSRCs, CNAMEs and RTCP intervals.
     #[must_use]
-    pub fn new(thread: u16, policy: Policy, certificate: Certificate) -> Self {
+    pub fn new(thread: u16, policy: Policy, certificate: Certificate, seed: u64) -> Self {
         Self {
             policy,
             certificate,
@@ -93,6 +114,8 @@ impl Engine {
             timers: BTreeSet::new(),
             busy: VecDeque::new(),
             events: VecDeque::new(),
+            random: Random(seed),
+            epoch: None,
         }
     }
 
@@ -103,8 +126,9 @@ impl Engine {
             self.ports.push(None);
             self.ports.len() - 1
         });
+        let cname = self.random.next();
         if let Some(entry) = self.ports.get_mut(slot) {
-            *entry = Some(Port::new(id, streams));
+            *entry = Some(Port::new(id, streams, cname));
         }
         self.slots.insert(id, slot);
         slot
@@ -130,7 +154,8 @@ impl Engine {
             return;
         };
         port.negotiate(now, settings, &self.policy, &self.certificate);
-        let other = port.bridge.map(|bridge| bridge.other);
+        let other = port.bridge.as_ref().map(|bridge| bridge.other);
+        self.epoch.get_or_insert(now);
         if let Some(shared) = &settings.shared {
             // It is random; one that another port has already is one whose checks fail.
             let _taken = self.demultiplexer.add(id, shared.local.ufrag());
@@ -156,11 +181,16 @@ impl Engine {
 
     /// Takes a port out of its bridge.
     pub fn unbridge(&mut self, id: PortId) {
+        let Some(slot) = self.slot(id) else { return };
         let Some(bridge) = self.port_mut(id).and_then(|port| port.bridge.take()) else {
             return;
         };
-        if let Some(other) = self.ports.get_mut(bridge.other).and_then(Option::as_mut) {
-            other.bridge = None;
+        for slot in [slot, bridge.other] {
+            if let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) {
+                port.bridge = None;
+                port.streams.iter_mut().for_each(|stream| stream.out.part());
+            }
+            self.arm(slot);
         }
     }
 
@@ -235,13 +265,18 @@ impl Engine {
             }
             Received::ToForward(component, length) => {
                 self.heard(now, slot);
-                let sent = self.relay(now, (slot, index), component, buffer, length);
-                if sent.is_none()
-                    && let Some(stream) = self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(index)
-                {
-                    stream.quality.withheld += 1;
+                let relayed = match component {
+                    Component::Rtp => self.relay(now, (slot, index), buffer, length),
+                    Component::Rtcp => self.relay_rtcp(now, (slot, index), buffer, length),
+                };
+                match relayed.unwrap_or(Relayed::Withheld) {
+                    Relayed::Sent(transmit) => Some(transmit),
+                    Relayed::Taken => None,
+                    Relayed::Withheld => {
+                        self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(index)?.quality.withheld += 1;
+                        None
+                    }
                 }
-                sent
             }
         }
     }
@@ -284,22 +319,66 @@ impl Engine {
         }
     }
 
-    fn relay(
-        &mut self,
-        now: Instant,
-        (slot, stream): (usize, usize),
-        component: Component,
-        buffer: &mut [u8],
-        length: usize,
-    ) -> Option<Transmit> {
-        let bridge = self.ports.get(slot)?.as_ref()?.bridge?;
-        let target = usize::from((*bridge.streams.get(stream)?)?);
-        let other = self.ports.get_mut(bridge.other)?.as_mut()?;
-        if !other.streams.get_mut(target)?.pass(now, component, buffer.get_mut(..length)?) {
-            return None;
+    fn relay(&mut self, now: Instant, (slot, stream): (usize, usize), buffer: &mut [u8], length: usize) -> Option<Relayed> {
+        let source = self.ports.get(slot)?.as_ref()?;
+        let (key, bridge) = (source.id.key(), source.bridge.as_ref()?);
+        let route = bridge.route(stream)?;
+        let (other_slot, target) = (bridge.other, route.target);
+        let hop = route.hop(buffer.get(1)? & 0x7f)?;
+        let plan = route.plan(hop);
+        let other = self.ports.get_mut(other_slot)?.as_mut()?;
+        let fed = other.streams.get_mut(target)?.feed(now, key, hop, plan.as_ref(), buffer.get_mut(..length)?, &mut self.random);
+        match fed {
+            Fed::Passes => {
+                let (socket, to, length) = other.send(other_slot, target, Component::Rtp, buffer, length)?;
+                return Some(Relayed::Sent(Transmit { socket, to, length }));
+            }
+            Fed::Dropped => return Some(Relayed::Withheld),
+            Fed::Began => self.transcoding_begins(now, (slot, stream), (other_slot, target)),
+            Fed::Taken => {}
         }
-        let (socket, to, length) = other.send(bridge.other, target, component, buffer, length)?;
-        Some(Transmit { socket, to, length })
+        self.arm(other_slot);
+        Some(Relayed::Taken)
+    }
+
+    /// Both ends of a stream have us to talk with in RTCP, from now on.
+    fn transcoding_begins(&mut self, now: Instant, from: (usize, usize), to: (usize, usize)) {
+        for (slot, stream) in [from, to] {
+            let reports = Reports::new(now, self.epoch.unwrap_or(now), self.random.next());
+            let stream = self.ports.get_mut(slot).and_then(Option::as_mut).and_then(|port| port.streams.get_mut(stream));
+            if let Some(stream) = stream.filter(|stream| stream.out.reports.is_none()) {
+                stream.out.reports = Some(Box::new(reports));
+            }
+            self.arm(slot);
+        }
+        let port = |slot: usize| self.ports.get(slot).and_then(Option::as_ref);
+        let plan = port(to.0).and_then(|port| port.streams.get(to.1)).and_then(|stream| stream.out.at_work());
+        if let Some((port, (plan, _))) = port(from.0).zip(plan) {
+            self.events.push_back(Event::Transcoding { port: port.id, reason: plan.reason() });
+        }
+    }
+
+    /// RTCP goes to the other end with the numbers that it knows, unless each end talks with us alone.
+    fn relay_rtcp(&mut self, now: Instant, (slot, stream): (usize, usize), buffer: &mut [u8], mut length: usize) -> Option<Relayed> {
+        let source = self.ports.get(slot)?.as_ref()?;
+        let bridge = source.bridge.as_ref()?;
+        let (other_slot, target) = (bridge.other, bridge.route(stream)?.target);
+        let received = &source.streams.get(stream)?.out;
+        let other = self.ports.get(other_slot)?.as_ref()?;
+        let sent = &other.streams.get(target)?.out;
+        if received.reports.is_some() {
+            return Some(Relayed::Taken);
+        }
+        if let (false, Some(sent), Some(received)) = (sent.is_identity() && received.is_identity(), sent.media(), received.media()) {
+            length = report::rewrite(report::Streams { sent, received }, buffer.get_mut(..length)?).ok()?;
+            if length == 0 {
+                return Some(Relayed::Taken);
+            }
+        }
+        let other = self.ports.get_mut(other_slot)?.as_mut()?;
+        other.streams.get_mut(target)?.reported(now, buffer.get(..length)?);
+        let (socket, to, length) = other.send(other_slot, target, Component::Rtcp, buffer, length)?;
+        Some(Relayed::Sent(Transmit { socket, to, length }))
     }
 
     /// The next datagram that a port itself has to send, written to the buffer.
@@ -312,6 +391,7 @@ impl Engine {
                 port.is_busy = false;
             }
             self.busy.pop_front();
+            self.arm(slot);
         }
         None
     }
@@ -392,10 +472,24 @@ impl Engine {
             return;
         };
         let (a_view, b_view) = (Bridge::between(a_port, b, b_port), Bridge::between(b_port, a, a_port));
+        for (slot, view, other) in [(a, &a_view, &b_view), (b, &b_view, &a_view)] {
+            let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { continue };
+            let before = port.bridge.take();
+            for (index, stream) in port.streams.iter_mut().enumerate() {
+                stream.out.keep(|plan| other.routes.iter().flatten().any(|route| route.target == index && route.has(plan)));
+                let had_way = before.as_ref().is_some_and(|before| before.route(index).is_some());
+                let is_video = stream.agreed().is_some_and(|agreed| agreed.kind == MediaKind::Video);
+                if is_video && !had_way && view.route(index).is_some() {
+                    // What began before it had a way began with a picture that the other end has not seen.
+                    stream.key_frame = Some((self.random.next() >> 32) as u32);
+                }
+            }
+        }
         for (slot, view) in [(a, a_view), (b, b_view)] {
             if let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) {
                 port.bridge = Some(view);
             }
+            self.attend(slot);
         }
     }
 

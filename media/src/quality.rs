@@ -1,11 +1,14 @@
 //! Loss, jitter, delay and counts of each stream (RFC 3550 §6.4, appendices A.1, A.3 and A.8), from what passed and from what
 //! the peer's RTCP reports. It changes no packet and keeps no list.
 
+mod mos;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
+pub use self::mos::Mos;
 use crate::{
     rtp::{
         Packet,
@@ -45,6 +48,14 @@ pub struct StreamStatistics {
     pub round_trip: Option<Duration>,
     /// What the peer reports of what it receives.
     pub reported: Option<Reported>,
+    /// Encoding name of what was received last, as in the SDP.
+    pub codec: Option<String>,
+    /// Why what is sent is transcoded, or last was; none when it never was.
+    pub transcoding: Option<String>,
+    /// How long what is sent is kept back against jitter, where it is transcoded.
+    pub held_back: Duration,
+    /// What the stream waits for, if it does.
+    pub waits_for: Option<String>,
     /// Named events (RFC 4733), such as digits, that were received.
     pub events: u64,
     /// Packets dropped because they came from another address than the peer's.
@@ -64,6 +75,50 @@ pub struct Count {
     pub packets: u64,
     /// Octets.
     pub octets: u64,
+}
+
+impl StreamStatistics {
+    /// Packets lost of those that the peer sent, in 10,000ths.
+    #[must_use]
+    pub fn loss(&self) -> u32 {
+        let expected = u128::from(self.received.packets) + u128::from(self.lost);
+        u32::try_from((u128::from(self.lost) * 10_000).checked_div(expected).unwrap_or(0)).unwrap_or(10_000)
+    }
+
+    /// An estimate of how what the peer sends sounds at us: from its loss, half the round trip, twice its jitter for a playout buffer,
+    /// and one frame. None before anything came, for pictures, and for codecs unknown to it.
+    #[must_use]
+    pub fn mos(&self) -> Option<Mos> {
+        const FRAME: Duration = Duration::from_millis(20);
+        if self.kind != Some(MediaKind::Audio) || self.received.packets == 0 {
+            return None;
+        }
+        Mos::estimate(self.loss(), self.round_trip.unwrap_or_default() / 2 + self.jitter * 2 + FRAME, self.codec.as_deref()?)
+    }
+
+    /// How it goes, in plain words.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        if let Some(wait) = &self.waits_for {
+            return wait.clone();
+        }
+        let mut faults = Vec::new();
+        if self.loss() >= 100 {
+            faults.push(format!("{}.{} % of the packets are lost", self.loss() / 100, self.loss() / 10 % 10));
+        }
+        if self.jitter >= Duration::from_millis(50) {
+            faults.push(format!("{} ms of jitter", self.jitter.as_millis()));
+        }
+        if let Some(round_trip) = self.round_trip.filter(|time| *time >= Duration::from_millis(300)) {
+            faults.push(format!("a round trip of {} ms", round_trip.as_millis()));
+        }
+        match (self.mos(), faults.is_empty()) {
+            (Some(mos), true) => format!("{} ({mos})", mos.word()),
+            (Some(mos), false) => format!("{} ({mos}): {}", mos.word(), faults.join(", ")),
+            (None, true) => "nothing wrong".to_owned(),
+            (None, false) => faults.join(", "),
+        }
+    }
 }
 
 impl Count {
@@ -101,6 +156,8 @@ pub(crate) struct Quality {
     round_trip: Option<Duration>,
     /// The newest sender report that went to the peer: its NTP time, and when.
     last_sr: Option<(u32, Instant)>,
+    /// The newest one that came from the peer, likewise.
+    heard_sr: Option<(u32, Instant)>,
 }
 
 /// What RFC 3550 A.1 keeps of a source.
@@ -117,6 +174,8 @@ struct Source {
     transit: u32,
     /// In clock units times 16 (A.8).
     jitter: u32,
+    /// Expected and received at the last report.
+    before: (u64, u64),
 }
 
 impl Quality {
@@ -144,6 +203,11 @@ impl Quality {
     /// Reads the peer's reports on what it receives from us.
     pub(crate) fn reports(&mut self, now: Instant, compound: &Compound<'_>) {
         for packet in compound.packets() {
+            if let Rtcp::SenderReport { ssrc, ntp, .. } = packet
+                && self.ssrc() == Some(ssrc)
+            {
+                self.heard_sr = Some((ntp, now));
+            }
             let blocks = match packet {
                 Rtcp::SenderReport { blocks, .. } | Rtcp::ReceiverReport { blocks, .. } => blocks,
                 Rtcp::Bye | Rtcp::Other(_) => continue,
@@ -168,6 +232,34 @@ impl Quality {
         let (_, at) = self.last_sr.filter(|(ntp, _)| block.last_sr != 0 && *ntp == block.last_sr)?;
         let delay = Duration::from_nanos(u64::from(block.delay_since_last_sr) * 1_000_000_000 / 65536);
         now.saturating_duration_since(at).checked_sub(delay)
+    }
+
+    /// What to report of the peer's stream; counts the loss since the last time.
+    pub(crate) fn block(&mut self, now: Instant) -> Option<Block> {
+        let (last_sr, delay_since_last_sr) = self.heard_sr.map_or((0, 0), |(ntp, at)| {
+            let delay = now.saturating_duration_since(at).as_micros() * 65536 / 1_000_000;
+            (ntp, u32::try_from(delay).unwrap_or(u32::MAX))
+        });
+        let source = self.source.as_mut()?;
+        Some(Block {
+            ssrc: source.ssrc,
+            fraction_lost: source.fraction_lost(),
+            lost: i32::try_from(source.expected() as i64 - source.received as i64).unwrap_or(i32::MAX).clamp(-0x80_0000, 0x7f_ffff),
+            highest: source.highest as u32,
+            jitter: source.jitter >> 4,
+            last_sr,
+            delay_since_last_sr,
+        })
+    }
+
+    /// The peer's present source.
+    pub(crate) fn ssrc(&self) -> Option<u32> {
+        self.source.as_ref().map(|source| source.ssrc)
+    }
+
+    /// Payload type of its newest media.
+    pub(crate) fn payload_type(&self) -> Option<u8> {
+        self.source.as_ref().map(|source| source.payload_type)
     }
 
     pub(crate) fn report(&self) -> StreamStatistics {
@@ -201,6 +293,7 @@ impl Source {
             rate,
             transit: packet.timestamp().wrapping_neg(),
             jitter: 0,
+            before: (0, 0),
         }
     }
 
@@ -218,7 +311,19 @@ impl Source {
 
     /// Packets missing (A.3); duplicates make up for some.
     fn lost(&self) -> u64 {
-        (self.highest - self.first + 1).saturating_sub(self.received)
+        self.expected().saturating_sub(self.received)
+    }
+
+    fn expected(&self) -> u64 {
+        self.highest - self.first + 1
+    }
+
+    /// Loss since the last time in 256ths (A.3).
+    fn fraction_lost(&mut self) -> u8 {
+        let (expected, received) = (self.expected() - self.before.0, self.received - self.before.1);
+        self.before = (self.expected(), self.received);
+        let lost = expected.saturating_sub(received) << 8;
+        u8::try_from(lost.checked_div(expected).unwrap_or(0)).unwrap_or(u8::MAX)
     }
 
     /// Interarrival jitter (A.8).
@@ -332,6 +437,40 @@ mod tests {
         }
         assert_eq!(feed.quality.report().events, 2);
         assert_eq!(feed.quality.report().jitter, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_verdict_names_what_is_wrong() {
+        let of = |statistics: StreamStatistics| StreamStatistics {
+            kind: Some(MediaKind::Audio),
+            codec: Some("PCMU".into()),
+            received: Count { packets: 90, octets: 0 },
+            ..statistics
+        };
+        assert_eq!(of(StreamStatistics::default()).verdict(), "good (4.40)");
+        let bad = StreamStatistics {
+            lost: 10,
+            jitter: Duration::from_millis(60),
+            round_trip: Some(Duration::from_millis(400)),
+            ..Default::default()
+        };
+        assert_eq!(of(bad).verdict(), "bad (2.07): 10.0 % of the packets are lost, 60 ms of jitter, a round trip of 400 ms");
+        let waits = StreamStatistics { waits_for: Some("no packet has come".into()), ..Default::default() };
+        assert_eq!(waits.verdict(), "no packet has come");
+        assert_eq!(StreamStatistics { kind: Some(MediaKind::Video), ..Default::default() }.verdict(), "nothing wrong");
+    }
+
+    #[test]
+    fn a_report_block_tells_the_loss_since_the_last_one() {
+        let mut feed = Feed::new();
+        feed.play((65530..=65535).chain(0..14).filter(|sequence| ![65533, 1, 2, 3, 4].contains(sequence)));
+        let block = feed.quality.block(feed.now).unwrap();
+        assert_eq!((block.ssrc, block.fraction_lost, block.lost, block.highest), (1, 64, 5, 0x1_000d), "5 of 20");
+        feed.play(14..34);
+        let block = feed.quality.block(feed.now).unwrap();
+        assert_eq!((block.fraction_lost, block.lost, block.highest), (0, 5, 0x1_0021));
+        feed.play([33, 33, 33, 33, 33, 33]);
+        assert_eq!(feed.quality.block(feed.now).unwrap().lost, -1, "doubles count as found");
     }
 
     #[test]

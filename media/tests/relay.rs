@@ -94,7 +94,7 @@ impl Call {
         let own = vec!["192.0.2.100".parse().unwrap()];
         let policy = Policy { loopback: Loopback::Refused, own, ports: Arc::default(), listeners: Vec::new() };
         let (ann, bob) = (PortId::new(0, 1), PortId::new(0, 2));
-        let mut call = Self { engine: Engine::new(0, policy, certificate()), now: Instant::now(), ann, bob };
+        let mut call = Self { engine: Engine::new(0, policy, certificate(), 1), now: Instant::now(), ann, bob };
         call.engine.open(ann, 2);
         call.engine.open(bob, 2);
         call.engine.bridge(ann, bob);
@@ -148,7 +148,7 @@ impl Call {
         loop {
             match self.engine.poll_output().unwrap() {
                 Event::Statistics { statistics, .. } => return statistics.streams[0].clone(),
-                Event::Silent { .. } | Event::Resumed { .. } | Event::Closed { .. } => {}
+                Event::Silent { .. } | Event::Resumed { .. } | Event::Transcoding { .. } | Event::Closed { .. } => {}
             }
         }
     }

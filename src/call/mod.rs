@@ -330,6 +330,11 @@ impl Calls {
                     info!(call = %id, ?side, "media is back");
                 }
             }
+            MediaEvent::Transcoding { port, reason } => {
+                if let Some((id, side)) = self.by_port.get(&port) {
+                    info!(call = %id, ?side, reason, "media is transcoded");
+                }
+            }
             MediaEvent::Statistics { .. } => {}
             MediaEvent::Closed { port, statistics } => self.port_closed(port, &statistics),
         }

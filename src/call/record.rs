@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use media::quality::Statistics;
+use media::{
+    quality::{Statistics, StreamStatistics},
+    sdp::MediaKind,
+};
 use serde::Serialize;
 use sip::StatusCode;
 
@@ -68,6 +71,16 @@ pub struct LegMedia {
     pub jitter: u64,
     /// Packets of strangers that were dropped.
     pub strangers: u64,
+    /// Round trip to its peer in milliseconds, if its RTCP told.
+    pub round_trip: Option<u64>,
+    /// Codec that its peer sent last.
+    pub codec: Option<String>,
+    /// Why what we sent to it was transcoded, if it was.
+    pub transcoding: Option<String>,
+    /// How its peer sounded, 1.00 to 4.50: an estimate.
+    pub mos: Option<f64>,
+    /// How its sound was, or what it waited for, in plain words.
+    pub quality: Option<String>,
     /// Why it was silent, if it was.
     pub verdict: Option<String>,
 }
@@ -77,6 +90,7 @@ impl LegMedia {
     #[must_use]
     pub fn new(statistics: &Statistics, verdict: Option<String>) -> Self {
         let streams = &statistics.streams;
+        let sound = streams.iter().find(|stream| stream.kind == Some(MediaKind::Audio));
         let jitter = streams.iter().map(|stream| stream.jitter).max().unwrap_or(Duration::ZERO);
         Self {
             received: streams.iter().map(|stream| stream.received.packets).sum(),
@@ -84,6 +98,11 @@ impl LegMedia {
             lost: streams.iter().map(|stream| stream.lost).sum(),
             jitter: u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX),
             strangers: streams.iter().map(|stream| stream.strangers).sum(),
+            round_trip: streams.iter().find_map(|stream| stream.round_trip).map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            codec: sound.and_then(|sound| sound.codec.clone()),
+            transcoding: sound.and_then(|sound| sound.transcoding.clone()),
+            mos: sound.and_then(StreamStatistics::mos).map(|mos| f64::from(mos.hundredths()) / 100.0),
+            quality: sound.map(StreamStatistics::verdict),
             verdict,
         }
     }

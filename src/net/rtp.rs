@@ -212,7 +212,7 @@ impl Media {
         let shared = socket::shared(address, count).map_err(|source| Error::WebRtc { address, source })?;
         let webrtc_port = shared.first().and_then(|socket| socket.local_addr().ok()).map_or(config.webrtc_port, |address| address.port());
         let fingerprint = config.certificate.fingerprint().to_string();
-        let threads = Thread::start_all(shared, &policy, &config.certificate, &events).map_err(Error::Thread)?;
+        let threads = Thread::start_all(shared, &policy, &config.certificate, config.seed, &events).map_err(Error::Thread)?;
         Ok(Self(Arc::new(Shared {
             advertise: config.advertise,
             range,
@@ -390,6 +390,7 @@ impl Thread {
         sockets: Vec<UdpSocket>,
         policy: &Policy,
         certificate: &Certificate,
+        seed: u64,
         events: &mpsc::Sender<Event>,
     ) -> io::Result<Vec<Self>> {
         let mut threads = Vec::new();
@@ -401,7 +402,7 @@ impl Thread {
         }
         for (index, (shared, commands)) in sockets.into_iter().zip(receivers).enumerate() {
             let others = Workers::new(index as u16, threads.iter().map(|thread| (thread.commands.clone(), Arc::clone(&thread.wake))));
-            let engine = Engine::new(index as u16, policy.clone(), certificate.clone());
+            let engine = Engine::new(index as u16, policy.clone(), certificate.clone(), seed.wrapping_add(index as u64));
             let wake = threads.get(index).map(|thread| Arc::clone(&thread.wake)).ok_or(io::ErrorKind::NotFound)?;
             let worker = Worker::new(engine, shared, Arc::clone(&policy.ports), commands, events.clone(), wake, others)?;
             thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;

@@ -54,6 +54,11 @@ impl PortId {
     pub fn thread(self) -> u16 {
         self.0 as u16
     }
+
+    /// What a stream that it feeds calls it.
+    pub(crate) fn key(self) -> u32 {
+        (self.0 ^ self.0 >> 32) as u32
+    }
 }
 
 /// One socket of an engine: a side of a stream of a port.
@@ -118,6 +123,8 @@ pub(crate) struct Port {
     pub(crate) deadline: Option<Instant>,
     /// Whether it waits for [`Engine::poll_transmit`](crate::Engine::poll_transmit).
     pub(crate) is_busy: bool,
+    /// What we are called in RTCP to it.
+    cname: u64,
 }
 
 /// Whether the leg sends as it should.
@@ -133,9 +140,9 @@ pub(crate) struct Watch {
 }
 
 impl Port {
-    pub(crate) fn new(id: PortId, streams: usize) -> Self {
+    pub(crate) fn new(id: PortId, streams: usize, cname: u64) -> Self {
         let streams = std::iter::repeat_with(RtpStream::default).take(streams.min(MAX_STREAMS)).collect();
-        Self { id, streams, shared: None, bridge: None, watch: Watch::default(), deadline: None, is_busy: false }
+        Self { id, streams, shared: None, bridge: None, watch: Watch::default(), deadline: None, is_busy: false, cname }
     }
 
     pub(crate) fn extend(&mut self, streams: usize) {
@@ -219,8 +226,22 @@ impl Port {
         Some((SocketId::new(slot, stream, component), to, length))
     }
 
-    /// The next datagram that the port itself has to send: STUN and DTLS.
+    /// The next datagram that the port itself has to send: STUN and DTLS, sound that was transcoded, RTCP of ours.
     pub(crate) fn poll_transmit(&mut self, slot: usize, buffer: &mut [u8]) -> Option<(SocketId, SocketAddr, usize)> {
+        if let Some(datagram) = self.poll_transport(slot, buffer) {
+            return Some(datagram);
+        }
+        for index in 0..self.streams.len() {
+            while let Some((component, length)) = self.streams.get_mut(index)?.poll_packet(self.cname, buffer) {
+                if let Some(datagram) = self.send(slot, index, component, buffer, length) {
+                    return Some(datagram);
+                }
+            }
+        }
+        None
+    }
+
+    fn poll_transport(&mut self, slot: usize, buffer: &mut [u8]) -> Option<(SocketId, SocketAddr, usize)> {
         if let Some(association) = &mut self.shared {
             let (to, length) = association.poll_transmit(buffer)?;
             return Some((SocketId::SHARED, to, length));
@@ -241,6 +262,7 @@ impl Port {
 
     /// Lets the transports do what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.streams.iter_mut().for_each(|stream| stream.out.handle_timeout(now));
         self.shared.iter_mut().for_each(|association| association.handle_timeout(now));
         let associations = self.streams.iter_mut().flat_map(RtpStream::associations);
         associations.for_each(|(_, association)| association.handle_timeout(now));
@@ -256,7 +278,10 @@ impl Port {
         let mut streams: Vec<_> = self.streams.iter().map(RtpStream::statistics).collect();
         if let Some(association) = &self.shared {
             let peer = association.destination();
-            streams.iter_mut().filter(|stream| stream.kind.is_some()).for_each(|stream| stream.remote = peer);
+            for stream in streams.iter_mut().filter(|stream| stream.kind.is_some()) {
+                stream.remote = peer;
+                stream.waits_for = association.awaits().map(str::to_owned).or(stream.waits_for.take());
+            }
         }
         Statistics { streams }
     }

@@ -16,6 +16,7 @@ use super::{
     webrtc::Certificate,
 };
 use crate::{
+    bridge::{Class, Fed, Hop, Outgoing, Plan, Random, key_frame_request},
     quality::{Quality, StreamStatistics},
     rtp::{self, Packet, rtcp},
     sdp::{
@@ -50,6 +51,10 @@ pub(crate) struct RtpStream {
     pub(crate) fresh: Option<u32>,
     /// The sources of packets to the peer.
     said: Recent,
+    /// What the peer hears and sees.
+    pub(crate) out: Outgoing,
+    /// Whether the peer is to be asked for a key frame, and as whom.
+    pub(crate) key_frame: Option<u32>,
 }
 
 /// The sources seen last: sound or pictures, and their retransmission.
@@ -103,6 +108,7 @@ struct Payload {
     payload_type: u8,
     rate: u32,
     event: bool,
+    class: Class,
 }
 
 impl RtpStream {
@@ -130,11 +136,18 @@ impl RtpStream {
             payloads: stream
                 .receive
                 .iter()
-                .map(|format| Payload { payload_type: format.payload_type, rate: format.clock_rate, event: format.is_telephone_event() })
+                .map(|format| Payload {
+                    payload_type: format.payload_type,
+                    rate: format.clock_rate,
+                    event: format.is_telephone_event(),
+                    class: Class::of(format),
+                })
                 .collect(),
             send: stream.send.clone(),
             receive: stream.receive.clone(),
         });
+        let sends = self.agreed.as_ref().is_some_and(|agreed| agreed.direction.sends());
+        self.out.keep(|_| sends);
     }
 
     /// Applies how packets are protected. What goes on under the same keys keeps its place.
@@ -235,8 +248,11 @@ impl RtpStream {
         }
         let Ok(packet) = Packet::parse(bytes) else { return self.malformed() };
         let payload = agreed.payloads.iter().find(|payload| payload.payload_type == packet.payload_type());
-        let (rate, event) = payload.map_or((8000, false), |payload| (payload.rate, payload.event));
-        self.quality.count(now, &packet, length, rate, event);
+        let (rate, event, class) = payload.map_or((8000, false, Class::Media), |payload| (payload.rate, payload.event, payload.class));
+        match class {
+            Class::Media => self.quality.count(now, &packet, length, rate, event),
+            Class::Retransmission | Class::Repair => self.quality.received.add(length),
+        }
         if self.heard.add(packet.ssrc()) {
             self.fresh = Some(packet.ssrc());
         }
@@ -268,27 +284,49 @@ impl RtpStream {
         Received::Dropped
     }
 
-    /// Counts a packet for the peer, unless it must not have it now.
-    pub(crate) fn pass(&mut self, now: Instant, component: Component, bytes: &mut [u8]) -> bool {
-        let Some(agreed) = &self.agreed else { return false };
-        match component {
-            Component::Rtp if agreed.direction.sends() => {
-                let length = bytes.len();
-                if let Ok(packet) = Packet::parse(bytes) {
-                    self.said.add(packet.ssrc());
-                }
+    /// Takes a packet of the port `key` for the peer, unless it must not have it now.
+    pub(crate) fn feed(&mut self, now: Instant, key: u32, hop: Hop, plan: Option<&Plan>, bytes: &mut [u8], random: &mut Random) -> Fed {
+        let length = bytes.len();
+        let (true, Ok(mut packet)) = (self.sends(), Packet::parse(bytes)) else { return Fed::Dropped };
+        let fed = self.out.feed(now, key, hop, plan, &mut packet, random);
+        if fed == Fed::Passes {
+            self.said.add(packet.ssrc());
+            self.quality.sent.add(length);
+        }
+        fed
+    }
+
+    /// Whether media may go to the peer.
+    fn sends(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.direction.sends())
+    }
+
+    /// Notes RTCP that goes to the peer, also while the stream is on hold (RFC 3264 §5.1).
+    pub(crate) fn reported(&mut self, now: Instant, bytes: &[u8]) {
+        if let Ok(compound) = rtcp::parse(bytes) {
+            self.quality.forwards(now, &compound);
+        }
+    }
+
+    /// Writes the next packet of its own: sound of the transcoder, reports, the request for a key frame. Not yet protected.
+    pub(crate) fn poll_packet(&mut self, cname: u64, buffer: &mut [u8]) -> Option<(Component, usize)> {
+        while let Some(length) = self.out.poll_packet(buffer) {
+            let bytes = buffer.get_mut(..length)?;
+            if self.sends()
+                && let Ok(packet) = Packet::parse(bytes)
+            {
+                self.said.add(packet.ssrc());
                 self.quality.sent.add(length);
-                true
-            }
-            Component::Rtp => false,
-            // RTCP goes on while a stream is on hold (RFC 3264 §5.1).
-            Component::Rtcp => {
-                if let Ok(compound) = rtcp::parse(bytes) {
-                    self.quality.forwards(now, &compound);
-                }
-                true
+                return Some((Component::Rtp, length));
             }
         }
+        if let Some((now, length)) = self.out.poll_report(&mut self.quality, cname, buffer) {
+            self.reported(now, buffer.get(..length)?);
+            return Some((Component::Rtcp, length));
+        }
+        let ssrc = self.key_frame.take()?;
+        let length = key_frame_request(self.out.media().map_or(ssrc, |stream| stream.ssrc()), self.quality.ssrc()?, cname, buffer)?;
+        Some((Component::Rtcp, length))
     }
 
     /// Protects a packet for the peer where it must be, and tells by which socket it goes, to where, and how long it is.
@@ -312,11 +350,25 @@ impl RtpStream {
 
     /// When the earliest of them has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [&self.rtp, &self.rtcp].into_iter().filter_map(|side| side.association.as_ref()?.poll_timeout()).min()
+        let associations = [&self.rtp, &self.rtcp].into_iter().filter_map(|side| side.association.as_ref()?.poll_timeout());
+        associations.chain(self.out.poll_timeout()).min()
+    }
+
+    /// What it waits for, if it does, in plain words.
+    fn awaits(&self) -> Option<&'static str> {
+        let agreed = self.agreed.as_ref()?;
+        let association = self.rtp.association.as_ref().and_then(|association| association.awaits());
+        association.or_else(|| (agreed.direction.receives() && self.quality.received.packets == 0).then_some("no packet has come"))
     }
 
     pub(crate) fn statistics(&self) -> StreamStatistics {
+        let codec =
+            self.quality.payload_type().and_then(|of| self.agreed.as_ref()?.receive.iter().find(|format| format.payload_type == of));
         StreamStatistics {
+            codec: codec.map(|format| String::from_utf8_lossy(format.encoding.as_bytes()).into_owned()),
+            transcoding: self.out.last().map(Plan::reason),
+            waits_for: self.awaits().map(str::to_owned),
+            held_back: self.out.at_work().map_or(std::time::Duration::ZERO, |(_, delay)| delay),
             kind: self.agreed.as_ref().map(|agreed| agreed.kind.clone()),
             remote: self.agreed.as_ref().and_then(|_| self.rtp.latch.destination()),
             ..self.quality.report()

@@ -99,6 +99,16 @@ impl Rewriter {
         Self { identity, marker, selected: None, source: None, former: [None; FORMER], sent: Sent::default() }
     }
 
+    /// Starts a stream with the numbers of its first packet, which stays as it is; all of its source stay so.
+    #[must_use]
+    pub fn of(now: Instant, key: u32, clock_rate: u32, packet: &Packet<'_>, marker: Marker) -> Self {
+        let identity = Identity { ssrc: packet.ssrc(), sequence: packet.sequence(), timestamp: packet.timestamp() };
+        let mut stream = Self::new(identity, marker);
+        stream.switch(now, key, clock_rate, packet);
+        stream.sent.count(now, identity.sequence, identity.timestamp, packet.payload().len(), longest(clock_rate));
+        stream
+    }
+
     /// Returns the SSRC towards the receiver.
     #[must_use]
     pub fn ssrc(&self) -> u32 {
@@ -145,8 +155,7 @@ impl Rewriter {
         packet.set_sequence(out);
         packet.set_timestamp(timestamp);
         packet.set_ssrc(self.identity.ssrc);
-        let longest = clock_rate / 1000 * LONGEST_FRAME.as_millis() as u32;
-        self.sent.count(now, out, timestamp, packet.payload().len(), longest);
+        self.sent.count(now, out, timestamp, packet.payload().len(), longest(clock_rate));
         Ok(())
     }
 
@@ -186,6 +195,33 @@ impl Rewriter {
         source.covers(original).then_some(original)
     }
 
+    /// Returns the stream's number for one of the present source; none for one before it.
+    #[must_use]
+    pub fn stream_sequence(&self, sequence: u16) -> Option<u16> {
+        let source = self.source?;
+        source.covers(sequence).then_some(sequence.wrapping_add(source.sequence_offset))
+    }
+
+    /// Returns the SSRC of the present source if it has this key.
+    #[must_use]
+    pub fn source_of(&self, key: u32) -> Option<u32> {
+        self.source.filter(|source| source.key == key).map(|source| source.ssrc)
+    }
+
+    /// Whether the present source's numbers are the stream's, so that neither RTP nor RTCP is changed.
+    #[must_use]
+    pub fn is_identity(&self) -> bool {
+        self.source.is_none_or(|source| (source.sequence_offset, source.timestamp_offset, source.ssrc) == (0, 0, self.identity.ssrc))
+    }
+
+    /// Returns what the stream's timestamp is at a time, for sender reports; none before the first packet.
+    #[must_use]
+    pub fn clock(&self, now: Instant) -> Option<u32> {
+        let ((_, timestamp, at), clock_rate) = self.sent.newest.zip(self.clock_rate())?;
+        let elapsed = now.saturating_duration_since(at).as_micros() * u128::from(clock_rate) / 1_000_000;
+        Some(timestamp.wrapping_add(elapsed as u32))
+    }
+
     /// Returns the present clock rate in Hz.
     #[must_use]
     pub fn clock_rate(&self) -> Option<u32> {
@@ -198,9 +234,14 @@ impl Rewriter {
     }
 
     /// Packets and payload octets sent so far, for sender reports.
-    pub(super) fn counts(&self) -> (u32, u32) {
+    pub(crate) fn counts(&self) -> (u32, u32) {
         (self.sent.packets, self.sent.octets)
     }
+}
+
+/// The longest frame in units of a clock rate.
+fn longest(clock_rate: u32) -> u32 {
+    clock_rate / 1000 * LONGEST_FRAME.as_millis() as u32
 }
 
 fn is_former(former: &[Option<(u32, Instant)>], now: Instant, ssrc: u32) -> bool {

@@ -54,6 +54,8 @@ pub struct Block {
     pub fraction_lost: u8,
     /// Packets lost since the beginning; duplicates can make it negative.
     pub lost: i32,
+    /// Highest sequence number received, and how often it began anew before (upper 16 bits).
+    pub highest: u32,
     /// Jitter in units of the source's clock.
     pub jitter: u32,
     /// NTP time of the last SR it saw (middle 32 bits), 0 when none.
@@ -164,6 +166,7 @@ impl Blocks<'_> {
                 ssrc: word(block, 0)?,
                 fraction_lost: (loss >> 24) as u8,
                 lost: ((loss << 8) as i32) >> 8, // 24 bits with a sign
+                highest: word(block, 8)?,
                 jitter: word(block, 12)?,
                 last_sr: word(block, 16)?,
                 delay_since_last_sr: word(block, 20)?,
@@ -201,7 +204,15 @@ mod tests {
             panic!("{packets:?}")
         };
         assert_eq!(rest, [Packet::Other(202), Packet::Bye, Packet::Other(206)]);
-        let expected = Block { ssrc: 7, fraction_lost: 64, lost: -2, jitter: 80, last_sr: 0xaabb_ccdd, delay_since_last_sr: 65536 };
+        let expected = Block {
+            ssrc: 7,
+            fraction_lost: 64,
+            lost: -2,
+            highest: 0x0001_0005,
+            jitter: 80,
+            last_sr: 0xaabb_ccdd,
+            delay_since_last_sr: 65536,
+        };
         assert_eq!(blocks.iter().collect::<Vec<_>>(), [expected]);
     }
 

@@ -1,0 +1,245 @@
+//! Outgoing: one stream towards its receiver, whoever feeds it: another port whose packets pass, the next one, a transcoder. The
+//! receiver sees one source with numbers that go on.
+//!
+//! A stream begins as its first source: while that feeds it, no packet is changed, and neither is RTCP. When another port or a
+//! transcoder takes over, its packets are given the numbers that follow. Sound is one source at a time, so all of it is one
+//! numbering. Of video the first SSRC that a port sends of each [`Class`] goes on with the numbers of that class, so that RTX is
+//! never taken for pictures; further SSRCs pass as they are.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    reports::{Random, Reports},
+    route::{Class, Hop, Pass, Plan, Rescaling},
+};
+use crate::{
+    codec::Parameters,
+    dtmf::event::Rescale,
+    quality::Quality,
+    rtp::{
+        Packet,
+        rewrite::{Identity, Marker, Rewriter},
+    },
+    transcode::{Input, Output, Transcoder},
+};
+
+/// Shortest time between two beginnings of transcoding in one stream: a source that changes its codec more often is not heard
+/// until then, so that it cannot make us build codecs all the time.
+const MIN_CHANGE: Duration = Duration::from_millis(500);
+/// What the rewriter calls the transcoder: no port, for those are numbered from 0 up.
+const TRANSCODER: u32 = u32::MAX;
+
+/// One stream towards its receiver.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    rewriters: [Option<Box<Rewriter>>; 3],
+    rescaling: Option<Box<Rescaling>>,
+    work: Option<Box<Work>>,
+    /// Of transcoding, which may be over.
+    history: Option<Box<History>>,
+    /// Present where an end of the stream talks with us instead of the other end.
+    pub(crate) reports: Option<Box<Reports>>,
+}
+
+#[derive(Debug)]
+struct History {
+    /// When it last began.
+    began: Instant,
+    /// Whether signaling was told of it.
+    told: bool,
+    plan: Plan,
+}
+
+#[derive(Debug)]
+struct Work {
+    plan: Plan,
+    transcoder: Transcoder,
+    /// The latest time known.
+    now: Instant,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fed {
+    /// It is changed as it has to be, and goes on.
+    Passes,
+    /// The transcoder has it.
+    Taken,
+    /// The same, and signaling should know that transcoding has begun.
+    Began,
+    /// It goes nowhere.
+    Dropped,
+}
+
+impl Outgoing {
+    /// Takes a packet of the port `key`.
+    pub(crate) fn feed(
+        &mut self,
+        now: Instant,
+        key: u32,
+        hop: Hop,
+        plan: Option<&Plan>,
+        packet: &mut Packet<'_>,
+        random: &mut Random,
+    ) -> Fed {
+        match (hop, plan) {
+            (Hop::Pass(pass), _) => {
+                if self.work.is_some() && pass.class == Class::Media {
+                    self.work = None;
+                }
+                self.pass(now, key, pass, packet)
+            }
+            (Hop::Beside(..), _) if let Some(work) = &mut self.work => work.take(now, packet),
+            (Hop::Transcode(_) | Hop::Beside(None, _), Some(plan)) => self.transcode(now, plan, packet, random),
+            (Hop::Beside(Some(pass), rate), _) => {
+                if let Some(rate) = rate {
+                    self.rescale(pass.clock_rate, rate, packet);
+                }
+                self.pass(now, key, pass, packet)
+            }
+            (Hop::Transcode(_) | Hop::Beside(None, _), None) => Fed::Dropped,
+        }
+    }
+
+    fn pass(&mut self, now: Instant, key: u32, pass: Pass, packet: &mut Packet<'_>) -> Fed {
+        packet.set_payload_type(pass.payload_type);
+        if pass.class == Class::Retransmission && !self.name_original(packet) {
+            return Fed::Dropped;
+        }
+        let Some(rewriter) = self.rewriters.get_mut(pass.class as usize) else { return Fed::Dropped };
+        match rewriter {
+            None => *rewriter = Some(Box::new(Rewriter::of(now, key, pass.clock_rate, packet, pass.marker))),
+            Some(stream) => {
+                let is_further = pass.marker == Marker::Frame && stream.source_of(key).is_some_and(|ssrc| ssrc != packet.ssrc());
+                if !is_further && stream.rewrite(now, key, pass.clock_rate, packet).is_err() {
+                    return Fed::Dropped;
+                }
+            }
+        }
+        Fed::Passes
+    }
+
+    /// Gives what is sent again the number that the receiver knows it by (RFC 4588 §4). None for what was sent before the last change.
+    fn name_original(&self, packet: &mut Packet<'_>) -> bool {
+        let Some(media) = self.media().filter(|media| !media.is_identity()) else { return true };
+        let Some(original) = packet.payload_mut().first_chunk_mut::<2>() else { return true };
+        let Some(known) = media.stream_sequence(u16::from_be_bytes(*original)) else { return false };
+        *original = known.to_be_bytes();
+        true
+    }
+
+    fn rescale(&mut self, from: u32, to: u32, packet: &mut Packet<'_>) {
+        let rescaling = self.rescaling.get_or_insert_with(|| Box::new(Rescaling { rates: (from, to), rescale: Rescale::new(from, to) }));
+        if rescaling.rates != (from, to) {
+            **rescaling = Rescaling { rates: (from, to), rescale: Rescale::new(from, to) };
+        }
+        rescaling.rescale.rescale(packet);
+    }
+
+    fn transcode(&mut self, now: Instant, plan: &Plan, packet: &Packet<'_>, random: &mut Random) -> Fed {
+        if let Some(work) = self.work.as_mut().filter(|work| work.plan == *plan) {
+            return work.take(now, packet);
+        }
+        if self.history.as_ref().is_some_and(|history| now.saturating_duration_since(history.began) < MIN_CHANGE) {
+            return Fed::Dropped;
+        }
+        let told = self.history.as_ref().is_some_and(|history| history.told);
+        self.history = Some(Box::new(History { began: now, told: true, plan: *plan }));
+        let Some(work) = Work::new(now, plan, random) else { return Fed::Dropped };
+        self.work.insert(Box::new(work)).take(now, packet);
+        if told { Fed::Taken } else { Fed::Began }
+    }
+
+    /// Sound and pictures themselves.
+    pub(crate) fn media(&self) -> Option<&Rewriter> {
+        self.rewriters.first()?.as_deref()
+    }
+
+    /// Whether the receiver has the numbers of the source.
+    pub(crate) fn is_identity(&self) -> bool {
+        self.media().is_none_or(Rewriter::is_identity)
+    }
+
+    /// The conversion that is at work, and how long it keeps sound back.
+    pub(crate) fn at_work(&self) -> Option<(&Plan, Duration)> {
+        self.work.as_ref().map(|work| (&work.plan, work.transcoder.delay()))
+    }
+
+    /// The last conversion, which may be over.
+    pub(crate) fn last(&self) -> Option<&Plan> {
+        self.history.as_ref().map(|history| &history.plan)
+    }
+
+    /// Ends transcoding, unless the conversion is still wanted.
+    pub(crate) fn keep(&mut self, is_wanted: impl Fn(&Plan) -> bool) {
+        self.work.take_if(|work| !is_wanted(&work.plan));
+    }
+
+    /// Another party is at the other end, or nobody.
+    pub(crate) fn part(&mut self) {
+        (self.work, self.reports, self.rescaling) = (None, None, None);
+        if let Some(history) = &mut self.history {
+            history.told = false;
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        // What is due already waits to be sent, not for the time.
+        let transcoder = self.work.as_ref().and_then(|work| work.transcoder.poll_timeout().filter(|due| *due > work.now));
+        let reports = self.reports.as_ref().map(|reports| reports.poll_timeout());
+        transcoder.into_iter().chain(reports).min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(work) = &mut self.work {
+            work.now = now;
+            work.transcoder.handle_timeout(now);
+        }
+        if let Some(reports) = &mut self.reports {
+            reports.handle_timeout(now);
+        }
+    }
+
+    /// The report that is due.
+    pub(crate) fn poll_report(&mut self, quality: &mut Quality, cname: u64, buffer: &mut [u8]) -> Option<(Instant, usize)> {
+        let media = self.rewriters.first()?.as_deref();
+        self.reports.as_mut()?.poll(media, quality, cname, buffer)
+    }
+
+    /// The next packet of the transcoder, with the numbers of the stream.
+    pub(crate) fn poll_packet(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let work = self.work.as_mut()?;
+        let media = self.rewriters.first_mut()?;
+        while let Some(length) = work.transcoder.poll_packet(buffer) {
+            let Ok(mut packet) = Packet::parse(buffer.get_mut(..length)?) else { continue };
+            let (now, clock_rate) = (work.now, work.plan.to.clock_rate());
+            match media {
+                None => *media = Some(Box::new(Rewriter::of(now, TRANSCODER, clock_rate, &packet, Marker::Talkspurt))),
+                Some(stream) => {
+                    if stream.rewrite(now, TRANSCODER, clock_rate, &mut packet).is_err() {
+                        continue;
+                    }
+                }
+            }
+            return Some(length);
+        }
+        None
+    }
+}
+
+impl Work {
+    fn new(now: Instant, plan: &Plan, random: &mut Random) -> Option<Self> {
+        let [a, b] = [random.next(), random.next()];
+        let identity = Identity { ssrc: (a >> 32) as u32, sequence: b as u16 >> 1, timestamp: (b >> 32) as u32 };
+        let input = Input { codec: plan.from, payload_type: plan.from_type, comfort_noise: plan.noise_type, events: plan.events };
+        let parameters = Parameters::default();
+        let output = Output { codec: plan.to, payload_type: plan.to_type, parameters, digits: plan.digits, identity };
+        Some(Self { plan: *plan, transcoder: Transcoder::new(input, output).ok()?, now })
+    }
+
+    fn take(&mut self, now: Instant, packet: &Packet<'_>) -> Fed {
+        self.now = now;
+        self.transcoder.handle_packet(now, packet);
+        Fed::Taken
+    }
+}
