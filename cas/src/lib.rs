@@ -1,2 +1,11 @@
-//! The client application server without I/O. Empty until its first topic: see the issue list.
+//! The client application server without I/O.
 #![warn(missing_docs)]
+
+pub mod error;
+pub mod json;
+pub mod message;
+mod random;
+pub mod text;
+pub mod xml;
+
+pub use random::Token;

@@ -1,0 +1,157 @@
+//! Texts that a client supplies, parsed once into types that cannot be wrong: bounded, and without control characters, so that none
+//! can carry a line break into another syntax (S7).
+
+use std::borrow::{Borrow, Cow};
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// Declares a text type: its doc, its name, its longest length in characters, which characters it may have, and those in words.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $longest:literal, $allowed:expr, $words:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Longest, in characters.
+            pub const LONGEST: usize = $longest;
+
+            /// Checks a text.
+            ///
+            /// # Errors
+            ///
+            /// What the text must be, in plain words.
+            pub fn parse(text: &str) -> Result<Self, &'static str> {
+                let allowed: fn(char) -> bool = $allowed;
+                let long = text.len() > 4 * Self::LONGEST || text.chars().nth(Self::LONGEST).is_some();
+                if text.is_empty() || long || !text.chars().all(allowed) {
+                    return Err(concat!("expected 1 to ", stringify!($longest), " ", $words));
+                }
+                Ok(Self(text.into()))
+            }
+
+            /// Returns the text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                Self::parse(&text).map_err(de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "minLength": 1, "maxLength": $longest, "description": concat!("1 to ", stringify!($longest), " ", $words) })
+            }
+        }
+    };
+}
+
+fn is_printable(c: char) -> bool {
+    // U+2028 and U+2029 end lines too; the bidirectional overrides make a name show as another.
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
+}
+
+fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+text!(
+    /// Name of a topic or of a message in it.
+    Name, 64, is_of_a_name, "letters, digits, dots, underscores and hyphens"
+);
+text!(
+    /// The user part of a person's AOR.
+    UserName, 128, |c| is_printable(c) && !c.is_whitespace() && !matches!(c, '@' | '/' | '<' | '>' | '"'), "characters without spaces, @, /, <, > and quotes"
+);
+text!(
+    /// A device of a user.
+    DeviceId, 128, |c| is_printable(c) && !c.is_whitespace(), "characters without spaces"
+);
+text!(
+    /// The switch's own number of a call.
+    CallId, 64, is_of_a_name, "letters, digits, dots, underscores and hyphens"
+);
+text!(
+    /// An entry of a history.
+    EntryId, 64, is_of_a_name, "letters, digits, dots, underscores and hyphens"
+);
+text!(
+    /// What is dialled: a number, a user, or a SIP or tel URI.
+    Destination, 256, |c| is_printable(c) && !c.is_whitespace(), "characters without spaces"
+);
+text!(
+    /// Digits to send as DTMF.
+    Digits, 64, |c| matches!(c, '0'..='9' | 'A'..='D' | '*' | '#'), "of 0 to 9, A to D, * and #"
+);
+text!(
+    /// One line for people.
+    Line, 256, is_printable, "characters without line breaks and control characters"
+);
+text!(
+    /// Several lines for people, such as a note.
+    Prose, 4000, |c| is_printable(c) || matches!(c, '\n' | '\t'), "characters without control characters other than line breaks and tabs"
+);
+text!(
+    /// A session description (RFC 8866).
+    Sdp, 65536, |c| is_printable(c) || matches!(c, '\r' | '\n' | '\t'), "characters without control characters other than line breaks and tabs"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_or_a_control_character_is_no_text() {
+        // S7
+        for text in ["501\r\nX: y", "501\0", "a\nb", "", "\u{1b}[2J", "a\u{2028}b", "\u{202e}evil"] {
+            assert!(Destination::parse(text).is_err(), "{text:?}");
+            assert!(Line::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Destination::parse("sip:bob@tandem.test;user=phone").is_ok());
+        assert!(Line::parse("Jürgen \u{1f600}").is_ok());
+    }
+
+    #[test]
+    fn the_longest_text_passes_and_one_more_character_does_not() {
+        assert!(Digits::parse(&"1".repeat(Digits::LONGEST)).is_ok());
+        assert!(Digits::parse(&"1".repeat(Digits::LONGEST + 1)).is_err());
+    }
+
+    #[test]
+    fn a_wrong_text_says_what_is_expected() {
+        let error = serde_json::from_str::<Digits>("\"12a\"").unwrap_err();
+        assert!(error.to_string().starts_with("expected 1 to 64 of 0 to 9, A to D, * and #"), "{error}");
+    }
+}
