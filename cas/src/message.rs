@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A reply echoes topic, message and `request-id`, and carries `response`: 0 for success, 202 for *it takes longer*, else the
-//! number of a [`Fault`](crate::error::Fault). A reply that takes longer and the final one share a `pending-id`.
+//! number of a [`Fault`]. A reply that takes longer and the final one share a `pending-id`.
 
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -55,7 +55,8 @@ impl Encoding {
             name.trim().eq_ignore_ascii_case("charset") && !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
         });
         Self::of_media_type(media_type).filter(|_| !strange).ok_or_else(|| {
-            let error = Error { header: Some("content-type".into()), ..Error::new(Fault::UnknownEncoding, "the encoding is not spoken here") };
+            let error =
+                Error { header: Some("content-type".into()), ..Error::new(Fault::UnknownEncoding, "the encoding is not spoken here") };
             error.accepting(Self::MEDIA_TYPES)
         })
     }
@@ -70,7 +71,8 @@ impl Encoding {
         let other = if otherwise == Self::Json { Self::Xml } else { Self::Json };
         match (liking(header, otherwise), liking(header, other)) {
             (0, 0) => {
-                let error = Error { header: Some("accept".into()), ..Error::new(Fault::NotAcceptable, "no accepted encoding is spoken here") };
+                let error =
+                    Error { header: Some("accept".into()), ..Error::new(Fault::NotAcceptable, "no accepted encoding is spoken here") };
                 Err(error.accepting(Self::MEDIA_TYPES))
             }
             (first, second) => Ok(if second > first { other } else { otherwise }),

@@ -1,0 +1,5 @@
+//! The server with a host around it: providers in memory, clients that send bytes, time as a variable.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod host;
+mod journey;
