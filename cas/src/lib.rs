@@ -15,6 +15,10 @@
 //! The host tells what happened ([`server::Input::Happened`]). Who subscribed and may know gets it in their own order, with the
 //! actions that they may take now; it is written once for all who see the same. Streams and waiting requests carry it away.
 //!
+//! # The documents
+//!
+//! [`document::openapi`] describes all of it, from the types.
+//!
 //! # To add a topic
 //!
 //! A file in `topic/` whose `operations!` table makes its requests, rights and schemas, and a line in [`topic::OPERATIONS`]; if it
@@ -22,6 +26,7 @@
 #![warn(missing_docs)]
 
 pub mod bulk;
+pub mod document;
 pub mod error;
 pub mod event;
 pub mod json;

@@ -88,31 +88,6 @@ bodies! {
         /// The entry.
         entry: EntryId,
     }
-    /// A call as a history keeps it.
-    Entry {
-        /// Its number; later entries have higher ones.
-        id: EntryId,
-        /// Whose entry it is.
-        user: UserName,
-        /// The device that placed or answered the call, or that rang.
-        device: Option<DeviceId> = default,
-        /// Which way the call went.
-        kind: Kind,
-        /// The other party's number.
-        number: Option<String> = default,
-        /// The other party's name.
-        name: Option<String> = default,
-        /// The call.
-        call: CallId,
-        /// When it began, in milliseconds since 1970, UTC.
-        started_at: u64,
-        /// How long the parties talked, in milliseconds.
-        talked: Option<u64> = default,
-        /// Why it ended or failed, in one sentence.
-        why: Option<String> = default,
-        /// The user's note.
-        note: Option<Prose> = default,
-    }
     /// Reply of `list`.
     Page {
         /// The entries.
@@ -134,13 +109,50 @@ bodies! {
         /// The entry that is gone.
         entry: EntryId,
     }
-    /// An entry, and what the caller may do with it.
-    EntryView {
-        /// The entry.
-        entry: Entry,
-        /// What the caller may do with it.
-        actions: Vec<Action>,
-    }
+}
+
+/// A call as a history keeps it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Entry {
+    /// Its number; later entries have higher ones.
+    pub id: EntryId,
+    /// Whose entry it is.
+    pub user: UserName,
+    /// The device that placed or answered the call, or that rang.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// Which way the call went.
+    pub kind: Kind,
+    /// The other party's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    /// The other party's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The call.
+    pub call: CallId,
+    /// When it began, in milliseconds since 1970, UTC.
+    pub started_at: u64,
+    /// How long the parties talked, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub talked: Option<u64>,
+    /// Why it ended or failed, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The user's note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Prose>,
+}
+
+/// An entry, and what the caller may do with it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct EntryView {
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// What the caller may do with it.
+    pub actions: Vec<Action>,
 }
 
 /// What a provider is asked for; times and the limit are final.

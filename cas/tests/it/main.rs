@@ -1,5 +1,7 @@
 //! The server with a host around it: providers in memory, clients that send bytes, time as a variable.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod bulk;
 mod host;
 mod journey;
+mod plugin;
