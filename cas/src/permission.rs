@@ -42,8 +42,17 @@ pub enum Role {
 
 crate::text::text!(
     /// Which rights are meant: `topic.message`, `topic.*` or `*`.
-    Pattern, 130, |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '*'), "characters: topic.message, topic.* or *"
+    Pattern, 130, is_pattern, r"^(\*|[A-Za-z0-9._-]+\.(\*|[A-Za-z0-9_-]+))$", "characters: topic.message, topic.* or *"
 );
+
+fn is_pattern(text: &str) -> bool {
+    let is_topic = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_message = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let is_right = |(topic, message): (&str, &str)| {
+        !topic.is_empty() && topic.chars().all(is_topic) && (message == "*" || (!message.is_empty() && message.chars().all(is_message)))
+    };
+    text == "*" || text.rsplit_once('.').is_some_and(is_right)
+}
 
 impl Pattern {
     /// Returns whether a right is meant. Topics are compared whole: `tel.*` does not mean the topic `tel.cloud` (S15).
@@ -234,9 +243,10 @@ pub(crate) mod tests {
         // S15
         let pattern = |text| Pattern::parse(text).unwrap();
         assert!(pattern("tel.*").means("tel", "hold") && pattern("tel.hold").means("tel", "hold") && pattern("*").means("a", "b"));
-        assert!(
-            !pattern("tel.*").means("tel.cloud", "dial") && !pattern("te*").means("tel", "hold") && !pattern("tel").means("tel", "hold")
-        );
+        assert!(!pattern("tel.*").means("tel.cloud", "dial") && !pattern("t.*").means("tel", "hold"));
+        for text in ["te*", "tel", "tel.", ".hold", "*.hold", "tel.*.x", ""] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
         let scoped = Caller { scopes: Some([pattern("tel.*")].into()), ..caller("root", Rights::of(Role::Administrator)) };
         assert_eq!(scoped.reach(DELETE), Reach::None);
         assert_eq!(scoped.reach(Right { topic: "tel", message: "hold", user: Reach::Own }), Reach::All);

@@ -23,7 +23,7 @@ pub trait Telephony: Send + Sync {
     /// Starts a call for a user; answers when it rings or was refused.
     fn make_call(&self, caller: &Caller, user: &UserName, request: tel::MakeCall) -> impl Future<Output = Answer<tel::Acted>> + Send;
     /// Does something on a user's side of a call; answers when it is done. The state may have changed since it was looked at: then
-    /// the answer is `not-now`.
+    /// the answer is `not-now`. Whose ringing calls a user may pick up is decided here, by the groups of the switch.
     fn act(&self, caller: &Caller, user: &UserName, act: tel::Act) -> impl Future<Output = Answer<tel::Acted>> + Send;
     /// Tells in one sentence why a call ended or failed.
     fn why(&self, call: &CallId) -> impl Future<Output = Answer<String>> + Send;

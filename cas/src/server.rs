@@ -299,6 +299,25 @@ enum Timer {
     SignIn(StreamId),
 }
 
+/// How much there is of everything that clients fill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Logins.
+    pub logins: usize,
+    /// Open streams.
+    pub streams: usize,
+    /// Requests that wait for events.
+    pub polls: usize,
+    /// Requests that wait for a provider or a plug-in.
+    pub pending: usize,
+    /// Bulks that wait for replies.
+    pub bulks: usize,
+    /// Passwords and keys that are being checked.
+    pub verifying: usize,
+    /// Plug-ins.
+    pub plugins: usize,
+}
+
 /// The client application server.
 pub struct Server {
     settings: Settings,
@@ -356,6 +375,20 @@ impl Server {
     #[must_use]
     pub fn logins(&self) -> usize {
         self.logins.len()
+    }
+
+    /// Returns how much there is of everything that clients fill, for metrics.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            logins: self.logins.len(),
+            streams: self.streams.len(),
+            polls: self.polls.len(),
+            pending: self.pendings.len(),
+            bulks: self.bulks.len(),
+            verifying: self.verifying.len(),
+            plugins: self.plugins.all().count(),
+        }
     }
 
     /// Takes an input.

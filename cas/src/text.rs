@@ -1,9 +1,10 @@
 //! Texts that a client supplies, parsed once into types that cannot be wrong: bounded, and without control characters, so that none
 //! can carry a line break into another syntax (S7).
 
-/// Declares a text type: its doc, its name, its longest length in characters, which characters it may have, and those in words.
+/// Declares a text type: its doc, its name, its longest length in characters, which characters it may have, as a function and as a
+/// regular expression, and in words what it must be.
 macro_rules! text {
-    ($(#[$doc:meta])* $name:ident, $longest:literal, $allowed:expr, $words:literal) => {
+    ($(#[$doc:meta])* $name:ident, $longest:literal, $allowed:expr, $pattern:literal, $words:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
         #[serde(transparent)]
@@ -19,9 +20,9 @@ macro_rules! text {
             ///
             /// What the text must be, in plain words.
             pub fn parse(text: &str) -> Result<Self, &'static str> {
-                let allowed: fn(char) -> bool = $allowed;
+                let allowed: fn(&str) -> bool = $allowed;
                 let long = text.len() > 4 * Self::LONGEST || text.chars().nth(Self::LONGEST).is_some();
-                if text.is_empty() || long || !text.chars().all(allowed) {
+                if text.is_empty() || long || !allowed(text) {
                     return Err(concat!("expected 1 to ", stringify!($longest), " ", $words));
                 }
                 Ok(Self(text.into()))
@@ -65,7 +66,10 @@ macro_rules! text {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "minLength": 1, "maxLength": $longest, "description": concat!("1 to ", stringify!($longest), " ", $words) })
+                schemars::json_schema!({
+                    "type": "string", "minLength": 1, "maxLength": $longest, "pattern": $pattern,
+                    "description": concat!("1 to ", stringify!($longest), " ", $words),
+                })
             }
         }
     };
@@ -74,52 +78,64 @@ pub(crate) use text;
 
 fn is_printable(c: char) -> bool {
     // U+2028 and U+2029 end lines too; the bidirectional overrides make a name show as another.
-    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
+    !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}')
 }
 
-fn is_of_a_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+fn is_name(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+fn is_word(text: &str) -> bool {
+    text.chars().all(|c| is_printable(c) && !c.is_whitespace())
+}
+
+fn is_text(text: &str) -> bool {
+    text.chars().all(|c| is_printable(c) || matches!(c, '\r' | '\n' | '\t'))
 }
 
 text!(
     /// Name of a topic or of a message in it.
-    Name, 64, is_of_a_name, "letters, digits, dots, underscores and hyphens"
+    Name, 64, is_name, "^[A-Za-z0-9._-]+$", "letters, digits, dots, underscores and hyphens"
 );
 text!(
     /// The user part of a person's AOR.
-    UserName, 128, |c| is_printable(c) && !c.is_whitespace() && !matches!(c, '@' | '/' | '<' | '>' | '"'), "characters without spaces, @, /, <, > and quotes"
+    UserName, 128, |text| is_word(text) && !text.contains(['@', '/', '<', '>', '"']),
+    r#"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff\s@/<>"]+$"#, "characters without spaces, @, /, <, > and quotes"
 );
 text!(
     /// A device of a user.
-    DeviceId, 128, |c| is_printable(c) && !c.is_whitespace(), "characters without spaces"
+    DeviceId, 128, is_word, r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff\s]+$", "characters without spaces"
 );
 text!(
     /// The switch's own number of a call.
-    CallId, 64, is_of_a_name, "letters, digits, dots, underscores and hyphens"
+    CallId, 64, is_name, "^[A-Za-z0-9._-]+$", "letters, digits, dots, underscores and hyphens"
 );
 text!(
     /// An entry of a history.
-    EntryId, 64, is_of_a_name, "letters, digits, dots, underscores and hyphens"
+    EntryId, 64, is_name, "^[A-Za-z0-9._-]+$", "letters, digits, dots, underscores and hyphens"
 );
 text!(
     /// What is dialled: a number, a user, or a SIP or tel URI.
-    Destination, 256, |c| is_printable(c) && !c.is_whitespace(), "characters without spaces"
+    Destination, 256, is_word, r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff\s]+$", "characters without spaces"
 );
 text!(
     /// Digits to send as DTMF.
-    Digits, 64, |c| matches!(c, '0'..='9' | 'A'..='D' | '*' | '#'), "of 0 to 9, A to D, * and #"
+    Digits, 64, |text| text.chars().all(|c| matches!(c, '0'..='9' | 'A'..='D' | '*' | '#')), "^[0-9A-D*#]+$", "of 0 to 9, A to D, * and #"
 );
 text!(
     /// One line for people.
-    Line, 256, is_printable, "characters without line breaks and control characters"
+    Line, 256, |text| text.chars().all(is_printable), r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff]+$",
+    "characters without line breaks and control characters"
 );
 text!(
     /// Several lines for people, such as a note.
-    Prose, 4000, |c| is_printable(c) || matches!(c, '\n' | '\t'), "characters without control characters other than line breaks and tabs"
+    Prose, 4000, is_text, r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff]+$",
+    "characters without control characters other than line breaks and tabs"
 );
 text!(
     /// A session description (RFC 8866).
-    Sdp, 65536, |c| is_printable(c) || matches!(c, '\r' | '\n' | '\t'), "characters without control characters other than line breaks and tabs"
+    Sdp, 65536, is_text, r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff]+$",
+    "characters without control characters other than line breaks and tabs"
 );
 
 /// A password or a key. It is not printed and not written.

@@ -36,7 +36,7 @@ operations! { "tel";
     /// Parks the call.
     "park" Park(Park) -> CallReply, Slow, Own;
     /// Picks up a parked call, or one that rings elsewhere.
-    "pickup" Pickup(Pickup) -> CallReply, Slow, All;
+    "pickup" Pickup(Pickup) -> CallReply, Slow, Own;
     /// Sends DTMF digits to the other party.
     "dtmf" Dtmf(Dtmf) -> CallReply, Slow, Own;
     /// Moves the user's side of the call to another device.
@@ -109,7 +109,8 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
     act.check()?;
     let call = telephony.call(act.call()).await?;
     let user = act.user().cloned().unwrap_or_else(|| default_side(&call, caller));
-    // Who acts for a party needs the right over that party; who is none of them is a stranger to the call, but for a pickup.
+    // Who acts for a party needs the right over that party; who is none of them is a stranger to the call. A call that is picked up is
+    // always another's: what counts is for whom.
     let is_party = call.party(&user).is_some();
     let owners = if is_party || act.action() == Action::Pickup { vec![user.clone()] } else { call.users() };
     decide(caller, right, Owner::Users(&owners))?;
@@ -143,7 +144,7 @@ fn may(caller: &Caller, action: Action, owners: &[UserName]) -> bool {
 
 impl Request {
     fn right_of(action: Action) -> Right<'static> {
-        Right { topic: "tel", message: action.name(), user: if action == Action::Pickup { Reach::All } else { Reach::Own } }
+        Right { topic: "tel", message: action.name(), user: Reach::Own }
     }
 }
 

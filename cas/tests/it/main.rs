@@ -4,4 +4,7 @@
 mod bulk;
 mod host;
 mod journey;
+mod matrix;
 mod plugin;
+mod random;
+mod resume;
