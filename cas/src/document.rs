@@ -109,8 +109,14 @@ fn request(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         Mode::Slow => " The reply is pending unless the client prefers to wait.",
     };
     let doc = format!("{}{how} Needs the right {}.{}.", operation.doc.trim(), operation.topic, operation.message);
+    // A request whose fields may all be absent needs no body.
+    let name = body.get("$ref").and_then(Value::as_str).and_then(|target| target.rsplit('/').next());
+    let definition = name.and_then(|name| generator.definitions().get(name));
+    let has_required =
+        definition.and_then(|definition| definition.get("required")).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let required: &[&str] = if has_required { &["sequence-id", "request-id", "body"] } else { &["sequence-id", "request-id"] };
     let more = json!({ "body": body, "prefer": { "type": "string" } });
-    message_schema(&doc, operation.topic, operation.message, &["sequence-id", "request-id"], more)
+    message_schema(&doc, operation.topic, operation.message, required, more)
 }
 
 fn reply(operation: &Operation, generator: &mut SchemaGenerator) -> Value {

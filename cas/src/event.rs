@@ -38,6 +38,20 @@ impl Event {
         Arc::new(Self { json: without_number(&json, message.sequence_id), xml: OnceLock::new() })
     }
 
+    /// Writes an event whose body writes itself as JSON.
+    pub(crate) fn written(topic: &str, message: &str, timestamp: u64, body: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
+        let mut json = Vec::with_capacity(1024);
+        for part in ["\"topic\":\"", topic, "\",\"message\":\"", message, "\",\"timestamp\":"] {
+            json.extend_from_slice(part.as_bytes());
+        }
+        json.extend_from_slice(decimal(timestamp, &mut [0; 20]));
+        json.extend_from_slice(b",\"body\":");
+        body(&mut json);
+        json.push(b'}');
+        json.shrink_to_fit();
+        Arc::new(Self { json: json.into(), xml: OnceLock::new() })
+    }
+
     /// Returns how much it counts in [`MAX_BYTES`].
     fn len(&self) -> usize {
         self.json.len()

@@ -84,7 +84,8 @@ impl Server {
             let event = match written.iter().find(|(other, _)| *other == view) {
                 Some((_, event)) => event.clone(),
                 None => {
-                    let event = Event::new(&event_message(happening.topic(), happening.message(), timestamp, happening.body(view)));
+                    let body = |out: &mut Vec<u8>| happening.write(view, out);
+                    let event = Event::written(happening.topic(), happening.message(), timestamp, body);
                     written.push((view, event.clone()));
                     event
                 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::declare::{bodies, words};
 use super::login::Nothing;
 use super::operation::operations;
-use super::{Done, Seen, reply};
+use super::{Done, Seen, reply, write_body};
 use crate::error::{Error, Fault};
 use crate::permission::{Caller, Owner, Pattern, Reach, Right, decide};
 use crate::provider::Admin;
@@ -331,7 +331,7 @@ impl Seen for Notice {
         0
     }
 
-    fn body(&self, _: u32) -> Value {
-        self.body.clone()
+    fn write(&self, _: u32, out: &mut Vec<u8>) {
+        write_body(&self.body, out);
     }
 }

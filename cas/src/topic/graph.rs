@@ -1,11 +1,9 @@
 //! Topic `graph`: who is in a call with which devices, and what each carries. A user is a node, a device an edge (000-12, 000-13).
 
-use serde_json::Value;
-
 use super::declare::bodies;
 use super::operation::operations;
 use super::tel::{Media, PartyState};
-use super::{Done, Seen, reply};
+use super::{Done, Seen, reply, write_body};
 use crate::error::Error;
 use crate::permission::{Caller, Owner, Reach, Right, decide};
 use crate::provider::Graph as Provider;
@@ -87,7 +85,7 @@ impl Seen for Changed {
         0
     }
 
-    fn body(&self, _: u32) -> Value {
-        serde_json::to_value(self).expect("text keys")
+    fn write(&self, _: u32, out: &mut Vec<u8>) {
+        write_body(self, out);
     }
 }

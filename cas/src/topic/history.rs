@@ -1,10 +1,8 @@
 //! Topic `history`: calls that were placed, received and missed, per device and per user, with notes.
 
-use serde_json::{Value, json};
-
 use super::declare::{bodies, words};
 use super::operation::operations;
-use super::{Done, Seen, reply};
+use super::{Done, Seen, reply, write_body};
 use crate::error::Error;
 use crate::permission::{Caller, Owner, Reach, Right, decide};
 use crate::provider::History;
@@ -259,8 +257,8 @@ impl Seen for EntryEvent {
         actions(caller, &self.entry.user).into_iter().fold(0, |bits, action| bits | 1 << action as u32)
     }
 
-    fn body(&self, view: u32) -> Value {
+    fn write(&self, view: u32, out: &mut Vec<u8>) {
         let actions = Action::ALL.iter().copied().filter(|action| self.change != Change::Deleted && view & (1 << *action as u32) != 0);
-        json!({ "entry": EntryView { entry: self.entry.clone(), actions: actions.collect() } })
+        write_body(&EntryReply { entry: EntryView { entry: self.entry.clone(), actions: actions.collect() } }, out);
     }
 }

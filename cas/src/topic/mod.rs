@@ -138,8 +138,13 @@ pub(crate) trait Seen {
     fn message(&self) -> &str;
     /// Returns what a login sees of it, as a number.
     fn view(&self, caller: &Caller) -> u32;
-    /// Returns what logins with this view see.
-    fn body(&self, view: u32) -> Value;
+    /// Appends what logins with this view see, as JSON.
+    fn write(&self, view: u32, out: &mut Vec<u8>);
+}
+
+/// Appends a body as JSON.
+pub(crate) fn write_body<T: Serialize>(body: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, body).expect("a vector takes every byte, and every key is text");
 }
 
 /// Something that happened, for the server to tell those who subscribed and may know.
@@ -233,14 +238,14 @@ impl Seen for Happening {
         }
     }
 
-    fn body(&self, view: u32) -> Value {
+    fn write(&self, view: u32, out: &mut Vec<u8>) {
         match self {
-            Self::Tel(event) => event.body(view),
-            Self::Graph(event) => event.body(view),
-            Self::History(event) => event.body(view),
-            Self::Presence(event) => event.body(view),
-            Self::Admin(event) => event.body(view),
-            Self::Plugin { body, .. } => body.clone(),
+            Self::Tel(event) => event.write(view, out),
+            Self::Graph(event) => event.write(view, out),
+            Self::History(event) => event.write(view, out),
+            Self::Presence(event) => event.write(view, out),
+            Self::Admin(event) => event.write(view, out),
+            Self::Plugin { body, .. } => write_body(body, out),
         }
     }
 }

@@ -1,10 +1,8 @@
 //! Topic `presence`: telephony, instant messages, mobile, reachability, what the user says themself, and rollups of them.
 
-use serde_json::Value;
-
 use super::declare::{bodies, words};
 use super::operation::operations;
-use super::{Done, Effect, Seen, reply};
+use super::{Done, Effect, Seen, reply, write_body};
 use crate::error::Error;
 use crate::permission::{Caller, Owner, Reach, Right, decide};
 use crate::provider::Presence as Provider;
@@ -243,8 +241,8 @@ impl Seen for Changed {
         0
     }
 
-    fn body(&self, _: u32) -> Value {
-        serde_json::to_value(Self { user: self.user.clone(), presence: self.presence.clone().rolled_up() }).expect("text keys")
+    fn write(&self, _: u32, out: &mut Vec<u8>) {
+        write_body(&Self { user: self.user.clone(), presence: self.presence.clone().rolled_up() }, out);
     }
 }
 

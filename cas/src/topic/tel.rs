@@ -4,13 +4,11 @@
 pub(crate) mod action;
 pub(crate) mod types;
 
-use serde_json::Value;
-
 pub use action::{Act, Actions};
 pub use types::*;
 
 use super::operation::operations;
-use super::{Done, Seen, reply};
+use super::{Done, Seen, reply, write_body};
 use crate::error::{Error, Fault};
 use crate::permission::{Caller, Owner, Reach, Right, decide};
 use crate::provider::Telephony;
@@ -167,6 +165,14 @@ impl Call {
     }
 }
 
+/// [`CallView`] of a call that is not given away.
+#[derive(serde::Serialize)]
+struct Seeing<'a> {
+    #[serde(flatten)]
+    call: &'a Call,
+    actions: Actions,
+}
+
 /// An event of this topic: a call was made, changed or ended.
 #[derive(Debug)]
 pub struct CallEvent {
@@ -185,8 +191,8 @@ impl Seen for CallEvent {
         self.call.actions(caller).bits()
     }
 
-    fn body(&self, view: u32) -> Value {
-        let body = CallEventBody { call: CallView { actions: Actions::from_bits(view), call: self.call.clone() } };
-        serde_json::to_value(body).expect("text keys")
+    fn write(&self, view: u32, out: &mut Vec<u8>) {
+        let call = Seeing { call: &self.call, actions: Actions::from_bits(view) };
+        write_body(&std::collections::BTreeMap::from([("call", call)]), out);
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod bulk;
+mod encoding;
 mod host;
 mod journey;
 mod matrix;
