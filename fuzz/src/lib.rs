@@ -4,6 +4,7 @@
 //! A body panics where something does not hold. It returns whether the input was accepted, so that a run can show that it went deep.
 //! To add a target: a file here, a line in [`TARGETS`], a folder in `corpus/`, a wrapper in `fuzz_targets/`.
 
+pub mod cas_message;
 pub mod digest;
 pub mod framing;
 pub mod mutate;
@@ -41,4 +42,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sdp", run: sdp::run, seeds: sdp::seeds, dictionary: mutate::SDP },
     Target { name: "rtp", run: rtp::run, seeds: Vec::new, dictionary: &[] },
     Target { name: "rtcp", run: rtcp::run, seeds: Vec::new, dictionary: &[] },
+    Target { name: "cas_message", run: cas_message::run, seeds: Vec::new, dictionary: mutate::CAS },
+    Target { name: "cas_server", run: cas_message::served, seeds: Vec::new, dictionary: mutate::CAS },
 ];
