@@ -271,7 +271,8 @@ fn write_element(key: &str, value: &Value, out: &mut String) {
             out.push_str(&number.to_string());
         }
         Value::String(text) if text.chars().all(is_xml) => {
-            out.push('>');
+            // Without its type a reader would take it for a number.
+            out.push_str(if NUMBERS.contains(&key) { " type=\"string\">" } else { ">" });
             escape(text, out);
         }
         Value::String(text) => {
@@ -354,6 +355,12 @@ mod tests {
             "object": {}, "_": 1, "": 2, "a b": 3, "1a": 4, "xmlish": 5, "nul\u{0}": "\u{0}\u{fffe}\\", "é": "é", "key\n": "x",
         });
         assert_eq!(read(written(&value).as_bytes()).unwrap(), value, "{}", written(&value));
+    }
+
+    #[test]
+    fn a_text_in_the_place_of_a_number_stays_a_text() {
+        let value = json!({"timestamp": "abc", "request-id": "7", "body": {"response": "x"}});
+        assert_eq!(read(written(&value).as_bytes()).unwrap(), value);
     }
 
     #[test]
