@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::login::{LoginId, login_required};
 use crate::message::Message;
 use crate::pending::Prefer;
-use crate::permission::{Caller, Owner, Rights, decide};
+use crate::permission::{Caller, Owner, Reach, Right, Rights, decide};
 use crate::plugin::{EVENTS_PER_SECOND, MAX_WAITING, TIME_LIMIT, VERSION};
 use crate::text::{Name, UserName};
 use crate::topic::event::{Bulk as BulkRequest, BulkReply, Replies, bulk, poll};
@@ -21,6 +21,8 @@ use crate::topic::login::{Listed, Logins, Nothing};
 use crate::topic::plugin::{Dialect, Plugin, Plugins, Registered};
 use crate::topic::subscription::{MAX_SUBSCRIPTIONS, MAX_USERS, Subscription, Subscriptions};
 use crate::topic::{Happening, login, permission, plugin, subscription};
+
+const REVOKE: Right<'static> = Right { topic: "login", message: "revoke", user: Reach::Own };
 
 impl Server {
     pub(super) fn serve_own(
@@ -77,6 +79,7 @@ impl Server {
                     device: login.caller.device.clone(),
                     scopes: login.caller.scopes.iter().flat_map(|scopes| scopes.iter().cloned()).collect(),
                     since: login.since,
+                    actions: decide(caller, REVOKE, Owner::User(&login.caller.user)).map(|()| "revoke".to_owned()).into_iter().collect(),
                     idle: u64::try_from(now.saturating_duration_since(login.last_active).as_millis()).unwrap_or(u64::MAX),
                 });
                 value(&Logins { logins: listed.collect() })
@@ -98,7 +101,7 @@ impl Server {
 
     fn revoke(&mut self, now: Instant, caller: &Caller, asked: Asked, login: LoginId) {
         let found = self.logins.find(login).map(|login| login.caller.user.clone());
-        let right = crate::permission::Right { topic: "login", message: "revoke", user: crate::permission::Reach::Own };
+        let right = REVOKE;
         let allowed = match &found {
             // Who may not end others' logins learns nothing of which there are.
             None => decide(caller, right, Owner::Users(&[])).and(Err(Error::new(Fault::NotFound, format!("no login {login}")))),

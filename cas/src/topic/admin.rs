@@ -43,10 +43,26 @@ operations! { "admin";
     "status" Status(Nothing) -> SwitchStatus, Quick, None;
 }
 
+/// Whose the switch's own records are: only a right that reaches to all does.
+const NOBODY: Owner<'static> = Owner::Users(&[]);
+
 /// The right to see events of this topic.
 pub(crate) const EVENTS: Right<'static> = Right { topic: "admin", message: "status", user: Reach::None };
 
 words! {
+    /// What may be done with a record.
+    Action {
+        /// Change the user.
+        SetUser = "set-user",
+        /// Remove the user.
+        RemoveUser = "remove-user",
+        /// Remove the device.
+        RemoveDevice = "remove-device",
+        /// Take the number away.
+        RemoveNumber = "remove-number",
+        /// Remove the key.
+        RemoveKey = "remove-key",
+    }
     /// Who owns a record.
     Managed {
         /// The configuration file; it cannot be changed here.
@@ -79,6 +95,8 @@ bodies! {
         numbers: Vec<Destination> = default,
         /// Who owns the record.
         managed: Managed,
+        /// What the caller may do with it; the server fills this in.
+        actions: Vec<Action> = default,
     }
     /// Request of `remove-user`.
     RemoveUser {
@@ -115,6 +133,8 @@ bodies! {
         expires_at: Option<u64> = default,
         /// Whether a push can wake it.
         wakeable: bool = default,
+        /// What the caller may do with it; the server fills this in.
+        actions: Vec<Action> = default,
     }
     /// Request of `remove-device`.
     RemoveDevice {
@@ -138,6 +158,8 @@ bodies! {
         user: UserName,
         /// Who owns the record.
         managed: Managed,
+        /// What the caller may do with it; the server fills this in.
+        actions: Vec<Action> = default,
     }
     /// Request of `add-number`.
     AddNumber {
@@ -166,6 +188,8 @@ bodies! {
         user: UserName,
         /// What it is for.
         scopes: Vec<Pattern>,
+        /// What the caller may do with it; the server fills this in.
+        actions: Vec<Action> = default,
     }
     /// Request of `add-key`.
     AddKey {
@@ -224,7 +248,7 @@ pub struct AddUser {
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SetUser {
-    /// The user; absent: the caller.
+    /// The user.
     pub user: UserName,
     /// A new password.
     pub password: Option<Secret>,
@@ -237,12 +261,14 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
     let right = request.right();
     let all = |page: &Page| page.after.clone();
     // Records of the switch belong to nobody: only a reach to all passes. Devices are their user's.
-    let nobody = || decide(caller, right, Owner::Users(&[]));
+    let nobody = || decide(caller, right, NOBODY);
     match request {
         Request::ListDevices(request) => {
             let user = request.user.clone().or((!request.all).then(|| caller.user.clone()));
-            decide(caller, right, user.as_ref().map_or(Owner::Users(&[]), Owner::User))?;
-            reply(&admin.devices(user.as_ref(), request.after).await?)
+            decide(caller, right, user.as_ref().map_or(NOBODY, Owner::User))?;
+            let mut list = admin.devices(user.as_ref(), request.after).await?;
+            list.devices.iter_mut().for_each(|device| device.actions = allowed(caller, &[Action::RemoveDevice], Owner::User(&device.user)));
+            reply(&list)
         }
         Request::RemoveDevice(request) => {
             let user = request.user.as_ref().unwrap_or(&caller.user);
@@ -252,15 +278,16 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
         }
         Request::SetUser(request) => {
             decide(caller, right, Owner::User(&request.user))?;
-            reply(&admin.set_user(*request).await?)
+            reply(&seen(caller, admin.set_user(*request).await?))
         }
         Request::ListUsers(request) => {
             nobody()?;
-            reply(&admin.users(all(&request)).await?)
+            let list = admin.users(all(&request)).await?;
+            reply(&Users { users: list.users.into_iter().map(|user| seen(caller, user)).collect(), more: list.more })
         }
         Request::AddUser(request) => {
             nobody()?;
-            reply(&admin.add_user(*request).await?)
+            reply(&seen(caller, admin.add_user(*request).await?))
         }
         Request::RemoveUser(request) => {
             nobody()?;
@@ -271,7 +298,10 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
         }
         Request::ListNumbers(request) => {
             nobody()?;
-            reply(&admin.numbers(all(&request)).await?)
+            let mut list = admin.numbers(all(&request)).await?;
+            let stored = list.numbers.iter_mut().filter(|number| number.managed == Managed::Store);
+            stored.for_each(|number| number.actions = allowed(caller, &[Action::RemoveNumber], NOBODY));
+            reply(&list)
         }
         Request::AddNumber(request) => {
             nobody()?;
@@ -284,7 +314,9 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
         }
         Request::ListKeys(request) => {
             nobody()?;
-            reply(&admin.keys(all(&request)).await?)
+            let mut list = admin.keys(all(&request)).await?;
+            list.keys.iter_mut().for_each(|key| key.actions = allowed(caller, &[Action::RemoveKey], NOBODY));
+            reply(&list)
         }
         Request::AddKey(request) => {
             nobody()?;
@@ -305,6 +337,23 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
             reply(&admin.status().await?)
         }
     }
+}
+
+/// Tells what the caller may do with a user's record; the file's records are changed in the file.
+fn seen(caller: &Caller, mut user: User) -> User {
+    if user.managed == Managed::Store {
+        user.actions = allowed(caller, &[Action::SetUser], Owner::User(&user.user));
+        user.actions.extend(allowed(caller, &[Action::RemoveUser], NOBODY));
+    }
+    user
+}
+
+fn allowed(caller: &Caller, actions: &[Action], owner: Owner<'_>) -> Vec<Action> {
+    let may = |action: &&Action| {
+        let operation = OPERATIONS.iter().find(|operation| operation.message == action.name());
+        operation.is_some_and(|operation| decide(caller, operation.right(), owner).is_ok())
+    };
+    actions.iter().filter(may).copied().collect()
 }
 
 /// Refuses a change of a record that the configuration file owns.

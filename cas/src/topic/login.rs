@@ -71,6 +71,8 @@ bodies! {
         since: u64,
         /// How long ago it asked for something, in milliseconds.
         idle: u64,
+        /// What the caller may do with it: `revoke`.
+        actions: Vec<String> = default,
     }
 }
 

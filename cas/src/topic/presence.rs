@@ -21,6 +21,8 @@ operations! { "presence";
 /// The right to see presence, in replies and in events.
 pub(crate) const GET: Right<'static> = Right { topic: "presence", message: "get", user: Reach::All };
 
+const SET: Right<'static> = Right { topic: "presence", message: "set", user: Reach::Own };
+
 words! {
     /// What a user's telephones do.
     Telephony {
@@ -58,6 +60,11 @@ words! {
         DoNotDisturb = "do-not-disturb",
         /// Out of office.
         OutOfOffice = "out-of-office",
+    }
+    /// What may be done with a presence.
+    Action {
+        /// Say how the user is.
+        Set = "set",
     }
     /// A part of a presence.
     Part {
@@ -112,6 +119,8 @@ bodies! {
         user: UserName,
         /// Their presence.
         presence: Option<Presence> = default,
+        /// What the caller may do with it; the server fills this in.
+        actions: Vec<Action> = default,
     }
     /// A user's presence; parts that were not asked for, or are not known, are absent.
     Presence {
@@ -202,7 +211,7 @@ pub(crate) async fn serve<P: Provider>(provider: &P, caller: &Caller, request: R
             let user = request.user.clone().unwrap_or_else(|| caller.user.clone());
             decide(caller, right, Owner::User(&user))?;
             let presence = provider.set(&user, *request).await?.rolled_up();
-            reply(&Listing { users: vec![User { user, presence: Some(presence) }], subscription: None })
+            reply(&Listing { users: vec![User { actions: actions(caller, &user), user, presence: Some(presence) }], subscription: None })
         }
     }
 }
@@ -223,6 +232,7 @@ async fn get<P: Provider>(provider: &P, caller: &Caller, right: Right<'_>, reque
             .presence
             .filter(|_| visible.binary_search(&user.user).is_ok())
             .map(|presence| presence.rolled_up().only(&request.parts)),
+        actions: actions(caller, &user.user),
         user: user.user,
     });
     let mut done = reply(&Listing { users: listed.collect(), subscription: None })?;
@@ -230,6 +240,10 @@ async fn get<P: Provider>(provider: &P, caller: &Caller, right: Right<'_>, reque
         done.effects.push(Effect::Subscribe { topic: "presence", users: visible });
     }
     Ok(done)
+}
+
+fn actions(caller: &Caller, user: &UserName) -> Vec<Action> {
+    decide(caller, SET, Owner::User(user)).map(|()| Action::Set).into_iter().collect()
 }
 
 impl Seen for Changed {

@@ -185,7 +185,7 @@ impl Presence for Switch {
             most_available: None,
             semi_available: None,
         };
-        Ok(users.iter().map(|user| presence::User { user: user.clone(), presence: Some(idle.clone()) }).collect())
+        Ok(users.iter().map(|user| presence::User { user: user.clone(), presence: Some(idle.clone()), actions: Vec::new() }).collect())
     }
 
     async fn resolve(&self, addresses: &[Destination]) -> Result<Vec<UserName>, Error> {
@@ -207,7 +207,7 @@ pub(crate) fn caller(name: &str, rights: Rights) -> Caller {
 }
 
 fn a_user(name: UserName) -> admin::User {
-    admin::User { user: name, name: None, numbers: Vec::new(), managed: admin::Managed::Store }
+    admin::User { user: name, name: None, numbers: Vec::new(), managed: admin::Managed::Store, actions: Vec::new() }
 }
 
 impl Admin for Switch {
@@ -238,6 +238,7 @@ impl Admin for Switch {
             transport: None,
             expires_at: None,
             wakeable: false,
+            actions: Vec::new(),
         };
         Ok(admin::Devices { devices: of.map(device).into_iter().collect(), more: false })
     }
@@ -253,7 +254,7 @@ impl Admin for Switch {
 
     async fn add_number(&self, request: admin::AddNumber) -> Result<admin::Number, Error> {
         self.note(format!("admin.add-number {}", request.number));
-        Ok(admin::Number { number: request.number, user: request.user, managed: admin::Managed::Store })
+        Ok(admin::Number { number: request.number, user: request.user, managed: admin::Managed::Store, actions: Vec::new() })
     }
 
     async fn remove_number(&self, number: &Destination) -> Result<(), Error> {
@@ -268,7 +269,7 @@ impl Admin for Switch {
     async fn add_key(&self, request: admin::AddKey) -> Result<admin::NewKey, Error> {
         self.note(format!("admin.add-key {}", request.key));
         let admin::AddKey { key, user, scopes } = request;
-        Ok(admin::NewKey { key: admin::Key { key, user, scopes }, secret: "s3cret".into() })
+        Ok(admin::NewKey { key: admin::Key { key, user, scopes, actions: Vec::new() }, secret: "s3cret".into() })
     }
 
     async fn remove_key(&self, key: &Line) -> Result<(), Error> {

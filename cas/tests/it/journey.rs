@@ -431,6 +431,20 @@ fn a_login_has_a_bounded_number_of_waiting_requests_and_streams() {
 }
 
 #[test]
+fn every_object_says_what_may_be_done_with_it() {
+    // 004-70, 004-71
+    let mut host = Host::new();
+    let (token, root) = (host.sign_in("ann"), host.sign_in("root"));
+    assert_eq!(host.post(&root, "admin", "list-users", json!({})).body["users"][0]["actions"], json!(["set-user", "remove-user"]));
+    assert_eq!(host.post(&token, "admin", "list-devices", json!({})).body["devices"][0]["actions"], json!(["remove-device"]));
+    let users = host.post(&token, "presence", "get", json!({ "users": ["ann", "bob"] })).body["users"].clone();
+    assert_eq!((&users[0]["actions"], users[1].get("actions")), (&json!(["set"]), None));
+    assert_eq!(host.post(&token, "login", "list", json!({})).body["logins"][0]["actions"], json!(["revoke"]));
+    assert_eq!(host.post(&token, "tel", "list", json!({})).body["actions"], json!(["make-call"]));
+    assert_eq!(host.post(&token, "history", "list", json!({})).body["actions"], json!(["note", "delete"]));
+}
+
+#[test]
 fn a_user_name_is_no_text_of_any_kind() {
     assert!(UserName::parse("ann").is_ok() && UserName::parse("a b").is_err());
     assert_eq!(loopback(), loopback());
