@@ -2,6 +2,16 @@
 //! does no I/O: the host moves bytes, spawns [`topic::serve`](crate::topic::serve) for each [`Output::Serve`], and checks passwords.
 //!
 //! After each input drain [`Server::poll_output`], then wait until [`Server::poll_timeout`].
+//!
+//! # What the host does
+//!
+//! - `POST /cas` is [`Input::Request`]; the reply's [`Reply::status`] is the status code. 401 wants `WWW-Authenticate: Bearer`.
+//! - `GET /cas/events` is [`Input::Poll`]; with `Accept: text/event-stream` it is [`Input::Open`], answered when [`Output::Opened`] or
+//!   [`Output::Close`] comes, the frames' numbers as `id`, and `Last-Event-ID` as `after`.
+//! - A WebSocket is [`Input::Open`] too, and each of its messages an [`Input::Request`] on its stream. The host checks its origin.
+//! - It bounds connections, the time that a message takes to arrive, and its length ([`MAX_MESSAGE`](crate::message::MAX_MESSAGE))
+//!   before it keeps the bytes; and it finds out by pings which streams are dead.
+//! - It never logs bodies: replies of `login` have tokens in them.
 
 mod deliver;
 mod dispatch;

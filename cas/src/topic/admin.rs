@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::declare::{bodies, words};
 use super::login::Nothing;
 use super::operation::operations;
-use super::{Done, Seen, reply, write_body};
+use super::{Done, Effect, Seen, reply, write_body};
 use crate::error::{Error, Fault};
-use crate::permission::{Caller, Owner, Pattern, Reach, Right, decide};
+use crate::permission::{Caller, MAX_EXCEPTIONS, Owner, Pattern, Reach, Right, decide};
 use crate::provider::Admin;
 use crate::text::{Destination, DeviceId, Line, Secret, UserName};
 
@@ -258,84 +258,64 @@ pub struct SetUser {
 
 /// Serves a request.
 pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request) -> Result<Done, Error> {
-    let right = request.right();
-    let all = |page: &Page| page.after.clone();
-    // Records of the switch belong to nobody: only a reach to all passes. Devices are their user's.
-    let nobody = || decide(caller, right, NOBODY);
+    let owner = owner(&request, caller);
+    decide(caller, request.right(), owner.as_ref().map_or(NOBODY, Owner::User))?;
     match request {
+        Request::ListUsers(page) => {
+            let list = admin.users(page.after).await?;
+            reply(&Users { users: list.users.into_iter().map(|user| seen(caller, user)).collect(), more: list.more })
+        }
+        Request::AddUser(request) => reply(&seen(caller, admin.add_user(*request).await?)),
+        Request::SetUser(request) => reply(&seen(caller, admin.set_user(*request).await?)),
+        Request::RemoveUser(request) => {
+            admin.remove_user(&request.user).await?;
+            Ok(Done { effects: vec![Effect::EndLogins { user: request.user }], ..reply(&Nothing {})? })
+        }
         Request::ListDevices(request) => {
-            let user = request.user.clone().or((!request.all).then(|| caller.user.clone()));
-            decide(caller, right, user.as_ref().map_or(NOBODY, Owner::User))?;
-            let mut list = admin.devices(user.as_ref(), request.after).await?;
+            let mut list = admin.devices(owner.as_ref(), request.after).await?;
             list.devices.iter_mut().for_each(|device| device.actions = allowed(caller, &[Action::RemoveDevice], Owner::User(&device.user)));
             reply(&list)
         }
         Request::RemoveDevice(request) => {
-            let user = request.user.as_ref().unwrap_or(&caller.user);
-            decide(caller, right, Owner::User(user))?;
-            admin.remove_device(user, &request.device).await?;
+            admin.remove_device(owner.as_ref().unwrap_or(&caller.user), &request.device).await?;
             reply(&Nothing {})
         }
-        Request::SetUser(request) => {
-            decide(caller, right, Owner::User(&request.user))?;
-            reply(&seen(caller, admin.set_user(*request).await?))
-        }
-        Request::ListUsers(request) => {
-            nobody()?;
-            let list = admin.users(all(&request)).await?;
-            reply(&Users { users: list.users.into_iter().map(|user| seen(caller, user)).collect(), more: list.more })
-        }
-        Request::AddUser(request) => {
-            nobody()?;
-            reply(&seen(caller, admin.add_user(*request).await?))
-        }
-        Request::RemoveUser(request) => {
-            nobody()?;
-            admin.remove_user(&request.user).await?;
-            let mut done = reply(&Nothing {})?;
-            done.effects.push(super::Effect::EndLogins { user: request.user });
-            Ok(done)
-        }
-        Request::ListNumbers(request) => {
-            nobody()?;
-            let mut list = admin.numbers(all(&request)).await?;
+        Request::ListNumbers(page) => {
+            let mut list = admin.numbers(page.after).await?;
             let stored = list.numbers.iter_mut().filter(|number| number.managed == Managed::Store);
             stored.for_each(|number| number.actions = allowed(caller, &[Action::RemoveNumber], NOBODY));
             reply(&list)
         }
-        Request::AddNumber(request) => {
-            nobody()?;
-            reply(&admin.add_number(*request).await?)
-        }
+        Request::AddNumber(request) => reply(&admin.add_number(*request).await?),
         Request::RemoveNumber(request) => {
-            nobody()?;
             admin.remove_number(&request.number).await?;
             reply(&Nothing {})
         }
-        Request::ListKeys(request) => {
-            nobody()?;
-            let mut list = admin.keys(all(&request)).await?;
+        Request::ListKeys(page) => {
+            let mut list = admin.keys(page.after).await?;
             list.keys.iter_mut().for_each(|key| key.actions = allowed(caller, &[Action::RemoveKey], NOBODY));
             reply(&list)
         }
-        Request::AddKey(request) => {
-            nobody()?;
-            if request.scopes.is_empty() || request.scopes.len() > crate::permission::MAX_EXCEPTIONS {
-                return Err(Error::field("scopes", "field scopes: expected 1 to 256 rights"));
-            }
-            reply(&admin.add_key(*request).await?)
+        Request::AddKey(request) if request.scopes.is_empty() || request.scopes.len() > MAX_EXCEPTIONS => {
+            Err(Error::field("scopes", format!("field scopes: expected 1 to {MAX_EXCEPTIONS} rights")))
         }
+        Request::AddKey(request) => reply(&admin.add_key(*request).await?),
         Request::RemoveKey(request) => {
-            nobody()?;
             admin.remove_key(&request.key).await?;
-            let mut done = reply(&Nothing {})?;
-            done.effects.push(super::Effect::EndLoginsOfKey { key: request.key });
-            Ok(done)
+            Ok(Done { effects: vec![Effect::EndLoginsOfKey { key: request.key }], ..reply(&Nothing {})? })
         }
-        Request::Status(_) => {
-            nobody()?;
-            reply(&admin.status().await?)
-        }
+        Request::Status(_) => reply(&admin.status().await?),
+    }
+}
+
+/// Returns whose record a request is about; none where it is the switch's.
+fn owner(request: &Request, caller: &Caller) -> Option<UserName> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other record is the switch's: only a right that reaches to all will do")]
+    match request {
+        Request::SetUser(request) => Some(request.user.clone()),
+        Request::ListDevices(request) => request.user.clone().or((!request.all).then(|| caller.user.clone())),
+        Request::RemoveDevice(request) => Some(request.user.as_ref().unwrap_or(&caller.user).clone()),
+        _ => None,
     }
 }
 
