@@ -172,17 +172,6 @@ impl Logins {
         Some(token)
     }
 
-    /// Replaces a user's rights.
-    pub(crate) fn change_rights(&mut self, user: &UserName, rights: &Arc<Rights>) -> Vec<LoginId> {
-        let own = self.of_user(user);
-        for id in &own {
-            if let Some(login) = self.by_id.get_mut(id) {
-                login.caller = Arc::new(Caller { rights: rights.clone(), ..Caller::clone(&login.caller) });
-            }
-        }
-        own
-    }
-
     pub(crate) fn remove(&mut self, id: LoginId) -> Option<Login> {
         let login = self.by_id.remove(&id)?;
         self.by_token.remove(&login.token);

@@ -15,7 +15,7 @@ use crate::pending::{Pending, QUICK_LIMIT, Then, Worker};
 use crate::permission::{Owner, decide};
 use crate::text::{Name, UserName};
 use crate::topic::event::GetEvent;
-use crate::topic::{Happening, Request, Seen, Work, snapshot};
+use crate::topic::{Happening, Request, Seen, Work, event_right, snapshot};
 
 /// Most streams at once. A further one is closed.
 pub const MAX_STREAMS: usize = 20_000;
@@ -77,7 +77,7 @@ impl Server {
         for id in self.subscribers.of(happening.topic(), users.as_deref()) {
             let Some(login) = self.logins.find(id) else { continue };
             let owner = users.as_deref().map_or(Owner::Service, Owner::Users);
-            if decide(&login.caller, happening.right(), owner).is_err() {
+            if decide(&login.caller, event_right(happening.topic()), owner).is_err() {
                 continue;
             }
             let view = happening.view(&login.caller);

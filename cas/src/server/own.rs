@@ -155,7 +155,7 @@ impl Server {
         }
         known.subscription_ids += 1;
         let subscription = Subscription { id: known.subscription_ids, ..subscription };
-        self.subscribers.add(login, std::slice::from_ref(&subscription));
+        self.subscribers.add(&known.caller, std::slice::from_ref(&subscription));
         known.subscriptions.push(subscription);
         Ok(known.subscription_ids)
     }
@@ -165,12 +165,12 @@ impl Server {
         let known = self.logins.find_mut(login).ok_or_else(|| login_required("the login is over"))?;
         let missing = || Error { field: Some("id".into()), ..Error::new(Fault::NotFound, format!("no subscription {id}")) };
         let position = known.subscriptions.iter().position(|subscription| subscription.id == id).ok_or_else(missing)?;
-        self.subscribers.remove(login, &known.subscriptions);
+        self.subscribers.remove(&known.caller, &known.subscriptions);
         let mut subscription = known.subscriptions.remove(position);
         if keep(&mut subscription) {
             known.subscriptions.insert(position, subscription);
         }
-        self.subscribers.add(login, &known.subscriptions);
+        self.subscribers.add(&known.caller, &known.subscriptions);
         Ok(())
     }
 
@@ -291,8 +291,12 @@ impl Server {
 
     /// Replaces a user's rights and tells their logins (004-73).
     pub(super) fn change_rights(&mut self, now: Instant, user: &UserName, rights: &Arc<Rights>) {
-        for login in self.logins.change_rights(user, rights) {
-            let Some(caller) = self.logins.find(login).map(|login| login.caller.clone()) else { continue };
+        for login in self.logins.of_user(user) {
+            let Some(known) = self.logins.find_mut(login) else { continue };
+            self.subscribers.remove(&known.caller, &known.subscriptions);
+            known.caller = Arc::new(Caller { rights: rights.clone(), ..Caller::clone(&known.caller) });
+            self.subscribers.add(&known.caller, &known.subscriptions);
+            let caller = known.caller.clone();
             let name = |text| Name::parse(text).expect("a plain word");
             let message = Message {
                 topic: name("permission"),

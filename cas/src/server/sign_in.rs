@@ -104,8 +104,8 @@ impl Server {
         };
         // Everyone hears of their own calls without asking for it (004-35).
         let own_calls = Subscription { id: 1, topic: Name::parse("tel").expect("a plain word"), users: Some(vec![user]) };
-        self.subscribers.add(id, std::slice::from_ref(&own_calls));
         if let Some(login) = self.logins.find_mut(id) {
+            self.subscribers.add(&login.caller, std::slice::from_ref(&own_calls));
             login.subscriptions.push(own_calls);
             login.subscription_ids = 1;
         }
@@ -154,7 +154,7 @@ impl Server {
             }
         }
         if let Some(login) = self.logins.remove(id) {
-            self.subscribers.remove(id, &login.subscriptions);
+            self.subscribers.remove(&login.caller, &login.subscriptions);
         }
     }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::login::LoginId;
+use crate::permission::{Caller, Reach};
 use crate::text::{Name, UserName};
+use crate::topic::event_right;
 use crate::topic::subscription::Subscription;
 
 #[derive(Debug, Default)]
@@ -17,10 +19,11 @@ struct Topic {
 
 impl Subscribers {
     /// Adds a login's subscriptions; adding one twice changes nothing.
-    pub(super) fn add(&mut self, login: LoginId, subscriptions: &[Subscription]) {
+    pub(super) fn add(&mut self, caller: &Caller, subscriptions: &[Subscription]) {
+        let login = caller.login;
         for subscription in subscriptions {
             let topic = self.0.entry(subscription.topic.clone()).or_default();
-            match &subscription.users {
+            match users(caller, subscription) {
                 None => {
                     topic.of_all.insert(login);
                 }
@@ -34,10 +37,12 @@ impl Subscribers {
     }
 
     /// Removes a login's subscriptions. Those that overlap with others of the login must be added again.
-    pub(super) fn remove(&mut self, login: LoginId, subscriptions: &[Subscription]) {
+    /// The caller must have the rights with which they were added.
+    pub(super) fn remove(&mut self, caller: &Caller, subscriptions: &[Subscription]) {
+        let login = caller.login;
         for subscription in subscriptions {
             let Some(topic) = self.0.get_mut(&subscription.topic) else { continue };
-            match &subscription.users {
+            match users(caller, subscription) {
                 None => {
                     topic.of_all.remove(&login);
                 }
@@ -70,9 +75,18 @@ impl Subscribers {
     }
 }
 
+/// Returns the users whose changes a subscription is about. Who may see only their own is not looked at for everybody's: else each
+/// event would cost something for each login.
+fn users<'a>(caller: &'a Caller, subscription: &'a Subscription) -> Option<&'a [UserName]> {
+    let is_own = || caller.reach(event_right(subscription.topic.as_str())) == Reach::Own;
+    subscription.users.as_deref().or_else(|| is_own().then_some(std::slice::from_ref(&caller.user)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::permission::tests::caller;
+    use crate::permission::{Rights, Role};
 
     #[test]
     fn a_login_is_found_once_by_topic_and_user_until_it_is_removed() {
@@ -82,17 +96,20 @@ mod tests {
             topic: Name::parse("tel").unwrap(),
             users: users.map(|users| users.iter().map(|name| user(name)).collect()),
         };
+        let caller = |login, name, role| Caller { login: LoginId(login), ..caller(name, Rights::of(role)) };
+        let (root, eve) = (caller(1, "root", Role::Administrator), caller(2, "eve", Role::User));
         let mut subscribers = Subscribers::default();
         let both = [subscription(1, Some(&["ann", "bob"])), subscription(2, None)];
-        subscribers.add(LoginId(1), &both);
-        subscribers.add(LoginId(2), &both[..1]);
+        subscribers.add(&root, &both);
+        subscribers.add(&eve, &both);
         assert_eq!(subscribers.of("tel", Some(&[user("ann"), user("bob")])), [LoginId(1), LoginId(2)]);
-        assert_eq!(subscribers.of("tel", Some(&[user("eve")])), [LoginId(1)]);
+        assert_eq!(subscribers.of("tel", Some(&[user("joe")])), [LoginId(1)]);
+        assert_eq!(subscribers.of("tel", Some(&[user("eve")])), [LoginId(1), LoginId(2)]);
         assert_eq!(subscribers.of("tel", None), [LoginId(1), LoginId(2)]);
         assert_eq!(subscribers.of("te", None), []);
-        subscribers.remove(LoginId(1), &both);
+        subscribers.remove(&root, &both);
         assert_eq!(subscribers.of("tel", Some(&[user("ann")])), [LoginId(2)]);
-        subscribers.remove(LoginId(2), &both);
+        subscribers.remove(&eve, &both);
         assert!(subscribers.0.is_empty());
     }
 }

@@ -147,6 +147,18 @@ pub(crate) fn write_body<T: Serialize>(body: &T, out: &mut Vec<u8>) {
     serde_json::to_writer(out, body).expect("a vector takes every byte, and every key is text");
 }
 
+/// Returns the right that a login needs to see events of a topic.
+pub(crate) fn event_right(topic: &str) -> Right<'_> {
+    match topic {
+        "tel" => tel::SHOW,
+        "graph" => graph::GET,
+        "history" => history::LIST,
+        "presence" => presence::GET,
+        "admin" => admin::EVENTS,
+        _ => crate::plugin::right(topic, "subscribe"),
+    }
+}
+
 /// Something that happened, for the server to tell those who subscribed and may know.
 #[derive(Debug)]
 pub enum Happening {
@@ -184,18 +196,6 @@ impl Happening {
             Self::Presence(_) => "presence",
             Self::Admin(_) => "admin",
             Self::Plugin { topic, .. } => topic.as_str(),
-        }
-    }
-
-    /// Returns the right that a login needs to see it.
-    pub(crate) fn right(&self) -> Right<'_> {
-        match self {
-            Self::Tel(_) => tel::SHOW,
-            Self::Graph(_) => graph::GET,
-            Self::History(_) => history::LIST,
-            Self::Presence(_) => presence::GET,
-            Self::Admin(_) => admin::EVENTS,
-            Self::Plugin { topic, .. } => crate::plugin::right(topic.as_str(), "subscribe"),
         }
     }
 

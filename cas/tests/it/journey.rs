@@ -267,6 +267,20 @@ fn each_login_hears_its_own_calls_with_its_own_actions() {
 }
 
 #[test]
+fn a_right_that_grows_or_shrinks_changes_what_a_subscription_brings() {
+    let mut host = Host::new();
+    let (token, root) = (host.sign_in("eve"), host.sign_in("root"));
+    let stream = host.open(1, Some(&token), None);
+    host.say(stream, "subscription", "add", json!({ "topic": "tel" }));
+    for (reach, expected) in [(json!(null), 0), (json!("all"), 1), (json!("own"), 0), (json!("all"), 1), (json!("none"), 0)] {
+        host.post(&root, "permission", "set", json!({ "user": "eve", "right": "tel.show", "reach": reach }));
+        host.events(stream);
+        host.input(changed(Change::Changed, call("9", State::Connected, &[("ann", PartyState::Held)])));
+        assert_eq!(host.events(stream).len(), expected, "{reach}");
+    }
+}
+
+#[test]
 fn subscriptions_are_added_changed_listed_and_deleted() {
     // 004-30, 004-33, 004-34
     let mut host = Host::new();
