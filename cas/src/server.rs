@@ -326,6 +326,8 @@ pub struct Load {
     pub verifying: usize,
     /// Plug-ins.
     pub plugins: usize,
+    /// Users of topics that somebody subscribed to.
+    pub subscribed: usize,
 }
 
 /// The client application server.
@@ -398,6 +400,7 @@ impl Server {
             bulks: self.bulks.len(),
             verifying: self.verifying.len(),
             plugins: self.plugins.all().count(),
+            subscribed: self.subscribers.len(),
         }
     }
 

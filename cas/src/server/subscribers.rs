@@ -61,6 +61,11 @@ impl Subscribers {
         }
     }
 
+    /// Returns to how many users' changes in how many topics somebody subscribed.
+    pub(super) fn len(&self) -> usize {
+        self.0.values().map(|topic| topic.of_user.len() + usize::from(!topic.of_all.is_empty())).sum()
+    }
+
     /// Returns who subscribed to events about some of the users; about nobody in particular where none are named.
     pub(super) fn of(&self, topic: &str, users: Option<&[UserName]>) -> Vec<LoginId> {
         let Some(topic) = self.0.get(topic) else { return Vec::new() };
