@@ -5,6 +5,7 @@
 //! To add a target: a file here, a line in [`TARGETS`], a folder in `corpus/`, a wrapper in `fuzz_targets/`.
 
 pub mod crypto;
+pub mod cas_message;
 pub mod digest;
 pub mod dtls;
 pub mod framing;
@@ -51,4 +52,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "stun", run: stun::run, seeds: stun::seeds, dictionary: &[] },
     Target { name: "dtls", run: dtls::run, seeds: dtls::seeds, dictionary: &[] },
     Target { name: "rewrite", run: rewrite::run, seeds: Vec::new, dictionary: &[] },
+    Target { name: "cas_message", run: cas_message::run, seeds: Vec::new, dictionary: mutate::CAS },
+    Target { name: "cas_server", run: cas_message::served, seeds: Vec::new, dictionary: mutate::CAS },
 ];

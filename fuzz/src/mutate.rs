@@ -29,6 +29,16 @@ pub const SDP: &[&[u8]] = &[
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"=", b":", b"/", b";", b"a=", b"m=", b"c=", b"IN IP4 ", b"RTP/SAVP", b"\xff",
 ];
 
+/// Words of CAS messages, in JSON and in XML.
+#[rustfmt::skip]
+pub const CAS: &[&[u8]] = &[
+    b"{", b"}", b"[", b"]", b",", b":", b"\"", b"{\"a\":", b"[[[[[[[[", b"null", b"true", b"-0.0", b"1e308", b"\\u0000", b"\\ud800", b"\\u2028", b"\"body\":{}",
+    b"\"topic\":\"tel\"", b"\"message\":\"hold\"", b"\"request-id\":1", b"\"response\":0", b"\"pending-id\":1", b"\"prefer\":\"wait=1\"", b"\"call\":\"1\"",
+    b"<cas>", b"</cas>", b"<a>", b"</a>", b"<a/>", b"<_ key=\"\">", b"<_ key-json='\"\\u0000\"'/>", b" type=\"number\"", b" type=\"array\"", b" type=\"object\"", b" type=\"json-string\"",
+    b"<!DOCTYPE a [<!ENTITY b \"c\">]>", b"&b;", b"&amp;", b"&#0;", b"&#xD;", b"&#10;", b"<![CDATA[", b"]]>", b"<!--", b"-->", b"<?xml version=\"1.0\"?>", b"\xef\xbb\xbf",
+    b"\0", b"\r\n", b"\xff", b"\xc2\x85", b"\xe2\x80\xa8", b"\xef\xbf\xbe", b"\xf0\x9f\x98\x80",
+];
+
 const NUMBERS: &[&[u8]] = &[
     b"0",
     b"-1",

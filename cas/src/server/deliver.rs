@@ -1,0 +1,356 @@
+//! Events on their way: from something that happened to the logins that may know, and from there to streams and waiting requests.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::dispatch::check_wire;
+use super::{Asked, Open, Output, Peer, PollRequest, Server, Sink, StreamId, Timer};
+use crate::error::{Error, Fault};
+use crate::event::{Event, Frame, Gap, KEPT_AFTER_WRITING};
+use crate::login::{LoginId, login_required};
+use crate::message::{Encoding, Message, Unreadable};
+use crate::pending::{Pending, QUICK_LIMIT, Then, Worker};
+use crate::permission::{Owner, decide};
+use crate::text::{Name, UserName};
+use crate::topic::event::GetEvent;
+use crate::topic::{Happening, Request, Seen, Work, event_right, snapshot};
+
+/// Most streams at once. A further one is closed.
+pub const MAX_STREAMS: usize = 20_000;
+
+/// Most streams of a login. A further one closes the oldest.
+pub const MAX_STREAMS_OF_LOGIN: usize = 8;
+
+/// Most events in one [`Output::Events`] or one reply.
+pub const MAX_BATCH: usize = 256;
+
+/// About how many bytes one [`Output::Events`] or one reply has at most, as JSON.
+pub const MAX_BATCH_BYTES: usize = 512 * 1024;
+
+/// How long a stream may be open without a login.
+pub const SIGN_IN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for events, in seconds. A longer one is refused.
+pub const MAX_POLL: u32 = 60;
+
+/// Wait for events of a client that does not say, in seconds.
+pub const POLL: u32 = 30;
+
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) peer: Peer,
+    pub(super) login: Option<LoginId>,
+    pub(super) encoding: Encoding,
+    /// Number of the last event that was put on it.
+    cursor: u64,
+    state: Writing,
+}
+
+/// Whether a stream takes events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    /// It takes more.
+    Idle,
+    /// Its socket has the last ones still to write.
+    Busy,
+    /// A snapshot is made for it.
+    Snapshot,
+}
+
+/// A request that waits for events.
+#[derive(Debug)]
+pub(super) struct Poll {
+    pub(super) asked: Asked,
+    after: u64,
+    until: Instant,
+}
+
+impl Server {
+    /// Tells something to the logins that subscribed to it and may know.
+    pub(super) fn happened(&mut self, now: Instant, happening: &Happening) {
+        let users = happening.users();
+        let timestamp = self.unix(now);
+        let mut written: Vec<(u32, Arc<Event>)> = Vec::with_capacity(2);
+        for id in self.subscribers.of(happening.topic(), users.as_deref()) {
+            let Some(login) = self.logins.find(id) else { continue };
+            let owner = users.as_deref().map_or(Owner::Service, Owner::Users);
+            if decide(&login.caller, event_right(happening.topic()), owner).is_err() {
+                continue;
+            }
+            let view = happening.view(&login.caller);
+            let event = match written.iter().find(|(other, _)| *other == view) {
+                Some((_, event)) => event.clone(),
+                None => {
+                    let body = |out: &mut Vec<u8>| happening.write(view, out);
+                    let event = Event::written(happening.topic(), happening.message(), timestamp, body);
+                    written.push((view, event.clone()));
+                    event
+                }
+            };
+            self.push(now, id, event);
+        }
+    }
+
+    /// Adds an event to a login, and hands it on if somebody waits for it.
+    pub(super) fn push(&mut self, now: Instant, id: LoginId, event: Arc<Event>) {
+        let Some(login) = self.logins.find_mut(id) else { return };
+        login.events.push(event);
+        if let Some(poll) = self.polls.remove(&id) {
+            self.timers.remove(&(poll.until, Timer::Poll(id)));
+            self.touch(now, id);
+            self.answer_poll(now, id, poll.asked, poll.after);
+        }
+        let streams = self.streams_of.get(&id).cloned().unwrap_or_default();
+        for stream in streams {
+            self.pump(now, stream);
+        }
+    }
+
+    /// Takes `GET /cas/events`.
+    pub(super) fn poll_request(&mut self, now: Instant, request: PollRequest) {
+        let PollRequest { exchange, peer, token, accept, after, wait } = request;
+        let encoding = match Encoding::of_accept(accept.as_deref(), Encoding::Json) {
+            Ok(encoding) => encoding,
+            Err(error) => return self.refuse(now, exchange, Encoding::Json, error.into()),
+        };
+        let token = token.ok_or_else(|| login_required("a login comes first: topic login, message login"));
+        let login = check_wire(peer).and(token).and_then(|token| self.logins.authenticate(now, &token));
+        let name = |text| Name::parse(text).expect("a plain word");
+        match login {
+            Err(error) => {
+                let (topic, message) = (Some(name("event")), Some(name("get-event")));
+                self.refuse(now, exchange, encoding, Unreadable { error, topic, message, request_id: None });
+            }
+            Ok(login) => {
+                self.touch(now, login);
+                let (topic, message) = (name("event"), name("get-event"));
+                let asked = Asked { topic, message, request_id: 0, login: Some(login), sink: Sink::Exchange(exchange, encoding) };
+                let Some(caller) = self.logins.find(login).map(|login| login.caller.clone()) else { return };
+                let right = crate::permission::Right { topic: "event", message: "get-event", user: crate::permission::Reach::Own };
+                match decide(&caller, right, Owner::Service) {
+                    Ok(()) => self.wait_for_events(now, login, asked, &GetEvent { after, wait }),
+                    Err(error) => self.answer(now, asked, Err(error)),
+                }
+            }
+        }
+    }
+
+    /// Answers with events, or waits for one.
+    pub(super) fn wait_for_events(&mut self, now: Instant, id: LoginId, asked: Asked, request: &GetEvent) {
+        let wait = request.wait.unwrap_or(POLL);
+        if wait > MAX_POLL {
+            return self.answer(now, asked, Err(Error::field("wait", format!("field wait: expected 0 to {MAX_POLL} seconds"))));
+        }
+        if matches!(asked.sink, Sink::Slot(..)) {
+            return self.answer(now, asked, Err(Error::new(Fault::BadMessage, "waiting for events cannot be part of a bulk")));
+        }
+        // A client has one request waiting: an older one is of a connection that it gave up.
+        if let Some(older) = self.polls.remove(&id) {
+            self.timers.remove(&(older.until, Timer::Poll(id)));
+            self.answer_events(now, older.asked, &[]);
+        }
+        let Some(login) = self.logins.find_mut(id) else { return };
+        let after = request.after.unwrap_or(login.polled.max(login.events.gone()));
+        if after > login.events.last() {
+            let last = login.events.last();
+            return self.answer(now, asked, Err(Error::field("after", format!("field after: expected 0 to {last}"))));
+        }
+        if request.after.is_some() && !self.streams_of.contains_key(&id) {
+            login.events.acknowledge(after);
+        }
+        if login.events.last() > after || wait == 0 {
+            return self.answer_poll(now, id, asked, after);
+        }
+        let until = now + Duration::from_secs(wait.into());
+        self.polls.insert(id, Poll { asked, after, until });
+        self.after(until, Timer::Poll(id));
+    }
+
+    fn answer_poll(&mut self, now: Instant, id: LoginId, asked: Asked, after: u64) {
+        let Some(login) = self.logins.find_mut(id) else { return };
+        match login.events.after(after, MAX_BATCH, MAX_BATCH_BYTES) {
+            Ok(frames) => {
+                login.polled = frames.last().map_or(after, |frame| frame.sequence_id);
+                self.answer_events(now, asked, &frames);
+            }
+            Err(Gap::Gone | Gap::Ahead) => {
+                let at = login.events.last();
+                let work = self.snapshot_work(now, id);
+                if let (Some(work), Some(serve)) =
+                    (work, self.begin(now, id, asked, Worker::SnapshotReply(at), (QUICK_LIMIT, Then::Timeout), QUICK_LIMIT))
+                {
+                    self.output(Output::Serve { serve, work: Box::new(work) });
+                }
+            }
+        }
+    }
+
+    pub(super) fn poll_ends(&mut self, now: Instant, id: LoginId) {
+        if self.polls.get(&id).is_some_and(|poll| poll.until <= now)
+            && let Some(poll) = self.polls.remove(&id)
+        {
+            self.touch(now, id);
+            self.answer_events(now, poll.asked, &[]);
+        }
+    }
+
+    /// Takes a stream that was opened.
+    pub(super) fn open(&mut self, now: Instant, open: Open) {
+        let Open { stream, peer, token, after, encoding } = open;
+        let full = || Error::new(Fault::Unavailable, format!("there are {MAX_STREAMS} streams; no more are taken"));
+        let room = if self.streams.len() < MAX_STREAMS { Ok(()) } else { Err(full()) };
+        let login = check_wire(peer).and(room).and_then(|()| token.map(|token| self.logins.authenticate(now, &token)).transpose());
+        match login {
+            Err(why) => self.output(Output::Close { stream, why }),
+            Ok(login) => {
+                self.streams.insert(stream, Stream { peer, login: None, encoding, cursor: 0, state: Writing::Idle });
+                match login {
+                    Some(login) => self.attach(now, stream, login, after),
+                    None => self.after(now + SIGN_IN_LIMIT, Timer::SignIn(stream)),
+                }
+            }
+        }
+    }
+
+    /// Gives a stream its login; events flow from then on.
+    pub(super) fn attach(&mut self, now: Instant, id: StreamId, login: LoginId, after: Option<u64>) {
+        let Some(known) = self.logins.find(login) else { return };
+        let (gone, last) = (known.events.gone(), known.events.last());
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let cursor = after.unwrap_or(known.polled.max(gone));
+        if cursor > last {
+            self.streams.remove(&id);
+            return self.output(Output::Close { stream: id, why: Error::field("after", format!("field after: expected 0 to {last}")) });
+        }
+        stream.login = Some(login);
+        stream.cursor = cursor;
+        let streams = self.streams_of.entry(login).or_default();
+        streams.push(id);
+        let surplus = (streams.len() > MAX_STREAMS_OF_LOGIN).then(|| streams.first().copied()).flatten();
+        self.touch(now, login);
+        self.output(Output::Opened(id));
+        self.pump(now, id);
+        if let Some(oldest) = surplus {
+            let why = Error::new(Fault::TooMany, format!("a login has at most {MAX_STREAMS_OF_LOGIN} streams; a newer one took the place"));
+            self.output(Output::Close { stream: oldest, why });
+            self.closed(now, oldest);
+        }
+    }
+
+    pub(super) fn sign_in_due(&mut self, id: StreamId) {
+        if self.streams.get(&id).is_some_and(|stream| stream.login.is_none()) {
+            self.streams.remove(&id);
+            self.output(Output::Close { stream: id, why: login_required("no login came in time") });
+        }
+    }
+
+    pub(super) fn written(&mut self, now: Instant, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.state == Writing::Busy) else { return };
+        stream.state = Writing::Idle;
+        let cursor = stream.cursor;
+        if let Some(login) = stream.login {
+            // A stream that breaks off now may have lost what was written last; the slowest of a login's streams counts.
+            let slowest =
+                self.streams_of.get(&login).into_iter().flatten().filter_map(|id| self.streams.get(id)).map(|stream| stream.cursor).min();
+            if let Some(login) = self.logins.find_mut(login) {
+                login.events.acknowledge(slowest.unwrap_or(cursor).saturating_sub(KEPT_AFTER_WRITING as u64));
+            }
+        }
+        self.pump(now, id);
+    }
+
+    pub(super) fn closed(&mut self, now: Instant, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        if let Some(login) = stream.login {
+            self.touch(now, login);
+            if let Some(streams) = self.streams_of.get_mut(&login) {
+                streams.retain(|other| *other != id);
+                if streams.is_empty() {
+                    self.streams_of.remove(&login);
+                }
+            }
+        }
+        self.plugin_gone(now, id);
+    }
+
+    /// Puts events on a stream that takes them.
+    fn pump(&mut self, now: Instant, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.state == Writing::Idle) else { return };
+        let Some((login, known)) = stream.login.and_then(|id| Some((id, self.logins.find(id)?))) else { return };
+        match known.events.after(stream.cursor, MAX_BATCH, MAX_BATCH_BYTES) {
+            Ok(frames) => {
+                let Some(last) = frames.last().map(|frame| frame.sequence_id) else { return };
+                stream.cursor = last;
+                stream.state = Writing::Busy;
+                self.output(Output::Events { stream: id, frames });
+            }
+            Err(Gap::Gone | Gap::Ahead) => {
+                stream.state = Writing::Snapshot;
+                let at = known.events.last();
+                let Some(work) = self.snapshot_work(now, login) else { return };
+                let (until, deadline) = (now + QUICK_LIMIT, now + QUICK_LIMIT);
+                let worker = Worker::SnapshotFor(id, at);
+                let pending = Pending { login, asked: None, worker, until, then: Then::Timeout, deadline, pending_id: None };
+                let serve = self.pendings.add(pending);
+                self.after(deadline, Timer::Work(serve));
+                self.output(Output::Serve { serve, work: Box::new(work) });
+            }
+        }
+    }
+
+    fn snapshot_work(&self, now: Instant, id: LoginId) -> Option<Work> {
+        let login = self.logins.find(id)?;
+        let (mut tel, mut presence, mut ask) = (false, Vec::<UserName>::new(), Vec::<String>::new());
+        for subscription in &login.subscriptions {
+            match (subscription.topic.as_str(), &subscription.users) {
+                ("tel", _) => tel = true,
+                ("presence", Some(users)) => presence.extend(users.iter().cloned()),
+                (topic, _) => ask.push(topic.to_owned()),
+            }
+        }
+        presence.sort_unstable();
+        presence.dedup();
+        if presence.len() > crate::topic::presence::MAX_USERS {
+            presence.clear();
+            ask.push("presence".to_owned());
+        }
+        ask.push("permission".to_owned());
+        ask.sort_unstable();
+        ask.dedup();
+        let request = Request::Snapshot(snapshot::Request { tel, presence, ask });
+        Some(Work { caller: login.caller.clone(), request, at: self.unix(now) })
+    }
+
+    /// Puts a snapshot on the stream that lacks events, in their place.
+    pub(super) fn snapshot_for(&mut self, now: Instant, id: StreamId, at: u64, outcome: Result<Value, Error>) {
+        let frame = self.snapshot_frame(now, at, outcome);
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.cursor = at;
+        stream.state = Writing::Busy;
+        self.output(Output::Events { stream: id, frames: vec![frame] });
+    }
+
+    /// Gives a snapshot to the waiting request that lacks events.
+    pub(super) fn snapshot_reply(&mut self, now: Instant, asked: Asked, at: u64, outcome: Result<Value, Error>) {
+        let frame = self.snapshot_frame(now, at, outcome);
+        if let Some(login) = asked.login.and_then(|id| self.logins.find_mut(id)) {
+            login.polled = at;
+        }
+        self.answer_events(now, asked, &[frame]);
+    }
+
+    fn snapshot_frame(&self, now: Instant, at: u64, outcome: Result<Value, Error>) -> Frame {
+        // Where the state cannot be had, the client is told to ask for all of it.
+        let body = outcome.unwrap_or_else(|_| json!({ "ask": ["tel", "presence", "permission"] }));
+        Frame::new(at, Event::new(&event_message("event", "snapshot", self.unix(now), body)))
+    }
+}
+
+fn event_message(topic: &str, message: &str, timestamp: u64, body: Value) -> Message {
+    let name = |text| Name::parse(text).expect("topics and messages of events are names");
+    let (topic, message) = (name(topic), name(message));
+    Message { topic, message, timestamp, sequence_id: 0, request_id: None, response: None, pending_id: None, headers: Map::new(), body }
+}

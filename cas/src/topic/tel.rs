@@ -1,0 +1,198 @@
+//! Topic `tel`: calls. What may be done with a call now follows from its state here, and is cut by the caller's rights; how it is done
+//! is the provider's ([`Telephony`]).
+
+pub(crate) mod action;
+pub(crate) mod types;
+
+pub use action::{Act, Actions};
+pub use types::*;
+
+use super::operation::operations;
+use super::{Done, Seen, reply, write_body};
+use crate::error::{Error, Fault};
+use crate::permission::{Caller, Owner, Reach, Right, decide};
+use crate::provider::Telephony;
+use crate::text::UserName;
+
+operations! { "tel";
+    /// Calls a number, a user or a URI from a device; `sdp` makes the application itself the device.
+    "make-call" MakeCall(MakeCall) -> CallReply, Slow, Own;
+    /// Answers a ringing call on a device.
+    "answer" Answer(Answer) -> CallReply, Slow, Own;
+    /// Declines a ringing call.
+    "decline" Decline(Decline) -> CallReply, Slow, Own;
+    /// Puts the call on hold.
+    "hold" Hold(Plain) -> CallReply, Slow, Own;
+    /// Takes the call off hold.
+    "resume" Resume(Plain) -> CallReply, Slow, Own;
+    /// Hangs up, or gives up a call that rings.
+    "drop" Drop(Plain) -> CallReply, Slow, Own;
+    /// Transfers the other party: blind to `destination`, or attended to the party of `consult`.
+    "transfer" Transfer(Transfer) -> CallReply, Slow, Own;
+    /// Joins other calls and destinations to the call.
+    "conference" Conference(Conference) -> CallReply, Slow, Own;
+    /// Parks the call.
+    "park" Park(Park) -> CallReply, Slow, Own;
+    /// Picks up a parked call, or one that rings elsewhere.
+    "pickup" Pickup(Pickup) -> CallReply, Slow, Own;
+    /// Sends DTMF digits to the other party.
+    "dtmf" Dtmf(Dtmf) -> CallReply, Slow, Own;
+    /// Moves the user's side of the call to another device.
+    "move" Move(Move) -> CallReply, Slow, Own;
+    /// Splits the user's side over two devices, by kind of media.
+    "split" Split(Split) -> CallReply, Slow, Own;
+    /// Renegotiates media of an application that is itself the device: a new offer, and its answer in the reply.
+    "negotiate" Negotiate(Negotiate) -> CallReply, Slow, Own;
+    /// Lists the calls in progress.
+    "list" List(List) -> CallList, Quick, Own;
+    /// Shows one call.
+    "show" Show(Show) -> CallReply, Quick, Own;
+    /// Tells in one sentence why a call ended or failed.
+    "why" Why(Show) -> Verdict, Quick, Own;
+}
+
+/// The right to see a call, in replies and in events.
+pub(crate) const SHOW: Right<'static> = Right { topic: "tel", message: "show", user: Reach::Own };
+
+/// Serves a request.
+pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request: Request) -> Result<Done, Error> {
+    let right = request.right();
+    let act = match request {
+        Request::MakeCall(request) => {
+            let user = request.user.clone().unwrap_or_else(|| caller.user.clone());
+            decide(caller, right, Owner::User(&user))?;
+            let acted = telephony.make_call(caller, &user, *request).await?;
+            return reply(&CallReply::new(acted, caller));
+        }
+        Request::List(request) => return list(telephony, caller, right, *request).await,
+        Request::Show(request) => {
+            let call = telephony.call(&request.call).await?;
+            decide(caller, right, Owner::Users(&call.users()))?;
+            return reply(&CallReply::new(Acted { call, sdp: None }, caller));
+        }
+        Request::Why(request) => {
+            let call = telephony.call(&request.call).await?;
+            decide(caller, right, Owner::Users(&call.users()))?;
+            return reply(&Verdict { call: request.call.clone(), why: telephony.why(&request.call).await? });
+        }
+        Request::Answer(request) => Act::Answer(*request),
+        Request::Decline(request) => Act::Decline(*request),
+        Request::Hold(request) => Act::Hold(*request),
+        Request::Resume(request) => Act::Resume(*request),
+        Request::Drop(request) => Act::Drop(*request),
+        Request::Transfer(request) => Act::Transfer(*request),
+        Request::Conference(request) => Act::Conference(*request),
+        Request::Park(request) => Act::Park(*request),
+        Request::Pickup(request) => Act::Pickup(*request),
+        Request::Dtmf(request) => Act::Dtmf(*request),
+        Request::Move(request) => Act::Move(*request),
+        Request::Split(request) => Act::Split(*request),
+        Request::Negotiate(request) => Act::Negotiate(*request),
+    };
+    operate(telephony, caller, right, act).await
+}
+
+async fn list<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, request: List) -> Result<Done, Error> {
+    if let Some(user) = &request.user {
+        decide(caller, right, Owner::User(user))?;
+    }
+    let mut calls = telephony.calls(request.user.as_ref().or((caller.reach(right) != Reach::All).then_some(&caller.user))).await?;
+    calls.retain(|call| decide(caller, right, Owner::Users(&call.users())).is_ok());
+    let actions = [Action::MakeCall].into_iter().filter(|action| may(caller, *action, &[])).collect();
+    reply(&CallList { calls: calls.into_iter().map(|call| CallView::new(call, caller)).collect(), actions })
+}
+
+/// Does something with a call that exists: right first, then state, then the provider.
+async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, act: Act) -> Result<Done, Error> {
+    act.check()?;
+    let call = telephony.call(act.call()).await?;
+    let user = act.user().cloned().unwrap_or_else(|| default_side(&call, caller));
+    // Who acts for a party needs the right over that party; who is none of them is a stranger to the call. A call that is picked up is
+    // always another's: what counts is for whom.
+    let is_party = call.party(&user).is_some();
+    let owners = if is_party || act.action() == Action::Pickup { vec![user.clone()] } else { call.users() };
+    decide(caller, right, Owner::Users(&owners))?;
+    for other in act.other_calls() {
+        let other = telephony.call(other).await?;
+        decide(caller, right, Owner::Users(&other.users()))?;
+    }
+    let possible = call.possible(&user);
+    if !possible.contains(act.action()) {
+        let allowed = possible.iter().filter(|action| may(caller, *action, &owners)).map(Action::name);
+        let detail = format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user));
+        return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
+    }
+    let acted = telephony.act(caller, &user, act).await?;
+    reply(&CallReply::new(acted, caller))
+}
+
+/// Whose side is meant if the request does not say: one's own, or the only other one, or one's own in vain.
+fn default_side(call: &Call, caller: &Caller) -> UserName {
+    let users = call.users();
+    match users.as_slice() {
+        [only] if call.party(&caller.user).is_none() && call.state != State::Parked => only.clone(),
+        _ => caller.user.clone(),
+    }
+}
+
+fn may(caller: &Caller, action: Action, owners: &[UserName]) -> bool {
+    let owner = if owners.is_empty() { Owner::Service } else { Owner::Users(owners) };
+    decide(caller, Request::right_of(action), owner).is_ok()
+}
+
+impl Request {
+    fn right_of(action: Action) -> Right<'static> {
+        Right { topic: "tel", message: action.name(), user: Reach::Own }
+    }
+}
+
+impl Call {
+    /// Returns what the caller may do with the call now: what its state allows, cut by their rights.
+    #[must_use]
+    pub fn actions(&self, caller: &Caller) -> Actions {
+        let users = self.users();
+        let own = if self.party(&caller.user).is_some() { std::slice::from_ref(&caller.user) } else { users.as_slice() };
+        let possible = if self.party(&caller.user).is_some() {
+            self.possible(&caller.user)
+        } else {
+            users.iter().map(|user| self.possible(user)).fold(self.possible(&caller.user), Actions::union)
+        };
+        possible
+            .iter()
+            .filter(|action| *action == Action::Pickup || may(caller, *action, own))
+            .filter(|action| may(caller, *action, &[]))
+            .collect()
+    }
+}
+
+/// [`CallView`] of a call that is not given away.
+#[derive(serde::Serialize)]
+struct Seeing<'a> {
+    #[serde(flatten)]
+    call: &'a Call,
+    actions: Actions,
+}
+
+/// An event of this topic: a call was made, changed or ended.
+#[derive(Debug)]
+pub struct CallEvent {
+    /// What happened.
+    pub change: Change,
+    /// The call as it is now.
+    pub call: Call,
+}
+
+impl Seen for CallEvent {
+    fn message(&self) -> &str {
+        self.change.name()
+    }
+
+    fn view(&self, caller: &Caller) -> u32 {
+        self.call.actions(caller).bits()
+    }
+
+    fn write(&self, view: u32, out: &mut Vec<u8>) {
+        let call = Seeing { call: &self.call, actions: Actions::from_bits(view) };
+        write_body(&std::collections::BTreeMap::from([("call", call)]), out);
+    }
+}

@@ -1,0 +1,271 @@
+//! What may be done with a call: the sets of actions, which of them a call's state allows, and what a provider is asked to do.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::types::{
+    Action, Answer, Call, Conference, Decline, Dtmf, MAX_JOINED, Move, Negotiate, Park, Party, PartyState, Pickup, Plain, Split, State,
+    Transfer,
+};
+use crate::error::Error;
+use crate::text::{CallId, UserName};
+
+/// A set of actions; on the wire, their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Actions(u32);
+
+impl Actions {
+    /// Returns whether an action is in the set.
+    #[must_use]
+    pub fn contains(self, action: Action) -> bool {
+        self.0 & bit(action) != 0
+    }
+
+    /// Returns both sets as one.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Lists the actions.
+    pub fn iter(self) -> impl Iterator<Item = Action> {
+        Action::ALL.iter().copied().filter(move |action| self.contains(*action))
+    }
+
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
+fn bit(action: Action) -> u32 {
+    1 << action as u32
+}
+
+impl FromIterator<Action> for Actions {
+    fn from_iter<I: IntoIterator<Item = Action>>(actions: I) -> Self {
+        Self(actions.into_iter().fold(0, |bits, action| bits | bit(action)))
+    }
+}
+
+impl Serialize for Actions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(Action::name))
+    }
+}
+
+impl<'de> Deserialize<'de> for Actions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Vec::<Action>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+impl JsonSchema for Actions {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Actions".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "uniqueItems": true, "items": generator.subschema_for::<Action>() })
+    }
+}
+
+/// What a provider is asked to do with a call that exists.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Answer it.
+    Answer(Answer),
+    /// Decline it.
+    Decline(Decline),
+    /// Put it on hold.
+    Hold(Plain),
+    /// Take it off hold.
+    Resume(Plain),
+    /// Hang up.
+    Drop(Plain),
+    /// Transfer the other party.
+    Transfer(Transfer),
+    /// Join others.
+    Conference(Conference),
+    /// Park it.
+    Park(Park),
+    /// Pick it up.
+    Pickup(Pickup),
+    /// Send digits.
+    Dtmf(Dtmf),
+    /// Move the user's side.
+    Move(Move),
+    /// Split the user's side.
+    Split(Split),
+    /// Renegotiate media.
+    Negotiate(Negotiate),
+}
+
+/// Lists, for each act, its action and its request.
+macro_rules! of_act {
+    ($act:expr, $request:ident => $value:expr) => {
+        match $act {
+            Act::Answer($request) => $value,
+            Act::Decline($request) => $value,
+            Act::Hold($request) | Act::Resume($request) | Act::Drop($request) => $value,
+            Act::Transfer($request) => $value,
+            Act::Conference($request) => $value,
+            Act::Park($request) => $value,
+            Act::Pickup($request) => $value,
+            Act::Dtmf($request) => $value,
+            Act::Move($request) => $value,
+            Act::Split($request) => $value,
+            Act::Negotiate($request) => $value,
+        }
+    };
+}
+
+impl Act {
+    /// Returns the call.
+    #[must_use]
+    pub fn call(&self) -> &CallId {
+        of_act!(self, request => &request.call)
+    }
+
+    /// Returns whose side is meant, if the request says so.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserName> {
+        of_act!(self, request => request.user.as_ref())
+    }
+
+    /// Returns what it does.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Answer(_) => Action::Answer,
+            Self::Decline(_) => Action::Decline,
+            Self::Hold(_) => Action::Hold,
+            Self::Resume(_) => Action::Resume,
+            Self::Drop(_) => Action::Drop,
+            Self::Transfer(_) => Action::Transfer,
+            Self::Conference(_) => Action::Conference,
+            Self::Park(_) => Action::Park,
+            Self::Pickup(_) => Action::Pickup,
+            Self::Dtmf(_) => Action::Dtmf,
+            Self::Move(_) => Action::Move,
+            Self::Split(_) => Action::Split,
+            Self::Negotiate(_) => Action::Negotiate,
+        }
+    }
+
+    /// Returns the other calls that it touches; the caller needs the right over each.
+    pub(crate) fn other_calls(&self) -> Vec<&CallId> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other act names one call only")]
+        match self {
+            Self::Transfer(request) => request.consult.iter().collect(),
+            Self::Conference(request) => request.calls.iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Checks what the types cannot say.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the types of every other act say all")]
+        match self {
+            Self::Transfer(Transfer { destination, consult, .. }) if destination.is_some() == consult.is_some() => {
+                Err(Error::field("destination", "expected one of the fields destination and consult").accepting(["destination", "consult"]))
+            }
+            Self::Conference(Conference { calls, destinations, .. }) if calls.is_empty() && destinations.is_empty() => {
+                Err(Error::field("calls", "expected a call or a destination to join").accepting(["calls", "destinations"]))
+            }
+            Self::Conference(Conference { calls, destinations, .. }) if calls.len() > MAX_JOINED || destinations.len() > MAX_JOINED => {
+                Err(Error::field("calls", format!("at most {MAX_JOINED} calls and {MAX_JOINED} destinations join at once")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Call {
+    /// Returns the users who are, or were, in the call.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserName> {
+        self.parties.iter().filter_map(|party| party.user.clone()).collect()
+    }
+
+    /// Returns a user's part in the call.
+    #[must_use]
+    pub fn party(&self, user: &UserName) -> Option<&Party> {
+        self.parties.iter().find(|party| party.user.as_ref() == Some(user))
+    }
+
+    /// Returns what the state allows a user to do, whatever their rights.
+    #[must_use]
+    pub fn possible(&self, user: &UserName) -> Actions {
+        use Action::{Answer, Conference, Decline, Drop, Dtmf, Hold, Move, Negotiate, Park, Pickup, Resume, Split, Transfer};
+        let actions: &[Action] = match (self.state, self.party(user).map(|party| party.state)) {
+            (State::Ended, _) => &[],
+            (State::Parked, _) | (State::Ringing, None) => &[Pickup],
+            (_, Some(PartyState::Dialing)) => &[Drop, Negotiate],
+            (_, Some(PartyState::Ringing)) => &[Answer, Decline, Negotiate],
+            (_, Some(PartyState::Connected)) => &[Hold, Drop, Transfer, Conference, Park, Dtmf, Move, Split, Negotiate],
+            (_, Some(PartyState::Held)) => &[Resume, Drop, Transfer, Conference, Park, Move, Negotiate],
+            (_, Some(PartyState::Parked | PartyState::Left) | None) => &[],
+        };
+        actions.iter().copied().collect()
+    }
+
+    pub(crate) fn state_for(&self, user: &UserName) -> &'static str {
+        match self.party(user) {
+            Some(party) if self.state != State::Ended => party.state.name(),
+            _ => self.state.name(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::types::{Constructed, How};
+    use super::*;
+    use crate::permission::tests::caller;
+    use crate::permission::{Reach, Rights, Role};
+
+    /// A call between ann and bob.
+    pub(crate) fn call(state: State, ann: PartyState, bob: PartyState) -> Call {
+        let party =
+            |name: &str, state| Party { user: Some(UserName::parse(name).unwrap()), number: None, name: None, state, devices: Vec::new() };
+        Call {
+            id: CallId::parse("0001").unwrap(),
+            state,
+            parties: vec![party("ann", ann), party("bob", bob)],
+            constructed: Constructed { how: How::Direct, by: None },
+            started_at: 1,
+            answered_at: None,
+            ended_at: None,
+            slot: None,
+            why: None,
+        }
+    }
+
+    #[test]
+    fn a_held_call_has_resume_and_not_hold() {
+        // 004-76
+        let actions = |state| call(State::Connected, state, PartyState::Connected).actions(&caller("ann", Rights::default()));
+        assert!(actions(PartyState::Held).contains(Action::Resume) && !actions(PartyState::Held).contains(Action::Hold));
+        assert!(actions(PartyState::Connected).contains(Action::Hold) && !actions(PartyState::Connected).contains(Action::Resume));
+        let ringing = call(State::Ringing, PartyState::Dialing, PartyState::Ringing);
+        let names = |actions: Actions| actions.iter().map(Action::name).collect::<Vec<_>>();
+        assert_eq!(names(ringing.actions(&caller("bob", Rights::default()))), ["answer", "decline", "negotiate"]);
+        assert_eq!(names(ringing.actions(&caller("ann", Rights::default()))), ["drop", "negotiate"]);
+        assert_eq!(names(ringing.actions(&caller("eve", Rights::default()))), ["pickup"]);
+        assert_eq!(names(call(State::Ended, PartyState::Left, PartyState::Left).actions(&caller("ann", Rights::default()))), [""; 0]);
+    }
+
+    #[test]
+    fn rights_cut_the_actions() {
+        let talking = call(State::Connected, PartyState::Connected, PartyState::Connected);
+        let without =
+            Rights { exceptions: [(crate::permission::Pattern::parse("tel.transfer").unwrap(), Reach::None)].into(), ..Rights::default() };
+        assert!(!talking.actions(&caller("ann", without)).contains(Action::Transfer));
+        assert_eq!(talking.actions(&caller("eve", Rights::default())).bits(), 0);
+        assert!(talking.actions(&caller("root", Rights::of(Role::Administrator))).contains(Action::Drop));
+    }
+}

@@ -1,0 +1,465 @@
+//! One topic from end to end, then each way in which a request, its reply and its events travel.
+
+use std::time::Duration;
+
+use crate::host::{Host, actions, bytes, call, loopback, once, user};
+use cas::error::Fault;
+use cas::message::Encoding;
+use cas::server::{Channel, Input, Peer, StreamId, Wire};
+use cas::text::UserName;
+use cas::topic::Happening;
+use cas::topic::tel::{CallEvent, Change, PartyState, State};
+use serde_json::{Value, json};
+
+fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
+    Input::Happened(Happening::Tel(CallEvent { change, call }))
+}
+
+fn numbers(events: &[Value]) -> Vec<u64> {
+    events.iter().map(|event| event["sequence-id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_call_from_login_to_event() {
+    // 004-08, 004-15, 004-19, 004-20, 004-35, 004-39
+    let mut host = Host::new();
+    host.lazy = true;
+    let token = host.sign_in("ann");
+    let pending = host.post(&token, "tel", "make-call", json!({ "destination": "501", "name-hint": "Bob" }));
+    assert_eq!((pending.request_id, pending.response, pending.pending_id), (Some(26), Some(202), Some(1)));
+    assert_eq!((pending.topic.as_str(), pending.message.as_str(), &pending.body), ("tel", "make-call", &json!({ "id": 1 })));
+
+    let poll = host.poll(&token, None, None);
+    assert!(host.reply(poll).is_none());
+    host.work_one();
+    assert_eq!(host.switch.asked(), ["tel.make-call ann 501"]);
+    let reply = host.reply(poll).unwrap();
+    let done = &reply.body["events"][0];
+    assert_eq!(
+        (&done["sequence-id"], &done["pending-id"], &done["request-id"], &done["response"]),
+        (&json!(1), &json!(1), &json!(26), &json!(0))
+    );
+    assert_eq!(actions(&done["body"]), ["drop", "negotiate"]);
+
+    let poll = host.poll(&token, Some(1), None);
+    let talking = call("77", State::Connected, &[("ann", PartyState::Connected)]);
+    host.input(changed(Change::Connected, talking.clone()));
+    let reply = host.reply(poll).unwrap();
+    let event = &reply.body["events"][0];
+    assert_eq!((&event["sequence-id"], &event["topic"], &event["message"]), (&json!(2), &json!("tel"), &json!("connected")));
+    assert!(actions(&event["body"]).contains(&"hold"));
+
+    host.switch.put(talking);
+    let pending = host.post(&token, "tel", "hold", json!({ "call": "77" }));
+    assert_eq!(pending.pending_id, Some(2));
+    host.work_one();
+    let poll = host.poll(&token, Some(2), Some(0));
+    let held = host.reply(poll).unwrap().body["events"][0].clone();
+    assert!(actions(&held["body"]).contains(&"resume") && !actions(&held["body"]).contains(&"hold"));
+}
+
+#[test]
+fn nothing_runs_before_a_login() {
+    // 004-22
+    let mut host = Host::new();
+    let exchange = host.send(once(None), Encoding::Json, None, bytes("tel", "make-call", json!({ "destination": "501" })));
+    assert_eq!(host.replies[&exchange].status(), 401);
+    assert_eq!(host.reply(exchange).unwrap().body["error"], "login-required");
+    let stranger = cas::Token::shown("0000");
+    assert_eq!(host.post(&stranger, "tel", "list", json!({})).response, Some(401));
+    assert_eq!(host.switch.asked(), [""; 0]);
+    let long = bytes("login", "login", json!({ "user": "x".repeat(10_000) }));
+    let exchange = host.send(once(None), Encoding::Json, None, long);
+    assert_eq!(host.replies[&exchange].response, 401);
+}
+
+#[test]
+fn credentials_travel_encrypted_outside_loopback() {
+    let mut host = Host::new();
+    let sent = |host: &mut Host, address: [u8; 4], wire| {
+        let channel = Channel::Once { peer: Peer::Network { address: address.into(), wire }, token: None };
+        let exchange =
+            host.send(channel, Encoding::Json, None, bytes("login", "login", json!({ "user": "ann", "password": "ann-secret" })));
+        host.reply(exchange).unwrap()
+    };
+    assert_eq!(sent(&mut host, [192, 0, 2, 1], Wire::Clear).body["error"], "tls-required");
+    assert_eq!(host.verified, 0);
+    assert_eq!(sent(&mut host, [192, 0, 2, 1], Wire::Encrypted).response, Some(0));
+    assert_eq!(sent(&mut host, [127, 0, 0, 9], Wire::Clear).response, Some(0));
+}
+
+#[test]
+fn the_hosts_own_socket_needs_no_password() {
+    let mut host = Host::new();
+    let channel = Channel::Once { peer: Peer::Host, token: None };
+    let exchange = host.send(channel, Encoding::Json, None, bytes("login", "login", json!({})));
+    let token = cas::Token::shown(host.reply(exchange).unwrap().body["token"].as_str().unwrap());
+    assert_eq!(host.post(&token, "admin", "status", json!(null)).response, Some(0));
+    let exchange = host.send(once(None), Encoding::Json, None, bytes("login", "login", json!({})));
+    assert_eq!(host.reply(exchange).unwrap().response, Some(400));
+}
+
+#[test]
+fn guessing_stops_after_ten_failures_for_the_user_and_the_address() {
+    let mut host = Host::new();
+    let wrong = |name: &str| bytes("login", "login", json!({ "user": name, "password": "wrong" }));
+    for _ in 0..10 {
+        let exchange = host.send(once(None), Encoding::Json, None, wrong("ann"));
+        assert_eq!(host.reply(exchange).unwrap().body["error"], "wrong-credentials");
+    }
+    for name in ["ann", "bob"] {
+        let exchange = host.send(once(None), Encoding::Json, None, wrong(name));
+        assert_eq!(host.reply(exchange).unwrap().response, Some(429));
+    }
+    assert_eq!(host.verified, 10);
+    host.advance(Duration::from_secs(60));
+    host.sign_in("ann");
+}
+
+#[test]
+fn the_same_request_means_the_same_in_both_encodings() {
+    // 004-11
+    let mut host = Host::new();
+    let token = host.sign_in("ann");
+    let xml =
+        b"<cas><topic>presence</topic><message>get</message><timestamp>1</timestamp><sequence-id>1</sequence-id><request-id>5</request-id>\
+        <body><users type=\"array\"><item>bob</item></users></body></cas>";
+    let exchange = host.send(once(Some(&token)), Encoding::Xml, None, xml.to_vec());
+    let by_xml = host.reply(exchange).unwrap();
+    let by_json = host.post(&token, "presence", "get", json!({ "users": ["bob"] }));
+    assert_eq!(by_xml.body, by_json.body);
+    assert_eq!(by_xml.request_id, Some(5));
+}
+
+#[test]
+fn an_error_names_header_field_and_what_is_accepted() {
+    let mut host = Host::new();
+    let token = host.sign_in("ann");
+    let reply = host.post(&token, "tel", "make-cal", json!({}));
+    assert_eq!((reply.response, &reply.body["header"]), (Some(404), &json!("message")));
+    assert!(reply.body["accepted"].as_array().unwrap().contains(&json!("make-call")));
+    let reply = host.post(&token, "tel", "make-call", json!({ "destination": "501", "media": ["audio", "smell"] }));
+    assert_eq!(
+        (reply.response, &reply.body["field"], &reply.body["accepted"]),
+        (Some(400), &json!("media[1]"), &json!(["audio", "video"]))
+    );
+    let reply = host.post(&token, "tel", "make-call", json!({ "destination": "501\r\nX: y" }));
+    assert_eq!((reply.response, &reply.body["field"]), (Some(400), &json!("destination")));
+    let reply = host.post(&token, "nothing", "x", json!({}));
+    assert_eq!((reply.response, &reply.body["error"]), (Some(404), &json!("no-provider")));
+    assert_eq!(host.switch.asked(), [""; 0]);
+}
+
+#[test]
+fn a_client_may_wait_for_the_answer_and_is_told_when_it_takes_longer() {
+    // 004-21
+    let mut host = Host::new();
+    host.lazy = true;
+    let token = host.sign_in("ann");
+    let make_call = bytes("tel", "make-call", json!({ "destination": "501" }));
+    let exchange = host.send(once(Some(&token)), Encoding::Json, Some("wait=5"), make_call.clone());
+    host.advance(Duration::from_secs(4));
+    assert!(host.reply(exchange).is_none());
+    host.work_one();
+    assert_eq!(host.reply(exchange).unwrap().response, Some(0));
+    let exchange = host.send(once(Some(&token)), Encoding::Json, Some("wait=5"), make_call);
+    host.advance(Duration::from_secs(5));
+    assert_eq!(host.reply(exchange).unwrap().response, Some(202));
+    host.work_one();
+    let poll = host.poll(&token, None, Some(0));
+    assert_eq!(host.reply(poll).unwrap().body["events"][0]["pending-id"], 1);
+}
+
+#[test]
+fn two_answers_that_come_swapped_are_told_apart() {
+    // 004-20
+    let mut host = Host::new();
+    host.lazy = true;
+    let token = host.sign_in("ann");
+    for destination in ["501", "502"] {
+        host.post(&token, "tel", "make-call", json!({ "destination": destination }));
+    }
+    host.work.swap(0, 1);
+    host.work_one();
+    host.work_one();
+    let poll = host.poll(&token, None, Some(0));
+    let reply = host.reply(poll).unwrap();
+    let told =
+        |n: usize| (reply.body["events"][n]["pending-id"].clone(), reply.body["events"][n]["body"]["call"]["parties"][1]["number"].clone());
+    assert_eq!((told(0), told(1)), ((json!(2), json!("502")), (json!(1), json!("501"))));
+}
+
+#[test]
+fn work_that_takes_too_long_is_given_up() {
+    let mut host = Host::new();
+    host.lazy = true;
+    let token = host.sign_in("ann");
+    let exchange = host.send(once(Some(&token)), Encoding::Json, None, bytes("tel", "list", json!({})));
+    host.advance(Duration::from_secs(10));
+    assert_eq!(host.reply(exchange).unwrap().body["error"], "timeout");
+    assert_eq!(host.abandoned.len(), 1);
+    host.work_one();
+    let fresh = host.sign_in("ann");
+    host.post(&fresh, "tel", "make-call", json!({ "destination": "501" }));
+    host.open(1, Some(&fresh), None);
+    host.advance(Duration::from_secs(180));
+    let told = host.events(StreamId(1));
+    assert_eq!((&told[0]["response"], &told[0]["pending-id"]), (&json!(504), &json!(1)));
+}
+
+#[test]
+fn a_poll_ends_empty_at_its_limit_and_a_new_one_frees_the_old() {
+    // 004-25
+    let mut host = Host::new();
+    let token = host.sign_in("ann");
+    let poll = host.poll(&token, Some(0), Some(20));
+    host.advance(Duration::from_secs(19));
+    assert!(host.reply(poll).is_none());
+    host.advance(Duration::from_secs(1));
+    assert_eq!(host.reply(poll).unwrap().body, json!({ "events": [] }));
+    let (old, new) = (host.poll(&token, Some(0), Some(20)), host.poll(&token, Some(0), Some(20)));
+    assert!(host.reply(old).is_some() && host.reply(new).is_none());
+    for (after, wait, field) in [(Some(1), None, "after"), (None, Some(61), "wait")] {
+        let poll = host.poll(&token, after, wait);
+        assert_eq!(host.reply(poll).unwrap().body["field"], field);
+    }
+}
+
+#[test]
+fn a_websocket_signs_in_asks_and_hears_on_one_connection() {
+    // 004-24
+    let mut host = Host::new();
+    let stream = host.open(1, None, None);
+    assert_eq!(host.say(stream, "tel", "list", json!({})).unwrap().response, Some(401));
+    let login = json!({ "user": "bob", "password": "bob-secret" });
+    assert_eq!(host.say(stream, "login", "login", login.clone()).unwrap().response, Some(0));
+    assert_eq!(host.say(stream, "login", "login", login).unwrap().response, Some(409));
+    host.input(changed(Change::Ringing, call("9", State::Ringing, &[("ann", PartyState::Dialing), ("bob", PartyState::Ringing)])));
+    assert_eq!(host.say(stream, "tel", "list", json!({})).unwrap().response, Some(0));
+    let events = host.events(stream);
+    assert_eq!((numbers(&events), actions(&events[0]["body"])), (vec![1], vec!["answer", "decline", "negotiate"]));
+    assert_eq!(host.say(stream, "login", "logout", json!({})).unwrap().response, Some(0));
+    assert_eq!(host.closed[&stream].fault, Fault::LoginRequired);
+}
+
+#[test]
+fn a_stream_without_a_login_is_closed() {
+    let mut host = Host::new();
+    let stream = host.open(1, None, None);
+    host.advance(Duration::from_secs(10));
+    assert!(host.closed.contains_key(&stream));
+    let stranger = host.open(2, Some(&cas::Token::shown("x")), None);
+    assert_eq!(host.closed[&stranger].fault, Fault::LoginRequired);
+}
+
+#[test]
+fn each_login_hears_its_own_calls_with_its_own_actions() {
+    let mut host = Host::new();
+    let tokens: Vec<_> = ["ann", "bob", "eve", "root"].iter().map(|name| host.sign_in(name)).collect();
+    let streams: Vec<StreamId> = (0..).zip(&tokens).map(|(number, token)| host.open(number, Some(token), None)).collect();
+    host.say(streams[2], "subscription", "add", json!({ "topic": "tel" }));
+    host.say(streams[3], "subscription", "add", json!({ "topic": "tel" }));
+    host.input(changed(Change::Changed, call("9", State::Connected, &[("ann", PartyState::Held), ("bob", PartyState::Connected)])));
+    let heard: Vec<Vec<Value>> = streams.iter().map(|stream| host.events(*stream)).collect();
+    assert!(actions(&heard[0][0]["body"]).contains(&"resume") && !actions(&heard[1][0]["body"]).contains(&"resume"));
+    assert!(heard[2].is_empty(), "eve may not see others' calls");
+    assert_eq!(heard[3].len(), 1);
+}
+
+#[test]
+fn a_right_that_grows_or_shrinks_changes_what_a_subscription_brings() {
+    let mut host = Host::new();
+    let (token, root) = (host.sign_in("eve"), host.sign_in("root"));
+    let stream = host.open(1, Some(&token), None);
+    host.say(stream, "subscription", "add", json!({ "topic": "tel" }));
+    for (reach, expected) in [(json!(null), 0), (json!("all"), 1), (json!("own"), 0), (json!("all"), 1), (json!("none"), 0)] {
+        host.post(&root, "permission", "set", json!({ "user": "eve", "right": "tel.show", "reach": reach }));
+        host.events(stream);
+        host.input(changed(Change::Changed, call("9", State::Connected, &[("ann", PartyState::Held)])));
+        assert_eq!(host.events(stream).len(), expected, "{reach}");
+    }
+}
+
+#[test]
+fn subscriptions_are_added_changed_listed_and_deleted() {
+    // 004-30, 004-33, 004-34
+    let mut host = Host::new();
+    let token = host.sign_in("ann");
+    let added = host.post(&token, "subscription", "add", json!({ "topic": "presence", "users": ["bob"] }));
+    assert_eq!((&added.body["id"], added.body["subscriptions"].as_array().unwrap().len()), (&json!(2), 2));
+    let changed = host.post(&token, "subscription", "modify", json!({ "id": 2, "users": ["eve"] }));
+    assert_eq!(changed.body["subscriptions"][1]["users"], json!(["eve"]));
+    let deleted = host.post(&token, "subscription", "delete", json!({ "id": 1 }));
+    assert_eq!(deleted.body["subscriptions"].as_array().unwrap().len(), 1);
+    assert_eq!(host.post(&token, "subscription", "delete", json!({ "id": 1 })).response, Some(404));
+    assert_eq!(host.post(&token, "subscription", "add", json!({ "topic": "nothing" })).response, Some(404));
+    assert_eq!(host.post(&token, "subscription", "list", json!({})).body["subscriptions"], deleted.body["subscriptions"]);
+}
+
+fn idle(name: &str) -> Input {
+    let presence = cas::topic::presence::Presence {
+        telephony: Some(cas::topic::presence::Telephony::OnCall),
+        im: None,
+        mobile: None,
+        status: None,
+        note: None,
+        most_available: None,
+        semi_available: None,
+    };
+    Input::Happened(Happening::Presence(cas::topic::presence::Changed { user: user(name), presence }))
+}
+
+#[test]
+fn presence_is_told_until_cancel_logout_or_abandonment() {
+    // 004-28, 004-29, 004-58
+    for stop in ["cancel", "logout", "abandonment"] {
+        let mut host = Host::new();
+        let (token, admin) = (host.sign_in("ann"), host.sign_in("root"));
+        let watch = host.open(9, Some(&admin), None);
+        host.say(watch, "subscription", "add", json!({ "topic": "admin" }));
+        let listing = host.post(&token, "presence", "get", json!({ "users": ["bob"], "parts": ["rollup"], "subscribe": true }));
+        assert_eq!(listing.body["users"][0]["presence"], json!({ "most-available": "available", "semi-available": "available" }));
+        assert_eq!(listing.body["subscription"], 2);
+        host.input(idle("bob"));
+        host.input(idle("eve"));
+        let poll = host.poll(&token, Some(0), Some(0));
+        let events = host.reply(poll).unwrap().body["events"].clone();
+        assert_eq!((events.as_array().unwrap().len(), &events[0]["body"]["presence"]["most-available"]), (1, &json!("unavailable")));
+        match stop {
+            "cancel" => drop(host.post(&token, "subscription", "delete", json!({ "id": 2 }))),
+            "logout" => drop(host.post(&token, "login", "logout", json!({}))),
+            _ => host.advance(Duration::from_secs(300)),
+        }
+        host.input(idle("bob"));
+        let poll = host.poll(&token, None, Some(0));
+        let after = host.reply(poll).unwrap();
+        assert_eq!(after.response, Some(if stop == "cancel" { 0 } else { 401 }), "{stop}");
+        let told = host.events(watch);
+        assert_eq!(told.iter().any(|event| event["message"] == "login-abandoned"), stop == "abandonment");
+    }
+}
+
+#[test]
+fn a_changed_right_reaches_a_connected_client_at_once() {
+    // 004-73, 004-75, 004-77, 004-79
+    let mut host = Host::new();
+    let (token, admin) = (host.sign_in("ann"), host.sign_in("root"));
+    host.switch.entries.lock().unwrap().insert(crate::host::entry("1", "ann", 1).id, crate::host::entry("1", "ann", 1));
+    assert_eq!(host.post(&token, "history", "list", json!({})).body["entries"][0]["actions"], json!(["note", "delete"]));
+    let stream = host.open(1, Some(&token), None);
+    let set = json!({ "user": "ann", "right": "history.delete", "reach": "none" });
+    assert_eq!(host.post(&token, "permission", "set", set.clone()).body["right"], "permission.set");
+    assert_eq!(host.post(&admin, "permission", "set", set).response, Some(0));
+    let events = host.events(stream);
+    assert_eq!((&events[0]["message"], &events[0]["body"]["effective"]["history.delete"]), (&json!("changed"), &json!("none")));
+    assert_eq!(events[0]["body"]["version"], 1);
+    assert_eq!(host.post(&token, "history", "list", json!({})).body["entries"][0]["actions"], json!(["note"]));
+    let refused = host.post(&token, "history", "delete", json!({ "entry": "1" }));
+    assert_eq!((refused.response, &refused.body["right"]), (Some(403), &json!("history.delete")));
+    assert!(host.switch.entries.lock().unwrap().len() == 1);
+    assert_eq!(host.post(&token, "permission", "get", json!({})).body["version"], 1);
+}
+
+#[test]
+fn a_history_may_be_limited_to_the_last_days() {
+    // 004-72
+    const DAY: u64 = 86_400_000;
+    let mut host = Host::new();
+    let admin = host.sign_in("root");
+    for (id, age) in [("1", 40), ("2", 3)] {
+        let entry = crate::host::entry(id, "ann", 1_700_000_000_000 - age * DAY);
+        host.switch.entries.lock().unwrap().insert(entry.id.clone(), entry);
+    }
+    host.post(&admin, "permission", "set-history-days", json!({ "user": "ann", "days": 30 }));
+    let token = host.sign_in("ann");
+    let page = host.post(&token, "history", "list", json!({ "since": 0 }));
+    assert_eq!((page.body["entries"].as_array().unwrap().len(), &page.body["days"]), (1, &json!(30)));
+    assert_eq!(host.post(&token, "history", "delete", json!({ "entry": "1" })).response, Some(404));
+    assert_eq!(host.post(&token, "history", "delete", json!({ "entry": "2" })).response, Some(0));
+}
+
+#[test]
+fn an_expired_token_ends_its_login_and_a_refresh_keeps_it() {
+    let mut host = Host::new();
+    let token = host.sign_in("ann");
+    let stream = host.open(1, Some(&token), None);
+    host.advance(Duration::from_secs(800));
+    let fresh = host.say(stream, "login", "refresh", json!({})).unwrap();
+    let fresh = cas::Token::shown(fresh.body["token"].as_str().unwrap());
+    host.advance(Duration::from_secs(800));
+    assert_eq!(host.post(&token, "tel", "list", json!({})).response, Some(401));
+    assert_eq!(host.post(&fresh, "tel", "list", json!({})).response, Some(0));
+    host.advance(Duration::from_secs(101));
+    assert_eq!(host.closed[&stream].fault, Fault::LoginRequired);
+    assert_eq!(host.server.logins(), 0);
+}
+
+#[test]
+fn logins_are_listed_and_revoked() {
+    let mut host = Host::new();
+    let (first, second, root) = (host.sign_in("ann"), host.sign_in("ann"), host.sign_in("root"));
+    assert_eq!(host.post(&first, "login", "list", json!({})).body["logins"].as_array().unwrap().len(), 2);
+    assert_eq!(host.post(&first, "login", "list", json!({ "all": true })).response, Some(403));
+    assert_eq!(host.post(&root, "login", "list", json!({ "all": true })).body["logins"].as_array().unwrap().len(), 3);
+    let poll = host.poll(&second, None, None);
+    assert_eq!(host.post(&first, "login", "revoke", json!({ "login": 3 })).response, Some(403));
+    assert_eq!(host.post(&first, "login", "revoke", json!({ "login": 9 })).response, Some(403));
+    assert_eq!(host.post(&root, "login", "revoke", json!({ "login": 9 })).response, Some(404));
+    assert_eq!(host.post(&first, "login", "revoke", json!({ "login": 2 })).response, Some(0));
+    assert_eq!(host.reply(poll).unwrap().response, Some(401));
+    assert_eq!(host.post(&second, "tel", "list", json!({})).response, Some(401));
+}
+
+#[test]
+fn an_api_key_can_do_what_its_scopes_say() {
+    // 004-77
+    let mut host = Host::new();
+    let token = host.sign_in_with(json!({ "key": "key:root:history.*,tel.list" }));
+    assert_eq!(host.post(&token, "history", "list", json!({})).response, Some(0));
+    assert_eq!(host.post(&token, "tel", "list", json!({})).response, Some(0));
+    assert_eq!(host.post(&token, "tel", "show", json!({ "call": "1" })).body["right"], "tel.show");
+    assert_eq!(host.post(&token, "admin", "status", json!({})).response, Some(403));
+    let root = host.sign_in("root");
+    assert_eq!(host.post(&root, "admin", "remove-key", json!({ "key": "a key" })).response, Some(0));
+    assert_eq!(host.post(&token, "tel", "list", json!({})).response, Some(401));
+    let gone = host.sign_in("ann");
+    host.post(&root, "admin", "remove-user", json!({ "user": "ann" }));
+    assert_eq!(host.post(&gone, "tel", "list", json!({})).response, Some(401));
+}
+
+#[test]
+fn a_login_has_a_bounded_number_of_waiting_requests_and_streams() {
+    let mut host = Host::new();
+    host.lazy = true;
+    let token = host.sign_in("ann");
+    for _ in 0..64 {
+        assert_eq!(host.post(&token, "tel", "make-call", json!({ "destination": "501" })).response, Some(202));
+    }
+    assert_eq!(host.post(&token, "tel", "make-call", json!({ "destination": "501" })).response, Some(429));
+    host.work_one();
+    assert_eq!(host.post(&token, "tel", "make-call", json!({ "destination": "501" })).response, Some(202));
+    for number in 0..9 {
+        host.open(number, Some(&token), None);
+    }
+    assert_eq!(host.closed.keys().collect::<Vec<_>>(), [&StreamId(0)]);
+}
+
+#[test]
+fn every_object_says_what_may_be_done_with_it() {
+    // 004-70, 004-71
+    let mut host = Host::new();
+    let (token, root) = (host.sign_in("ann"), host.sign_in("root"));
+    assert_eq!(host.post(&root, "admin", "list-users", json!({})).body["users"][0]["actions"], json!(["set-user", "remove-user"]));
+    assert_eq!(host.post(&token, "admin", "list-devices", json!({})).body["devices"][0]["actions"], json!(["remove-device"]));
+    let users = host.post(&token, "presence", "get", json!({ "users": ["ann", "bob"] })).body["users"].clone();
+    assert_eq!((&users[0]["actions"], users[1].get("actions")), (&json!(["set"]), None));
+    assert_eq!(host.post(&token, "login", "list", json!({})).body["logins"][0]["actions"], json!(["revoke"]));
+    assert_eq!(host.post(&token, "tel", "list", json!({})).body["actions"], json!(["make-call"]));
+    assert_eq!(host.post(&token, "history", "list", json!({})).body["actions"], json!(["note", "delete"]));
+}
+
+#[test]
+fn a_user_name_is_no_text_of_any_kind() {
+    assert!(UserName::parse("ann").is_ok() && UserName::parse("a b").is_err());
+    assert_eq!(loopback(), loopback());
+}
