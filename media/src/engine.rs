@@ -1,5 +1,6 @@
 //! Engine: the ports and bridges of one media thread. A packet goes in with its socket and source and comes out as where the
-//! same octets are to be sent, without a copy, an allocation or a lock. It owns no socket and reads no clock.
+//! same octets are to be sent, without a copy, an allocation or a lock; what is transcoded comes out by the clock. It owns no socket
+//! and reads no clock.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -21,10 +21,15 @@
 //!
 //! The driver (in the root crate) reads a datagram into its one buffer and calls [`Engine::handle_packet`] with the socket's
 //! [`SocketId`] and the source. The slot in the id finds the [port]; its [stream](port::rtp) checks that it is RTP or
-//! RTCP ([`rtp`]), believes the source or turns it away (S2), and counts it ([`quality`]). The bridge names the stream
-//! of the other port, whose direction and address say whether and where the octets go: they are returned as
-//! [`Transmit`], in the same buffer. Nothing is copied, allocated or locked. Commands come between packets; what signaling
-//! must know waits in [`Engine::poll_output`].
+//! RTCP ([`rtp`]), believes the source or turns it away (S2), and counts it ([`quality`]). The bridge's route for the payload
+//! type names the stream of the other port, whose direction and address say whether and where the octets go: they are
+//! returned as [`Transmit`], in the same buffer, and as they came while the receiver's first source speaks; when another one
+//! takes over, it goes on with the first one's numbers ([`rtp::rewrite`]), and RTCP is mapped ([`rtp::report`]). Nothing is
+//! copied, allocated or locked.
+//!
+//! Sound that the other end cannot decode goes into a transcoder instead ([`transcode`]). What comes out is due by the clock:
+//! [`Engine::handle_timeout`], then [`Engine::poll_transmit`]. Both ends then have RTCP of ours, and signaling is told why.
+//! Commands come between packets; what signaling must know waits in [`Engine::poll_output`].
 #![warn(missing_docs)]
 
 mod bridge;
