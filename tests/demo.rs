@@ -1,4 +1,5 @@
 //! `tandem demo` as a visitor sees it: what it prints, how it ends, and that it leaves nothing behind.
+#![cfg(feature = "demo")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead, BufReader, Read as _};
@@ -70,22 +71,36 @@ fn a_call_is_shown_step_by_step() {
     let (code, errors) = demo.end(None);
     assert_eq!((code, &*errors), (Some(0), ""), "{:#?}", demo.lines);
     let words = demo.lines.iter().map(|line| line.get(..14).unwrap().trim()).filter(|word| !word.is_empty()).collect::<Vec<_>>();
-    let steps = ["switch", "registered", "call set up", "media", "tone", "media", "tone", "hung up", "call record", "unregistered"];
+    let mut steps = vec!["switch", "registered", "registered"];
+    for _ in ["ann and bob", "carol and bob", "bob and carol"] {
+        steps.extend(["call set up", "media", "tone", "media", "tone", "hung up", "call record"]);
+    }
+    steps.extend(["call set up", "media", "tone", "video", "media", "tone", "video", "hung up", "call record"]); // carol and dave
+    steps.extend(["unregistered", "unregistered"]);
     assert_eq!(words, steps, "{:#?}", demo.lines);
     assert!(demo.said("registered")[0].contains("ann over UDP in ") && demo.said("registered")[0].contains("bob over TCP in "));
+    assert!(demo.said("registered")[1].contains("carol over WSS in ") && demo.said("registered")[1].contains("dave over WSS in "));
     assert!(demo.said("media").iter().all(|figures| figures.contains("100 packets sent, ")), "{:#?}", demo.lines);
-    assert!(demo.said("tone")[0].ends_with(" tone of 1000 Hz, 0.0 % the own of 400 Hz"), "{:#?}", demo.lines);
-    assert!(demo.said("tone")[1].ends_with(" tone of 400 Hz, 0.0 % the own of 1000 Hz"), "{:#?}", demo.lines);
-    assert!(demo.said("call record")[0].starts_with("ann@127.0.0.1 dialled 102, reached bob@127.0.0.1, "), "{:#?}", demo.lines);
+    for (at, tone) in demo.said("tone").into_iter().enumerate() {
+        let (others, own) = if at % 2 == 0 { (1000, 400) } else { (400, 1000) };
+        assert!(tone.ends_with(&format!(" tone of {others} Hz, 0.0 % the own of {own} Hz")), "{:#?}", demo.lines);
+    }
+    assert!(demo.said("video").iter().all(|figures| figures.contains("60 frames sent, ")), "{:#?}", demo.lines);
+    let calls = [("ann", "102", "bob"), ("carol", "102", "bob"), ("bob", "103", "carol"), ("carol", "104", "dave")];
+    for (record, (caller, number, callee)) in demo.said("call record").into_iter().zip(calls) {
+        let story = format!("{caller}@127.0.0.1 dialled {number}, reached {callee}@127.0.0.1, ");
+        assert!(record.starts_with(&story), "{:#?}", demo.lines);
+    }
 }
 
 #[test]
 fn it_stays_up_for_other_phones_until_ctrl_c() {
     let mut demo = Demo::until("  stop", &[]);
     let users: Vec<_> = demo.said("  user").iter().map(|user| user.split(' ').collect::<Vec<_>>()).collect();
-    assert_eq!(users.iter().map(|user| user[0]).collect::<Vec<_>>(), ["ann", "bob"], "{:#?}", demo.lines);
+    assert_eq!(users.iter().map(|user| user[0]).collect::<Vec<_>>(), ["ann", "bob", "carol", "dave"], "{:#?}", demo.lines);
     assert_ne!(users[0][3], users[1][3], "each has a password of its own");
     assert_eq!(demo.said("  domain"), ["127.0.0.1"]);
+    assert!(demo.said("  browser")[0].starts_with("wss://127.0.0.1:"), "{:#?}", demo.lines);
     let servers = demo.said("  server");
     let transports: Vec<_> = servers.iter().map(|server| server.split([' ', ',']).nth(2).unwrap()).collect();
     assert_eq!(transports, ["UDP", "TCP", "TLS", "WS", "WSS"]);

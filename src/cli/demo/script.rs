@@ -201,11 +201,7 @@ fn watch(name: &str, pictures: &Pictures, others: &Pictures) -> anyhow::Result<(
     Ok(())
 }
 
-async fn hang_up<A: Device, B: Device>(
-    ann: &mut Actor<'_, A>,
-    bob: &mut Actor<'_, B>,
-    calls: (A::Call, B::Call),
-) -> anyhow::Result<()> {
+async fn hang_up<A: Device, B: Device>(ann: &mut Actor<'_, A>, bob: &mut Actor<'_, B>, calls: (A::Call, B::Call)) -> anyhow::Result<()> {
     let (one, other) = (ann.name(), bob.name());
     let (_, (_, took)) = try_join!(
         step(format!("{one} cannot hang up"), ann.device.hang_up(calls.0)),
