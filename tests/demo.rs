@@ -5,10 +5,20 @@
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sip::Transport;
+use sip::random::Random;
+use tandem::app::{Running, run_beside};
+use tandem::cli::demo::device::Device as _;
+use tandem::cli::demo::mobile::Mobile;
+use tandem::cli::demo::phone::Account;
+use tandem::config::Config;
 use tempfile::TempDir;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A demonstration whose store is in a folder of the test. It ends with the test, whatever becomes of it.
 struct Demo {
@@ -122,4 +132,34 @@ fn no_place_for_the_store_is_one_sentence() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
     assert!(errors.starts_with("tandem: no folder for the store can be made: "), "{errors}");
+}
+
+/// Other tests of the whole switch begin like this one.
+#[test]
+fn a_mobile_registers_at_the_switch_whose_certificate_it_has_and_at_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "domain = \"127.0.0.1\"\n[media]\nwebrtc_port = 0\n[sip]\ndns = false\nwss = [\"127.0.0.1:0\"]\n\
+                [[user]]\nname = \"ann\"\npassword = \"secret\"\n";
+    let config = Config::parse(&folder.path().join("switch.toml"), text).unwrap_or_else(|error| panic!("{error}"));
+    let play = async |running: Running| {
+        let switch = running.listeners()[0].address;
+        let right = std::fs::read(config.data_dir.join("self-signed.pem"))?;
+        let wrong = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?.cert.pem();
+        let account = |certificate, password| {
+            let (domain, transport) = ("127.0.0.1", Transport::Wss);
+            Account { name: "ann", password, domain, switch, transport, certificate }
+        };
+        let mut random = Random::new([7; 32]);
+        let stranger = Mobile::open(account(wrong.as_bytes(), "secret"), &mut random).await;
+        assert!(stranger.is_err_and(|error| format!("{error:#}").contains("TLS failed: ")));
+        let mut guesser = Mobile::open(account(&right, "guess"), &mut random).await?;
+        assert_eq!(
+            guesser.phone().register(HOUR).await.map_err(|error| format!("{error:#}")).unwrap_err(),
+            "the switch said 401 Unauthorized"
+        );
+        let mut mobile = Mobile::open(account(&right, "secret"), &mut random).await?;
+        mobile.phone().register(HOUR).await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(run_beside(&config, play)).unwrap();
 }
