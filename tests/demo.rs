@@ -155,7 +155,7 @@ fn a_mobile_registers_at_the_switch_whose_certificate_it_has_and_at_no_other() {
         let mut guesser = Mobile::open(account(&right, "guess"), &mut random).await?;
         assert_eq!(
             guesser.phone().register(HOUR).await.map_err(|error| format!("{error:#}")).unwrap_err(),
-            "the switch said 401 Unauthorized"
+            "the switch said 401 Unauthorized: the answer was refused"
         );
         let mut mobile = Mobile::open(account(&right, "secret"), &mut random).await?;
         mobile.phone().register(HOUR).await
