@@ -11,6 +11,7 @@ use rtc::interceptor::Slot;
 use rtc::media::Sample;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_PCMU, MIME_TYPE_VP8};
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp::Packet;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
@@ -74,7 +75,8 @@ impl Peer {
         let (tap, packets) = Tap::new();
         let interceptors = register_default_interceptors(Registry::new(), &mut engine)?.with(TAP, tap);
         let builder = PeerConnectionBuilder::new().with_media_engine(engine).with_interceptor_registry(interceptors);
-        let settings = SettingEngineBuilder::new().with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS)).build();
+        let settings = SettingEngineBuilder::new().with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS));
+        let settings = settings.with_answering_dtls_role(RTCDtlsRole::Client).build(); // as browsers do (RFC 8842 §5.3)
         let builder = builder.with_setting_engine(settings).with_handler(Arc::new(handler)).with_udp_addrs(vec![SocketAddr::new(ip, 0)]);
         let connection: Box<dyn PeerConnection> = Box::new(builder.build().await?);
         let [one, other] = ssrcs;
