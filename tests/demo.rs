@@ -1,13 +1,24 @@
 //! `tandem demo` as a visitor sees it: what it prints, how it ends, and that it leaves nothing behind.
+#![cfg(feature = "demo")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sip::Transport;
+use sip::random::Random;
+use tandem::app::{Running, run_beside};
+use tandem::cli::demo::device::Device as _;
+use tandem::cli::demo::mobile::Mobile;
+use tandem::cli::demo::phone::Account;
+use tandem::config::Config;
 use tempfile::TempDir;
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A demonstration whose store is in a folder of the test. It ends with the test, whatever becomes of it.
 struct Demo {
@@ -70,22 +81,36 @@ fn a_call_is_shown_step_by_step() {
     let (code, errors) = demo.end(None);
     assert_eq!((code, &*errors), (Some(0), ""), "{:#?}", demo.lines);
     let words = demo.lines.iter().map(|line| line.get(..14).unwrap().trim()).filter(|word| !word.is_empty()).collect::<Vec<_>>();
-    let steps = ["switch", "registered", "call set up", "media", "tone", "media", "tone", "hung up", "call record", "unregistered"];
+    let mut steps = vec!["switch", "registered", "registered"];
+    for _ in ["ann and bob", "carol and bob", "bob and carol"] {
+        steps.extend(["call set up", "media", "tone", "media", "tone", "hung up", "call record"]);
+    }
+    steps.extend(["call set up", "media", "tone", "video", "media", "tone", "video", "hung up", "call record"]); // carol and dave
+    steps.extend(["unregistered", "unregistered"]);
     assert_eq!(words, steps, "{:#?}", demo.lines);
     assert!(demo.said("registered")[0].contains("ann over UDP in ") && demo.said("registered")[0].contains("bob over TCP in "));
+    assert!(demo.said("registered")[1].contains("carol over WSS in ") && demo.said("registered")[1].contains("dave over WSS in "));
     assert!(demo.said("media").iter().all(|figures| figures.contains("100 packets sent, ")), "{:#?}", demo.lines);
-    assert!(demo.said("tone")[0].ends_with(" tone of 1000 Hz, 0.0 % the own of 400 Hz"), "{:#?}", demo.lines);
-    assert!(demo.said("tone")[1].ends_with(" tone of 400 Hz, 0.0 % the own of 1000 Hz"), "{:#?}", demo.lines);
-    assert!(demo.said("call record")[0].starts_with("ann@127.0.0.1 dialled 102, reached bob@127.0.0.1, "), "{:#?}", demo.lines);
+    for (at, tone) in demo.said("tone").into_iter().enumerate() {
+        let (others, own) = if at % 2 == 0 { (1000, 400) } else { (400, 1000) };
+        assert!(tone.ends_with(&format!(" tone of {others} Hz, 0.0 % the own of {own} Hz")), "{:#?}", demo.lines);
+    }
+    assert!(demo.said("video").iter().all(|figures| figures.contains("60 frames sent, ")), "{:#?}", demo.lines);
+    let calls = [("ann", "102", "bob"), ("carol", "102", "bob"), ("bob", "103", "carol"), ("carol", "104", "dave")];
+    for (record, (caller, number, callee)) in demo.said("call record").into_iter().zip(calls) {
+        let story = format!("{caller}@127.0.0.1 dialled {number}, reached {callee}@127.0.0.1, ");
+        assert!(record.starts_with(&story), "{:#?}", demo.lines);
+    }
 }
 
 #[test]
 fn it_stays_up_for_other_phones_until_ctrl_c() {
     let mut demo = Demo::until("  stop", &[]);
     let users: Vec<_> = demo.said("  user").iter().map(|user| user.split(' ').collect::<Vec<_>>()).collect();
-    assert_eq!(users.iter().map(|user| user[0]).collect::<Vec<_>>(), ["ann", "bob"], "{:#?}", demo.lines);
+    assert_eq!(users.iter().map(|user| user[0]).collect::<Vec<_>>(), ["ann", "bob", "carol", "dave"], "{:#?}", demo.lines);
     assert_ne!(users[0][3], users[1][3], "each has a password of its own");
     assert_eq!(demo.said("  domain"), ["127.0.0.1"]);
+    assert!(demo.said("  browser")[0].starts_with("wss://127.0.0.1:"), "{:#?}", demo.lines);
     let servers = demo.said("  server");
     let transports: Vec<_> = servers.iter().map(|server| server.split([' ', ',']).nth(2).unwrap()).collect();
     assert_eq!(transports, ["UDP", "TCP", "TLS", "WS", "WSS"]);
@@ -107,4 +132,34 @@ fn no_place_for_the_store_is_one_sentence() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
     assert!(errors.starts_with("tandem: no folder for the store can be made: "), "{errors}");
+}
+
+/// Other tests of the whole switch begin like this one.
+#[test]
+fn a_mobile_registers_at_the_switch_whose_certificate_it_has_and_at_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "domain = \"127.0.0.1\"\n[media]\nwebrtc_port = 0\n[sip]\ndns = false\nwss = [\"127.0.0.1:0\"]\n\
+                [[user]]\nname = \"ann\"\npassword = \"secret\"\n";
+    let config = Config::parse(&folder.path().join("switch.toml"), text).unwrap_or_else(|error| panic!("{error}"));
+    let play = async |running: Running| {
+        let switch = running.listeners()[0].address;
+        let right = std::fs::read(config.data_dir.join("self-signed.pem"))?;
+        let wrong = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?.cert.pem();
+        let account = |certificate, password| {
+            let (domain, transport) = ("127.0.0.1", Transport::Wss);
+            Account { name: "ann", password, domain, switch, transport, certificate }
+        };
+        let mut random = Random::new([7; 32]);
+        let stranger = Mobile::open(account(wrong.as_bytes(), "secret"), &mut random).await;
+        assert!(stranger.is_err_and(|error| format!("{error:#}").contains("TLS failed: ")));
+        let mut guesser = Mobile::open(account(&right, "guess"), &mut random).await?;
+        assert_eq!(
+            guesser.phone().register(HOUR).await.map_err(|error| format!("{error:#}")).unwrap_err(),
+            "the switch said 401 Unauthorized: the answer was refused"
+        );
+        let mut mobile = Mobile::open(account(&right, "secret"), &mut random).await?;
+        mobile.phone().register(HOUR).await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(run_beside(&config, play)).unwrap();
 }

@@ -14,6 +14,7 @@ mod record;
 mod rtp;
 mod script;
 pub mod talk;
+mod tap;
 pub mod tone;
 mod wss;
 
@@ -44,6 +45,8 @@ const USUAL: [(Transport, u16); 5] =
     [(Transport::Udp, 5060), (Transport::Tcp, 5060), (Transport::Tls, 5061), (Transport::Ws, 5080), (Transport::Wss, 5443)];
 /// What the scripted devices alone need, on free ports.
 const NEEDED: [(Transport, u16); 3] = [(Transport::Udp, 0), (Transport::Tcp, 0), (Transport::Wss, 0)];
+/// Pages that may connect: those that a visitor serves on this computer.
+const ORIGINS: &str = r#"["http://127.0.0.1:*", "http://localhost:*"]"#;
 /// The certificate that the switch makes for itself, in its data folder.
 const CERTIFICATE: &str = "self-signed.pem";
 
@@ -126,7 +129,7 @@ async fn free_of(usual: &[(Transport, u16)]) -> Vec<(Transport, u16)> {
 
 /// Writes the configuration; the store is beside it.
 fn configuration(listeners: &[(Transport, u16)], users: &[User]) -> String {
-    let mut text = format!("domain = \"{HOST}\"\n[media]\nwebrtc_port = 0\n[sip]\ndns = false\n");
+    let mut text = format!("domain = \"{HOST}\"\n[media]\nwebrtc_port = 0\n[sip]\ndns = false\norigins = {ORIGINS}\n");
     for (transport, port) in listeners {
         text.push_str(&format!("{} = [\"{}\"]\n", transport.param(), SocketAddr::new(HOST, *port)));
     }
@@ -158,6 +161,10 @@ fn invite(listeners: &[Listener], users: &[User]) {
         let note = if listener.transport.is_secure() { ", with a self-signed certificate" } else { "" };
         say("  server", format_args!("{} over {}{note}{}", listener.address, listener.transport, instead(*listener)));
     }
+    for listener in listeners.iter().filter(|listener| listener.transport == Transport::Wss) {
+        let address = listener.address;
+        say("  browser", format_args!("wss://{address}, once https://{address} was opened and its certificate accepted"));
+    }
     say("  domain", HOST);
     for user in users {
         say("  user", format_args!("{} with password {}, reached by dialling {} or {}", user.name, user.password, user.number, user.name));
@@ -187,7 +194,7 @@ mod tests {
         let udp = UdpSocket::bind((HOST, 0)).await.unwrap();
         let tcp = TcpListener::bind((HOST, 0)).await.unwrap();
         let taken = [(Transport::Udp, udp.local_addr().unwrap().port()), (Transport::Tcp, tcp.local_addr().unwrap().port())];
-        assert_eq!(free_of(&taken).await, NEEDED);
+        assert_eq!(free_of(&taken).await, [(Transport::Udp, 0), (Transport::Tcp, 0)]);
         drop((udp, tcp));
         assert_eq!(free_of(&taken).await, taken);
     }
@@ -198,7 +205,7 @@ mod tests {
         for listeners in [&USUAL[..], &NEEDED] {
             let config = Config::parse(Path::new("/tmp/x/demo.toml"), &configuration(listeners, &users)).unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(config.data_dir, Path::new("/tmp/x/data"));
-            assert_eq!((config.sip.udp.len(), config.sip.tcp.len(), config.users.len()), (1, 1, 1));
+            assert_eq!((config.sip.udp.len(), config.sip.tcp.len(), config.sip.wss.len(), config.users.len()), (1, 1, 1, 1));
         }
     }
 }

@@ -1,16 +1,17 @@
 //! The media of a scripted mobile: one connection of the `webrtc` crate a call, so that ICE, DTLS-SRTP, BUNDLE and the packets of RTP are not
 //! ours at this end (RFC 8829). It knows no SIP.
 
-use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use rtc::interceptor::Slot;
 use rtc::media::Sample;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_PCMU, MIME_TYPE_VP8};
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp::Packet;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
@@ -18,17 +19,22 @@ use rtc::rtp_transceiver::rtp_sender::{
 use tokio::sync::{mpsc, watch};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_sample::TrackLocalStaticSample;
-use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
-    RTCSessionDescription, Registry, register_default_interceptors,
+    RTCSessionDescription, Registry, SettingEngineBuilder, register_default_interceptors,
 };
 use webrtc::rtp_transceiver::RtpSender;
 
+use super::tap::{Tap, with_sources};
 use crate::clock;
 
-/// Tracks of the other side that may wait to be taken; further ones are not seen. There are two at most.
-const TRACKS: usize = 4;
+/// Where the tap is in the chain of interceptors: before all that may hold a packet back.
+const TAP: Slot = Slot::Custom(500);
+
+/// From one connectivity check to the next (RFC 8445 §14.2). The library's own 200 ms make each call begin later than a browser's.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Checks of a pair that are sent before it has failed.
+const CHECKS: u16 = 100;
 
 /// What a call carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +45,13 @@ pub enum Media {
     AudioAndVideo,
 }
 
-/// A connection, and its tracks both ways.
+/// A connection, with a track of ours for each kind of media.
 pub struct Peer {
     connection: Box<dyn PeerConnection>,
     audio: Sending,
     video: Option<Sending>,
     signals: Signals,
-    heard: Option<Arc<dyn TrackRemote>>,
-    seen: Option<Arc<dyn TrackRemote>>,
+    packets: mpsc::Receiver<Packet>,
 }
 
 /// A packet of the other side.
@@ -67,9 +72,12 @@ impl Peer {
         let mut engine = MediaEngine::default();
         engine.register_codec(parameters(codec(RtpCodecKind::Audio), 0), RtpCodecKind::Audio)?;
         engine.register_codec(parameters(codec(RtpCodecKind::Video), 96), RtpCodecKind::Video)?;
-        let interceptors = register_default_interceptors(Registry::new(), &mut engine)?;
+        let (tap, packets) = Tap::new();
+        let interceptors = register_default_interceptors(Registry::new(), &mut engine)?.with(TAP, tap);
         let builder = PeerConnectionBuilder::new().with_media_engine(engine).with_interceptor_registry(interceptors);
-        let builder = builder.with_handler(Arc::new(handler)).with_udp_addrs(vec![SocketAddr::new(ip, 0)]);
+        let settings = SettingEngineBuilder::new().with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS));
+        let settings = settings.with_answering_dtls_role(RTCDtlsRole::Client).build(); // as browsers do (RFC 8842 §5.3)
+        let builder = builder.with_setting_engine(settings).with_handler(Arc::new(handler)).with_udp_addrs(vec![SocketAddr::new(ip, 0)]);
         let connection: Box<dyn PeerConnection> = Box::new(builder.build().await?);
         let [one, other] = ssrcs;
         let audio = Sending::open(&*connection, RtpCodecKind::Audio, one).await?;
@@ -77,7 +85,7 @@ impl Peer {
             Media::Audio => None,
             Media::AudioAndVideo => Some(Sending::open(&*connection, RtpCodecKind::Video, other).await?),
         };
-        Ok(Self { connection, audio, video, signals, heard: None, seen: None })
+        Ok(Self { connection, audio, video, signals, packets })
     }
 
     /// Returns an offer with every candidate in it.
@@ -167,15 +175,13 @@ impl Peer {
     /// The connection ended.
     pub async fn receive(&mut self) -> anyhow::Result<Received> {
         loop {
-            tokio::select! {
-                biased;
-                track = self.signals.tracks.recv() => match track {
-                    Some((RtpCodecKind::Audio, track)) => self.heard = Some(track),
-                    Some((_, track)) => self.seen = Some(track),
-                    None => bail!("the connection ended"),
-                },
-                packet = packet(self.heard.as_deref()) => return packet.map(Received::Audio),
-                packet = packet(self.seen.as_deref()) => return packet.map(Received::Video),
+            let packet = self.packets.recv().await.context("the connection ended")?;
+            let payload_type = packet.header.payload_type;
+            if payload_type == self.audio.payload_type {
+                return Ok(Received::Audio(packet));
+            }
+            if self.video.as_ref().is_some_and(|video| payload_type == video.payload_type) {
+                return Ok(Received::Video(packet));
             }
         }
     }
@@ -227,21 +233,18 @@ impl Sending {
 struct Signals {
     gathered: watch::Receiver<bool>,
     state: watch::Receiver<RTCPeerConnectionState>,
-    tracks: mpsc::Receiver<(RtpCodecKind, Arc<dyn TrackRemote>)>,
 }
 
 /// The connection's end of it.
 struct Handler {
     gathered: watch::Sender<bool>,
     state: watch::Sender<RTCPeerConnectionState>,
-    tracks: mpsc::Sender<(RtpCodecKind, Arc<dyn TrackRemote>)>,
 }
 
 fn signals() -> (Handler, Signals) {
     let (gathered, is_gathered) = watch::channel(false);
     let (state, has_state) = watch::channel(RTCPeerConnectionState::New);
-    let (tracks, has_tracks) = mpsc::channel(TRACKS);
-    (Handler { gathered, state, tracks }, Signals { gathered: is_gathered, state: has_state, tracks: has_tracks })
+    (Handler { gathered, state }, Signals { gathered: is_gathered, state: has_state })
 }
 
 #[async_trait::async_trait]
@@ -253,22 +256,6 @@ impl PeerConnectionEventHandler for Handler {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
         self.state.send_replace(state);
     }
-
-    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
-        let kind = track.kind().await;
-        let _ = self.tracks.try_send((kind, track)); // nobody listens any more, or there are more than we asked for
-    }
-}
-
-/// Waits for the next packet of a track; without a track, for ever.
-async fn packet(track: Option<&dyn TrackRemote>) -> anyhow::Result<Packet> {
-    let Some(track) = track else { return pending().await };
-    while let Some(event) = track.poll().await {
-        if let TrackRemoteEvent::OnRtpPacket(packet) = event {
-            return Ok(packet);
-        }
-    }
-    bail!("the other side's track ended")
 }
 
 fn codec(kind: RtpCodecKind) -> RTCRtpCodec {
@@ -280,6 +267,7 @@ fn parameters(rtp_codec: RTCRtpCodec, payload_type: u8) -> RTCRtpCodecParameters
     RTCRtpCodecParameters { rtp_codec, payload_type }
 }
 
+/// Returns a description of the switch as the library takes it.
 fn text(description: &[u8]) -> anyhow::Result<String> {
-    String::from_utf8(description.to_vec()).context("the description is no text")
+    Ok(with_sources(std::str::from_utf8(description).context("the description is no text")?))
 }

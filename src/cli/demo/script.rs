@@ -261,6 +261,17 @@ mod tests {
         assert!(judged(&echo, 100).is_err_and(|fault| fault.starts_with("ann hears an echo: ")));
     }
 
+    #[test]
+    fn too_few_pictures_are_a_fault() {
+        let watched = |whole| {
+            let (mut pictures, others) = (Pictures::default(), Pictures { sent: 60, ..Pictures::default() });
+            pictures.album.whole = whole;
+            watch("ann", &pictures, &others).map_err(|error| error.to_string())
+        };
+        assert_eq!(watched(55), Ok(()));
+        assert!(watched(54).is_err_and(|fault| fault.starts_with("ann does not see enough: ")));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_step_that_never_ends_fails_with_a_sentence() {
         let stuck = step("ann cannot wait", std::future::pending::<anyhow::Result<()>>()).await;
