@@ -4,8 +4,8 @@
 //! A body panics where something does not hold. It returns whether the input was accepted, so that a run can show that it went deep.
 //! To add a target: a file here, a line in [`TARGETS`], a folder in `corpus/`, a wrapper in `fuzz_targets/`.
 
-pub mod crypto;
 pub mod cas_message;
+pub mod crypto;
 pub mod digest;
 pub mod dtls;
 pub mod framing;

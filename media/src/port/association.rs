@@ -78,13 +78,13 @@ impl Association {
     /// Takes a datagram: the first `length` octets of a buffer.
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, buffer: &mut [u8], length: usize, policy: &Policy) -> Heard {
         match self.transport.handle_packet(now, from, buffer, length, policy) {
-            Handled::Media => match self.open(buffer, length) {
-                Heard::Media(length) => {
+            Handled::Media => {
+                let opened = self.open(buffer, length);
+                if opened.is_some() {
                     self.transport.heard(now, from);
-                    Heard::Media(length)
                 }
-                other => other,
-            },
+                opened.map_or(Heard::Forged, Heard::Media)
+            }
             Handled::Checked(length) => {
                 self.settle();
                 Heard::Checked(length)
@@ -96,18 +96,16 @@ impl Association {
             }
             // A peer behind a NAT, or on its way from one network to the next, sends media before its next check: what is authentic is
             // heard at once; nothing is sent there until it was checked.
-            Handled::Refused(Refusal::Stranger) if matches!(buffer.first(), Some(128..=191)) => match self.open(buffer, length) {
-                Heard::Forged => Heard::Stranger,
-                other => other,
-            },
+            Handled::Refused(Refusal::Stranger) if matches!(buffer.first(), Some(128..=191)) => {
+                self.open(buffer, length).map_or(Heard::Stranger, Heard::Media)
+            }
             Handled::Refused(Refusal::Stranger | Refusal::Destination(_)) => Heard::Stranger,
             Handled::Refused(_) => Heard::Forged,
         }
     }
 
-    fn open(&mut self, buffer: &mut [u8], length: usize) -> Heard {
-        let opened = self.cipher.as_mut().zip(buffer.get_mut(..length)).and_then(|(cipher, bytes)| cipher.open(bytes));
-        opened.map_or(Heard::Forged, Heard::Media)
+    fn open(&mut self, buffer: &mut [u8], length: usize) -> Option<usize> {
+        self.cipher.as_mut().zip(buffer.get_mut(..length)).and_then(|(cipher, bytes)| cipher.open(bytes))
     }
 
     /// Takes what the transport tells.

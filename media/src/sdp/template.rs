@@ -237,9 +237,9 @@ pub(super) fn keeps_streams(offer: &Description, before: &Description, ours: &De
 }
 
 fn parameters_of<'a>(media: &'a MediaDescription, format: &Format) -> Option<&'a Text> {
-    media.attributes.iter().find_map(|attribute| match attribute {
-        Attribute::Fmtp { payload_type, parameters } if *payload_type == format.payload_type => Some(parameters),
-        _ => None,
+    let is_its = |payload_type: u8| payload_type == format.payload_type;
+    media.attributes.iter().find_map(|attribute| {
+        if let Attribute::Fmtp { payload_type, parameters } = attribute { Some(parameters).filter(|_| is_its(*payload_type)) } else { None }
     })
 }
 

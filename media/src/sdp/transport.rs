@@ -148,9 +148,8 @@ impl Peer {
 }
 
 fn values<'a>(attributes: &'a [Attribute], wanted: &'a [u8]) -> impl Iterator<Item = &'a Text> {
-    attributes.iter().filter_map(move |attribute| match attribute {
-        Attribute::Other { name, value } if name.as_bytes() == wanted => value.as_ref(),
-        _ => None,
+    attributes.iter().filter_map(move |attribute| {
+        if let Attribute::Other { name, value } = attribute { value.as_ref().filter(|_| name.as_bytes() == wanted) } else { None }
     })
 }
 
