@@ -610,7 +610,7 @@ fn a_peer_that_never_answers_fails_the_handshake_in_time() {
         assert!(leg.events().is_empty());
         leg.advance(Duration::from_millis(100));
     }
-    assert_eq!(sent, [0, 400, 1200, 2800, 6000, 12400, 25200]);
+    assert_eq!(sent, [0, 100, 300, 700, 1500, 3100, 6300, 12700]);
     assert_eq!(leg.events(), [Event::Failed(Failure::Handshake("no answer".to_owned()))]);
 }
 

@@ -23,11 +23,11 @@ use super::{
 
 /// How long a handshake may take before the port has failed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The first wait for an answer; it doubles with each retransmission of a flight. Chromium begins with less, RFC 6347 §4.2.4.1 with
-/// more, RFC 9147 §5.8.2 with this.
-const RETRANSMIT: Duration = Duration::from_millis(400);
-/// Retransmissions of one flight: the library gives up after 7, and the last of ours comes 25 s after the flight.
-const MAX_RETRANSMITS: u8 = 6;
+/// The first wait for an answer; it doubles with each retransmission of a flight. RFC 6347 §4.2.4.1 begins with a second and lets those
+/// in a hurry take less: our first ClientHello may come before the peer listens.
+const RETRANSMIT: Duration = Duration::from_millis(100);
+/// Retransmissions of one flight: the library gives up after them, and the last comes 13 s after the flight.
+const MAX_RETRANSMITS: u8 = 7;
 /// A peer that repeats itself within this time of our flight has not had time to get it.
 const REPEAT_PAUSE: Duration = Duration::from_millis(200);
 /// The library's own retransmission interval, out of the way: its timer has no backoff and dies when it hears a repeat.

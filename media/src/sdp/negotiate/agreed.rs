@@ -52,7 +52,7 @@ pub enum Security {
     },
     /// With keys that DTLS brings.
     Dtls(Handshake),
-    /// As the transport that all streams of the leg share ([`Negotiation::shared`]).
+    /// As the transport that all streams of the leg share ([`Negotiation::shared`](super::Negotiation::shared)).
     Shared,
 }
 
