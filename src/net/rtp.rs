@@ -2,9 +2,10 @@
 //!
 //! [`Media`] is the handle that signaling holds. It binds ports on the caller's thread, so that their addresses can stand in
 //! an SDP at once, and hands the sockets to a thread over a bounded channel; events come back over the channel given to
-//! [`Media::start`]. The loop of a thread is in `rtp/worker.rs`, the choice of ports in `rtp/socket.rs`. It knows no SIP and no
+//! [`Media::start`]. The loop of a thread is in `rtp/worker.rs`, its rests in `rtp/pace.rs`, the choice of ports in `rtp/socket.rs`. It knows no SIP and no
 //! call.
 
+mod pace;
 mod socket;
 mod worker;
 

@@ -1,7 +1,8 @@
 //! Media sockets and the range their ports come from. A closed port is not used again at once, for its last peer may still
 //! send: the search begins a random step after the pair that was opened last.
 //!
-//! Buffers have the system's default size (about 280 packets of audio, 5 s): more would only deliver stale sound after a stall.
+//! Buffers of a stream have the system's default size (about 280 packets of audio, 5 s): more would only deliver stale sound after a
+//! stall. The port of all WebRTC has more, since one socket serves all its legs.
 
 use std::{
     io,
@@ -111,12 +112,17 @@ impl Range {
     }
 }
 
+/// Octets that a socket of the WebRTC port may hold for all its peers together: about 3,600 packets of video or 10,900 of audio; what
+/// comes to a full one is lost. The kernel gives as much of it as `net.core.rmem_max` allows.
+const SHARED_BUFFER: usize = 4 << 20;
+
 /// Opens the sockets that share one port, one for each media thread: the kernel sends all of one peer's packets to the same one.
 pub(super) fn shared(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
     let open = |address: SocketAddr, shares: bool| {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = socket_with(family, SocketType::DGRAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
         sockopt::set_socket_reuseport(&socket, shares)?;
+        sockopt::set_socket_recv_buffer_size(&socket, SHARED_BUFFER)?;
         bind(&socket, &address)?;
         Ok::<_, io::Error>(UdpSocket::from(socket))
     };

@@ -4,7 +4,8 @@
 //! that so comes to another thread than its port's is handed over.
 //!
 //! Level-triggered, and one datagram per ready socket and round: a socket with a backlog is simply ready again in the next
-//! round, so that it can neither starve the others nor be forgotten after an overload. The clock is read once per round.
+//! round, so that it can neither starve the others nor be forgotten after an overload. The clock is read once per round. Under
+//! load it does not wait for the next packet but rests, see [`Pace`].
 
 use std::{
     io,
@@ -24,11 +25,12 @@ use media::{
     Engine, Event, PortId, SocketId, Transmit,
     port::{SOCKETS, destination::PortSet, rtp::Component},
 };
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd, poll};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::{
     Command,
+    pace::Pace,
     socket::{Pair, Socket, close},
 };
 use crate::clock;
@@ -127,6 +129,7 @@ pub(super) struct Worker {
     events: Sender<Event>,
     /// An event that signaling had no room for.
     held: Option<Event>,
+    pace: Pace,
     buffer: Box<[u8; DATAGRAM + ROOM]>,
 }
 
@@ -164,6 +167,7 @@ impl Worker {
             more: false,
             events,
             held: None,
+            pace: Pace::new(clock::now()),
             buffer: Box::new([0; DATAGRAM + ROOM]),
         })
     }
@@ -180,13 +184,18 @@ impl Worker {
             let Ok((events, _)) = epoll::wait(&self.epoll, &mut ready, self.sleep(now).as_ref()) else { continue };
             now = clock::now();
             let mut woken = std::mem::take(&mut self.more);
+            let (empty, mut packets) = (events.is_empty(), 0);
             for event in events {
                 match event.data.u64() {
                     WAKE => woken = true,
-                    SHARED => self.shared_packets(now),
-                    index => self.packet(now, index as usize),
+                    SHARED => packets += self.shared_packets(now),
+                    index => {
+                        self.packet(now, index as usize);
+                        packets += 1;
+                    }
                 }
             }
+            self.pace.count(now, packets);
             if woken && self.carry_out(now) == Loop::Ends {
                 return;
             }
@@ -195,6 +204,17 @@ impl Worker {
             }
             self.transmit_own();
             self.tell_events();
+            if empty && !self.more {
+                self.rest(now);
+            }
+        }
+    }
+
+    /// Lets packets gather when there are many, and no longer than that.
+    fn rest(&self, now: Instant) {
+        if let Some(Ok(rest)) = self.pace.rest(now).map(Timespec::try_from) {
+            // A rest that is cut short only means one look more.
+            let _interrupted = poll(&mut [], Some(&rest));
         }
     }
 
@@ -202,8 +222,8 @@ impl Worker {
     fn sleep(&self, now: Instant) -> Option<Timespec> {
         let timer = self.engine.poll_timeout().map(|due| due.saturating_duration_since(now));
         let retry = self.held.is_some().then_some(RETRY);
-        let more = self.more.then_some(Duration::ZERO);
-        let wait = [timer, retry, more].into_iter().flatten().min()?;
+        let look = (self.more || self.pace.is_busy()).then_some(Duration::ZERO);
+        let wait = [timer, retry, look].into_iter().flatten().min()?;
         // A wait that does not fit ends early, which is harmless.
         Some(Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }))
     }
@@ -220,13 +240,14 @@ impl Worker {
         self.transmit(transmit);
     }
 
-    /// Moves what has come to the shared socket, at most so much that the sockets of other ports have their turn.
-    fn shared_packets(&mut self, now: Instant) {
+    /// Moves what has come to the shared socket, at most so much that the sockets of other ports have their turn. Returns how many
+    /// datagrams that were.
+    fn shared_packets(&mut self, now: Instant) -> usize {
         if now.duration_since(self.second) >= Duration::from_secs(1) {
             (self.strangers, self.second) = (0, now);
         }
-        for _ in 0..SHARED_ROUND {
-            let Ok((length, from)) = self.shared.recv_from(&mut self.buffer[..DATAGRAM]) else { return };
+        for taken in 0..SHARED_ROUND {
+            let Ok((length, from)) = self.shared.recv_from(&mut self.buffer[..DATAGRAM]) else { return taken };
             if length == DATAGRAM {
                 continue; // cut off
             }
@@ -244,6 +265,7 @@ impl Worker {
                 Some(thread) => self.others.tell(thread, Command::Packet { via: self.others.own, from, bytes: bytes.into() }),
             }
         }
+        SHARED_ROUND
     }
 
     /// Takes a packet that came to another thread.
