@@ -33,7 +33,7 @@ pub(crate) async fn switch(more: &str, work: impl AsyncFnOnce(&Switch)) {
 pub(crate) async fn switch_for(domain: &'static str, more: &str, work: impl AsyncFnOnce(&Switch)) {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
-        "domain = \"{domain}\"\n[sip]\nudp = [\"{HOME}:0\"]\ntcp = [\"{HOME}:0\"]\ntls = [\"{HOME}:0\"]\ndns = false\n\
+        "domain = \"{domain}\"\n[sip]\nudp = [\"{HOME}:0\"]\ntcp = [\"{HOME}:0\"]\ntls = [\"{HOME}:0\"]\ndns = false\n[media]\nwebrtc_port = 0\n\
          [[user]]\nname = \"ann\"\npassword = \"ann-secret\"\n[[user]]\nname = \"bob\"\npassword = \"bob-secret\"\n\
          [[trunk]]\nname = \"peer\"\nkind = \"ip\"\naddresses = [\"{TRUNK}\"]\n{more}"
     );
