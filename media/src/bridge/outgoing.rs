@@ -37,6 +37,8 @@ pub(crate) struct Outgoing {
     work: Option<Box<Work>>,
     /// Of transcoding, which may be over.
     history: Option<Box<History>>,
+    /// Whether packets to the receiver are protected.
+    pub(crate) is_protected: bool,
     /// Present where an end of the stream talks with us instead of the other end.
     pub(crate) reports: Option<Box<Reports>>,
 }
@@ -110,6 +112,7 @@ impl Outgoing {
         match rewriter {
             None => *rewriter = Some(Box::new(Rewriter::of(now, key, pass.clock_rate, packet, pass.marker))),
             Some(stream) => {
+                stream.set_renumbers(self.is_protected);
                 let is_further = pass.marker == Marker::Frame && stream.source_of(key).is_some_and(|ssrc| ssrc != packet.ssrc());
                 if !is_further && stream.rewrite(now, key, pass.clock_rate, packet).is_err() {
                     return Fed::Dropped;

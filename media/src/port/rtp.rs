@@ -61,7 +61,7 @@ pub(crate) struct RtpStream {
 #[derive(Clone, Copy, Debug, Default)]
 struct Recent {
     sources: [Option<u32>; 4],
-    next: usize,
+    next: u8,
 }
 
 impl Recent {
@@ -69,10 +69,10 @@ impl Recent {
     fn add(&mut self, ssrc: u32) -> bool {
         let is_new = !self.sources.contains(&Some(ssrc));
         if is_new {
-            if let Some(place) = self.sources.get_mut(self.next % 4) {
+            if let Some(place) = self.sources.get_mut(usize::from(self.next % 4)) {
                 *place = Some(ssrc);
             }
-            self.next += 1;
+            self.next = self.next.wrapping_add(1);
         }
         is_new
     }
@@ -152,6 +152,7 @@ impl RtpStream {
 
     /// Applies how packets are protected. What goes on under the same keys keeps its place.
     fn secure(&mut self, now: Instant, stream: Option<&Stream>, policy: &Policy, certificate: &Certificate) {
+        self.out.is_protected = stream.is_some_and(|stream| stream.security != Security::None);
         match stream.map(|stream| &stream.security) {
             None | Some(Security::None | Security::Shared) => {
                 self.cipher = None;

@@ -58,6 +58,8 @@ pub struct Rewriter {
     selected: Option<u32>,
     source: Option<Source>,
     former: [Option<(u32, Instant)>; FORMER],
+    /// Whether a source that starts anew under its own SSRC is lined up behind itself, too.
+    renumbers: bool,
     sent: Sent,
 }
 
@@ -96,14 +98,15 @@ impl Rewriter {
     /// Starts a stream that has sent nothing yet.
     #[must_use]
     pub fn new(identity: Identity, marker: Marker) -> Self {
-        Self { identity, marker, selected: None, source: None, former: [None; FORMER], sent: Sent::default() }
+        Self { identity, marker, selected: None, source: None, former: [None; FORMER], renumbers: true, sent: Sent::default() }
     }
 
-    /// Starts a stream with the numbers of its first packet, which stays as it is; all of its source stay so.
+    /// Starts a stream with the numbers of its first packet, which stays as it is; all of its source stay so, also those far from the
+    /// others, unless [`set_renumbers`](Self::set_renumbers) says that the receiver could not bear it.
     #[must_use]
     pub fn of(now: Instant, key: u32, clock_rate: u32, packet: &Packet<'_>, marker: Marker) -> Self {
         let identity = Identity { ssrc: packet.ssrc(), sequence: packet.sequence(), timestamp: packet.timestamp() };
-        let mut stream = Self::new(identity, marker);
+        let mut stream = Self { renumbers: false, ..Self::new(identity, marker) };
         stream.switch(now, key, clock_rate, packet);
         stream.sent.count(now, identity.sequence, identity.timestamp, packet.payload().len(), longest(clock_rate));
         stream
@@ -127,6 +130,11 @@ impl Rewriter {
         self.selected = Some(key);
     }
 
+    /// Says whether numbers must never jump back: SRTP uses each but once (RFC 3711 §3.3.1).
+    pub fn set_renumbers(&mut self, renumbers: bool) {
+        self.renumbers = renumbers;
+    }
+
     /// Gives a packet the numbers of the stream. `key` names where it comes from, such as a port: another key is another source
     /// at once, another SSRC of the same key is one unless it is that of a former source in the last 2 s. `clock_rate` is the
     /// source's, in Hz.
@@ -139,7 +147,7 @@ impl Rewriter {
             return Err(Dropped::Former);
         }
         let is_new = match &mut self.source {
-            Some(source) if source.key == key && source.ssrc == ssrc => source.take(sequence)?,
+            Some(source) if source.key == key && source.ssrc == ssrc => source.take(sequence, self.renumbers)?,
             Some(source) if source.key == key && is_former(&self.former, now, ssrc) => return Err(Dropped::Former),
             Some(_) | None => true,
         };
@@ -249,16 +257,24 @@ fn is_former(former: &[Option<(u32, Instant)>], now: Instant, ssrc: u32) -> bool
 }
 
 impl Source {
-    /// Takes note of a number. Returns whether the source started anew, as told by two packets in a row (A.1).
-    fn take(&mut self, sequence: u16) -> Result<bool, Dropped> {
+    /// Takes note of a number. Returns whether the source started anew, as told by two packets in a row (A.1), and is to be lined up.
+    fn take(&mut self, sequence: u16, renumbers: bool) -> Result<bool, Dropped> {
         let ahead = sequence.wrapping_sub(self.highest);
         let behind = self.highest.wrapping_sub(sequence);
         if ahead < MAX_DROPOUT {
             self.highest = sequence;
             self.seen = self.seen.saturating_add(ahead);
         } else if behind >= MAX_MISORDER {
-            let expected = self.restart.replace(sequence.wrapping_add(1));
-            return if expected == Some(sequence) { Ok(true) } else { Err(Dropped::OutOfRange) };
+            let is_restart = self.restart.replace(sequence.wrapping_add(1)) == Some(sequence);
+            return match (is_restart, renumbers || self.follows) {
+                (true, true) => Ok(true),
+                (false, true) => Err(Dropped::OutOfRange),
+                (true, false) => {
+                    (self.highest, self.restart) = (sequence, None);
+                    Ok(false)
+                }
+                (false, false) => Ok(false),
+            };
         } else if !self.covers(sequence) {
             return Err(Dropped::Former);
         }
@@ -324,6 +340,28 @@ mod tests {
 
     fn start() -> (Rewriter, Instant) {
         (Rewriter::new(IDENTITY, Marker::Talkspurt), now())
+    }
+
+    #[test]
+    fn a_source_that_jumps_passes_as_it_is_unless_the_receiver_could_not_bear_it() {
+        let start = now();
+        let first = packet(7, 3000, 0);
+        let stream = |renumbers| {
+            let mut stream = Rewriter::of(start, 1, 8000, &Packet::parse(&mut first.clone()).unwrap(), Marker::Talkspurt);
+            stream.set_renumbers(renumbers);
+            stream
+        };
+        let numbers = |stream: &mut Rewriter, sequences: &[u16]| -> Vec<Option<u16>> {
+            let one = |sequence: &u16| {
+                let mut bytes = packet(7, *sequence, u32::from(*sequence) * 160);
+                let mut packet = Packet::parse(&mut bytes).unwrap();
+                stream.rewrite(start, 1, 8000, &mut packet).ok().map(|()| packet.sequence())
+            };
+            sequences.iter().map(one).collect()
+        };
+        let sent = [60000, 60000, 0, 1, 2, 3001];
+        assert_eq!(numbers(&mut stream(false), &sent), sent.map(Some));
+        assert_eq!(numbers(&mut stream(true), &[0, 1, 2]), [None, Some(3001), Some(3002)], "and never back");
     }
 
     #[test]
