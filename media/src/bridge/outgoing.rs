@@ -58,6 +58,8 @@ struct Work {
     transcoder: Transcoder,
     /// The latest time known.
     now: Instant,
+    /// When the transcoder last looked at the time: what was due by then waits to be sent, what came due since waits for the next look.
+    ticked: Option<Instant>,
 }
 
 /// What became of a packet.
@@ -187,15 +189,15 @@ impl Outgoing {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        // What is due already waits to be sent, not for the time.
-        let transcoder = self.work.as_ref().and_then(|work| work.transcoder.poll_timeout().filter(|due| *due > work.now));
+        let is_ahead = |work: &Work, due: Instant| work.ticked.is_none_or(|ticked| due > ticked);
+        let transcoder = self.work.as_ref().and_then(|work| work.transcoder.poll_timeout().filter(|due| is_ahead(work, *due)));
         let reports = self.reports.as_ref().map(|reports| reports.poll_timeout());
         transcoder.into_iter().chain(reports).min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         if let Some(work) = &mut self.work {
-            work.now = now;
+            (work.now, work.ticked) = (now, Some(now));
             work.transcoder.handle_timeout(now);
         }
         if let Some(reports) = &mut self.reports {
@@ -237,7 +239,7 @@ impl Work {
         let input = Input { codec: plan.from, payload_type: plan.from_type, comfort_noise: plan.noise_type, events: plan.events };
         let parameters = Parameters::default();
         let output = Output { codec: plan.to, payload_type: plan.to_type, parameters, digits: plan.digits, identity };
-        Some(Self { plan: *plan, transcoder: Transcoder::new(input, output).ok()?, now })
+        Some(Self { plan: *plan, transcoder: Transcoder::new(input, output).ok()?, now, ticked: None })
     }
 
     fn take(&mut self, now: Instant, packet: &Packet<'_>) -> Fed {

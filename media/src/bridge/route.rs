@@ -116,7 +116,9 @@ impl Route {
         let unasked = UNASKED.iter().filter(|_| is_audio).filter_map(|payload_type| Format::of_static_type(*payload_type));
         let known = |format: &Format| from.receive.iter().any(|known| known.payload_type == format.payload_type);
         let formats: Vec<Format> = from.receive.iter().cloned().chain(unasked.filter(|format| !known(format))).collect();
-        let is_avoidable = from.receive.iter().any(|format| !format.is_auxiliary() && pass(format).is_some());
+        // What we told it and it named, too: the rest of an offer that it did not take is no codec of its.
+        let named = |format: &Format| from.send.iter().any(|theirs| theirs.same_codec(format));
+        let is_avoidable = from.receive.iter().any(|format| !format.is_auxiliary() && named(format) && pass(format).is_some());
         let output = to.send.iter().filter(|_| is_audio).find_map(|format| Some((codec_of(format)?, format.payload_type)));
         let (mut hops, mut plans) = (Vec::with_capacity(formats.len()), Vec::new());
         for format in &formats {

@@ -153,3 +153,16 @@ fn transcoding_ends_with_its_source() {
     let statistics = scene.statistics(1);
     assert_eq!(statistics.transcoding.as_deref(), Some("no codec in common: opus to PCMA"), "for the record");
 }
+
+#[test]
+fn a_packet_that_comes_before_a_timer_that_is_due_does_not_silence_the_stream() {
+    let mut scene = Scene::call((Kind::Plain, opus()), (Kind::Plain, pcma()));
+    for _ in 0..100 {
+        let packet = scene.phones[0].frame(440);
+        scene.now += ms(20);
+        scene.send(0, 0, &packet);
+        scene.wait(ms(0));
+    }
+    assert!(scene.phones[1].heard.len() > 90, "{} of 100 frames", scene.phones[1].heard.len());
+    assert!(scene.phones[1].level(440) > 5000.0);
+}
