@@ -4,7 +4,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Attribute, Description, MediaDescription, Text, crypto::Crypto};
+use super::{
+    Attribute, Description, MediaDescription, Text,
+    crypto::{self, Crypto, Unusable},
+};
 use crate::port::webrtc::{self, Credentials, Fingerprint};
 
 /// How the packets of a leg travel and are protected.
@@ -41,7 +44,7 @@ impl Profile {
             return None;
         }
         let is = |names: [&[u8]; 2]| names.iter().any(|name| media.protocol.eq_ignore_case(name));
-        let keyed = || media.crypto().next().is_some();
+        let keyed = || crypto::choose(&media.crypto()).is_some();
         if is([b"RTP/AVP", b"RTP/AVPF"]) {
             return Some(if keyed() { Self::Opportunistic } else { Self::Plain });
         }
@@ -154,9 +157,9 @@ fn values<'a>(attributes: &'a [Attribute], wanted: &'a [u8]) -> impl Iterator<It
 }
 
 impl MediaDescription {
-    /// Its usable `a=crypto` lines, the most wanted first.
-    pub(super) fn crypto(&self) -> impl Iterator<Item = Crypto> {
-        values(&self.attributes, b"crypto").filter_map(|value| Crypto::parse(value.as_bytes()).ok())
+    /// Its `a=crypto` lines, the most wanted first.
+    pub(super) fn crypto(&self) -> Vec<Result<Crypto, Unusable>> {
+        crypto::read(values(&self.attributes, b"crypto").map(Text::as_bytes))
     }
 
     /// Its identification tag (`mid`, RFC 5888).
@@ -232,8 +235,8 @@ pub(super) fn flag(name: &'static str) -> Attribute {
 }
 
 /// A key of ours.
-pub(super) fn crypto(crypto: &Crypto) -> Attribute {
-    attribute("crypto", crypto.to_text())
+pub(super) fn key(line: &Crypto) -> Attribute {
+    attribute("crypto", line.to_text())
 }
 
 /// The lines about DTLS of an m-line of ours.

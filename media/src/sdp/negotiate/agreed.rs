@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::{
     Attribute, Connection, Description, Direction, Format, MediaDescription, MediaKind,
-    crypto::Crypto,
+    crypto::{Crypto, agree},
     template::formats_with,
     transport::{Peer, Profile, Setup},
 };
@@ -144,11 +144,8 @@ impl Agreed {
 
 /// The keys of the crypto line that both ends have: ours and the peer's. One end lists all it can, the other the one it chose.
 pub(super) fn chosen(local: &MediaDescription, remote: &MediaDescription) -> Option<(srtp::Keys, srtp::Keys)> {
-    let ours: Vec<Crypto> = local.crypto().collect();
-    remote.crypto().find_map(|theirs| {
-        let ours = ours.iter().find(|ours| ours.tag == theirs.tag && ours.keys.profile() == theirs.keys.profile())?;
-        Some((ours.keys.clone(), theirs.keys))
-    })
+    let ours: Vec<Crypto> = local.crypto().into_iter().flatten().collect();
+    agree(&ours, &remote.crypto()).map(|(ours, theirs)| (ours.keys.clone(), theirs.keys.clone()))
 }
 
 /// Who begins: the active end; where an answer leaves it open, the peer.

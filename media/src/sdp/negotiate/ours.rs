@@ -2,7 +2,7 @@
 
 use super::super::{
     Attribute, Connection, Description, Line, MediaDescription, Origin, Text,
-    crypto::Crypto,
+    crypto::{Crypto, choose},
     print::origin_address,
     transport::{self, Local, Peer, Profile, Protection, Setup, StreamAddress},
 };
@@ -95,7 +95,7 @@ impl Negotiation {
 
     /// A key line for each SRTP profile.
     pub(super) fn offered_keys(&self, slot: usize) -> impl Iterator<Item = Attribute> {
-        srtp::PROFILES.iter().zip(1..).map(move |(profile, tag)| transport::crypto(&Crypto { tag, keys: self.secret.key(*profile, slot) }))
+        srtp::PROFILES.iter().zip(1..).map(move |(profile, tag)| transport::key(&Crypto { tag, keys: self.secret.key(*profile, slot) }))
     }
 
     /// The lines about the transport of a stream that we answer.
@@ -116,10 +116,8 @@ impl Negotiation {
         match Profile::of(offer, offered) {
             None | Some(Profile::Plain) => Vec::new(),
             Some(Profile::Opportunistic) if self.protection == Protection::Off => Vec::new(),
-            Some(Profile::Opportunistic | Profile::Sdes) => offered
-                .crypto()
-                .next()
-                .map(|crypto| transport::crypto(&Crypto { tag: crypto.tag, keys: self.secret.key(crypto.keys.profile(), slot) }))
+            Some(Profile::Opportunistic | Profile::Sdes) => choose(&offered.crypto())
+                .map(|crypto| transport::key(&Crypto { tag: crypto.tag, keys: self.secret.key(crypto.keys.profile(), slot) }))
                 .into_iter()
                 .collect(),
             Some(Profile::Dtls) => transport::dtls(local, setup()).into(),
