@@ -181,6 +181,16 @@ fn leg_key(offered: &str, tag: u32) -> String {
 }
 
 #[test]
+fn key_lines_beyond_the_bound_are_not_looked_at() {
+    // S8
+    let offer = |unusable: usize| {
+        let lines = "a=crypto:1 F8_128_HMAC_SHA1_80 inline:x\r\n".repeat(unusable);
+        leg(Profile::Plain, Protection::Prefer).receive_offer(body(&format!("m=audio 4000 RTP/SAVP 0\r\n{lines}a=crypto:7 {KEY}\r\n")))
+    };
+    assert_eq!((offer(7), offer(8)), (Ok(()), Err(Error::NothingToCarry)));
+}
+
+#[test]
 fn a_phone_may_answer_keys_with_dtls() {
     let (mut leg, _) = offer(Profile::Sdes, &body(PLAIN));
     let answer = format!("m=audio 4000 RTP/SAVP 0\r\na=fingerprint:{FINGERPRINT}\r\na=setup:passive\r\n");
