@@ -218,7 +218,17 @@ impl Drop for Sled {
             // sled would write once more, and panic when its fsync fails; the folder stays locked until the process ends.
             mem::forget(self.held.take());
         }
+        if let Some((db, lock)) = self.held.take() {
+            drop(db);
+            let _freed_when_closed_at_the_latest = unlock(&lock);
+        }
     }
+}
+
+/// Gives a lock back at once. Closing the file alone would leave it with a child process that was forked and has not yet
+/// called exec, which closes its copy.
+fn unlock(file: &File) -> io::Result<()> {
+    FileExt::unlock(file)
 }
 
 fn open_sled(store: &Path, cache_capacity: u64) -> sled::Result<sled::Db> {
@@ -233,7 +243,10 @@ fn open_sled(store: &Path, cache_capacity: u64) -> sled::Result<sled::Db> {
     // sled's pool threads may hold the file, locked, for a moment after it was closed in this process; nobody else can,
     // because the folder is ours.
     match File::open(store.join("db")) {
-        Ok(file) => file.lock_exclusive()?,
+        Ok(file) => {
+            file.lock_exclusive()?;
+            unlock(&file)?;
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }

@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use tandem::storage::{Batch, MAX_KEY, MAX_VALUE, OpenError, Options, SCHEMA_VERSION, Storage, Table};
 
@@ -100,4 +103,21 @@ async fn a_closed_store_opens_again_at_once() {
     }
     let storage = Storage::open(&folder, &Options::default()).unwrap();
     assert_eq!(storage.scan(Table::User, b"").count(), 100);
+}
+
+/// A child that was forked and has not yet called exec holds copies of our locked files.
+#[tokio::test]
+async fn a_closed_store_opens_again_while_children_start() {
+    let folder = scratch("children");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                Command::new("true").status().unwrap();
+            }
+        });
+        let opened = (0..300).try_for_each(|_| Storage::open(&folder, &Options::default()).map(drop));
+        done.store(true, Ordering::Relaxed);
+        opened.unwrap();
+    });
 }
