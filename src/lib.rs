@@ -30,6 +30,7 @@ pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod device;
 pub mod location;
 pub mod net;
 pub mod pii;
