@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    bridge::{Bridge, Fed, Random, Reports},
+    bridge::{Bridge, Class, Fed, Random, Reports},
     port::{
         Port, PortId, Settings, SocketId,
         destination::Policy,
@@ -348,7 +348,7 @@ impl Engine {
             let reports = Reports::new(now, self.epoch.unwrap_or(now), self.random.next());
             let stream = self.ports.get_mut(slot).and_then(Option::as_mut).and_then(|port| port.streams.get_mut(stream));
             if let Some(stream) = stream.filter(|stream| stream.out.reports.is_none()) {
-                stream.out.reports = Some(Box::new(reports));
+                stream.out.reports = Some(Box::new(reports.named(stream.out.told(Class::Media))));
             }
             self.arm(slot);
         }
@@ -370,8 +370,9 @@ impl Engine {
         if received.reports.is_some() {
             return Some(Relayed::Taken);
         }
-        if let (false, Some(sent), Some(received)) = (sent.is_identity() && received.is_identity(), sent.media(), received.media()) {
-            length = report::rewrite(report::Streams { sent, received }, buffer.get_mut(..length)?).ok()?;
+        if !(sent.is_identity() && received.is_identity()) {
+            let streams = report::Streams { sent: sent.media(), received: received.media(), cname: other.cname };
+            length = report::rewrite(streams, buffer.get_mut(..length)?).ok()?;
             if length == 0 {
                 return Some(Relayed::Taken);
             }
