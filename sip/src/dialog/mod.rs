@@ -3,6 +3,7 @@
 mod event;
 pub mod invite;
 mod offer;
+pub(crate) mod refer;
 mod refresh;
 pub(crate) mod uac;
 mod uas;

@@ -8,5 +8,7 @@ mod dialogs;
 mod net;
 mod races;
 mod random_hosts;
+mod refer;
+mod replaces;
 mod requests;
 mod transactions;
