@@ -335,7 +335,7 @@ impl Calls {
                     info!(call = %id, ?side, reason, "media is transcoded");
                 }
             }
-            MediaEvent::Statistics { .. } => {}
+            MediaEvent::Heard { .. } | MediaEvent::Statistics { .. } => {}
             MediaEvent::Closed { port, statistics } => self.port_closed(port, &statistics),
         }
     }

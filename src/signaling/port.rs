@@ -1,7 +1,7 @@
 //! Media ports as calls see them, on the media threads.
 
 use media::port::Kind;
-use media::{PortId, Settings};
+use media::{BridgeId, Kinds, Member, PortId, Settings};
 use tracing::warn;
 
 use crate::call::leg::{Port, Ports};
@@ -28,7 +28,9 @@ impl Ports for MediaPorts {
     }
 
     fn bridge(&mut self, a: PortId, b: PortId) {
-        told(self.0.bridge(a, b));
+        // Named after the first port, until calls name their bridges themselves.
+        let member = |port, party| Member { port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None };
+        told(self.0.arrange(BridgeId(a.number()), &[member(a, 0), member(b, 1)]));
     }
 
     fn close(&mut self, port: PortId) {
