@@ -388,7 +388,7 @@ impl Calls {
                     info!(call = %id, leg = leg.0, reason, "media is transcoded");
                 }
             }
-            MediaEvent::Statistics { .. } => {}
+            MediaEvent::Heard { .. } | MediaEvent::Statistics { .. } => {}
             MediaEvent::Closed { port, statistics } => self.port_closed(port, &statistics),
         }
     }

@@ -27,11 +27,8 @@ impl Ports for MediaPorts {
         told(self.0.set(port, settings));
     }
 
-    fn arrange(&mut self, _bridge: BridgeId, members: &[Member]) {
-        // The media threads know pairs only, and part them when one of the ports is closed.
-        if let [a, b] = members {
-            told(self.0.bridge(a.port, b.port));
-        }
+    fn arrange(&mut self, bridge: BridgeId, members: &[Member]) {
+        told(self.0.arrange(bridge, members));
     }
 
     fn close(&mut self, port: PortId) {
