@@ -9,4 +9,5 @@ mod net;
 mod races;
 mod random_hosts;
 mod requests;
+mod subscriptions;
 mod transactions;
