@@ -216,6 +216,7 @@ impl Calls {
             | Event::Forward(_)
             | Event::Cancel(_)
             | Event::Response(..)
+            | Event::Refer(..)
             | Event::Dialog(..)
             | Event::Subscription(..) => {}
         }

@@ -6,6 +6,7 @@
 
 mod call;
 mod core;
+mod refer;
 mod subscription;
 
 use std::collections::hash_map::Entry;
@@ -26,6 +27,8 @@ use crate::transport::{ConnectionId, Flow, Hop, Listeners, Transport};
 
 pub use self::core::{ALLOW, ALLOW_EVENTS, SUPPORTED};
 pub(crate) use self::core::{Core, SUPPORTED_WITHOUT_100REL};
+pub use self::refer::Named;
+pub use crate::dialog::refer::{Refer, ReferId, Reports};
 pub use crate::dialog::uac::OutgoingInvite;
 
 /// What an endpoint starts from.
@@ -69,6 +72,8 @@ pub enum Event {
     Response(ClientId, Box<Response>),
     /// Something on a leg.
     Dialog(DialogId, DialogEvent),
+    /// The peer of a leg refers us elsewhere: [`Endpoint::accept_refer`] or [`Endpoint::refuse_refer`] is due.
+    Refer(DialogId, Box<Refer>),
     /// Something about a subscription.
     Subscription(SubscriptionId, SubscriptionEvent),
 }
@@ -82,6 +87,7 @@ pub struct Endpoint {
     timers: BTreeSet<(Instant, u64)>,
     /// How many dialogs and subscriptions send to each peer of a stream transport.
     peers: HashMap<Peer, u32>,
+    ended: refer::Ended,
 }
 
 /// The far end of a connection.
@@ -96,7 +102,8 @@ impl Endpoint {
     pub fn new(setup: Setup) -> Self {
         let Setup { listeners, node, seed, product, session_interval } = setup;
         let core = Core::new(listeners, node, seed, session_interval, product);
-        Self { core, dialogs: HashMap::new(), subscriptions: HashMap::new(), timers: BTreeSet::new(), peers: HashMap::new() }
+        let (dialogs, subscriptions, peers) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { core, dialogs, subscriptions, timers: BTreeSet::new(), peers, ended: refer::Ended::default() }
     }
 
     /// Returns the addresses we listen on.
@@ -216,6 +223,9 @@ impl Endpoint {
         if !unsupported.is_empty() {
             return self.refuse_statelessly(&incoming, StatusCode::BAD_EXTENSION, Name::Unsupported, &unsupported);
         }
+        if incoming.request.headers.has(Name::Replaces) && !matches!(incoming.request.method, Method::Invite | Method::Bye) {
+            return self.reply_statelessly(&incoming, StatusCode::BAD_REQUEST); // RFC 3891 §3
+        }
         if incoming.request.method != Method::Bye && self.core.transactions.is_reserve_full() {
             return self.put_off(&incoming);
         }
@@ -320,7 +330,7 @@ impl Endpoint {
 
     fn settle(&mut self, now: Instant, id: u64) {
         let Some(invite) = self.dialogs.get_mut(&id) else { return };
-        let at = if invite.is_ended() { None } else { invite.poll_timeout().map(|at| at.max(now)) };
+        let at = if invite.is_over() { None } else { invite.poll_timeout().map(|at| at.max(now)) };
         if invite.scheduled != at {
             if let Some(planned) = invite.scheduled {
                 self.timers.remove(&(planned, id));
@@ -329,8 +339,10 @@ impl Endpoint {
             self.timers.extend(at.map(|at| (at, id)));
         }
         self.count(id);
-        if self.dialogs.get(&id).is_some_and(|invite| invite.is_ended()) {
-            self.dialogs.remove(&id);
+        if self.dialogs.get(&id).is_some_and(|invite| invite.is_over())
+            && let Some(invite) = self.dialogs.remove(&id)
+        {
+            self.ended.insert(invite.local_tag());
         }
     }
 

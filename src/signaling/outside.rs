@@ -1,7 +1,7 @@
 //! Requests outside a dialog: handed to `request/`, and what it decided carried out.
 
 use media::sdp::transport::{Profile, Protection};
-use sip::message::header::{NameAddr, Replaces};
+use sip::message::header::NameAddr;
 use sip::message::{Headers, Name};
 use sip::registrar::{Change, Reach, Target as Binding};
 use sip::{Hop, Incoming, Method, Response, StatusCode, Transport};
@@ -107,7 +107,7 @@ impl Signaling {
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
-        if let Some(status) = self.replaced(&incoming.request.headers) {
+        if let Some(status) = self.replaced(&incoming.request) {
             let server = self.sip.admit(self.now, &incoming);
             let response = self.sip.reply(&incoming.request, status);
             return self.sip.respond(self.now, server, &response);
@@ -136,12 +136,11 @@ impl Signaling {
 
     /// Refuses an INVITE that is to take the place of a dialog (RFC 3891): rather no call than a second one beside the first. The dialog is
     /// looked for, but calls cannot change hands yet, so Supported does not name the extension.
-    fn replaced(&self, headers: &Headers) -> Option<StatusCode> {
-        match headers.optional::<Replaces>(Name::Replaces) {
+    fn replaced(&self, request: &sip::Request) -> Option<StatusCode> {
+        match self.sip.replaced(request) {
             Ok(None) => None,
-            Ok(Some(replaces)) if self.sip.replaced(&replaces).is_some() => Some(StatusCode::NOT_IMPLEMENTED),
-            Ok(Some(_)) => Some(StatusCode::NO_TRANSACTION),
-            Err(_) => Some(StatusCode::BAD_REQUEST),
+            Ok(Some(_)) => Some(StatusCode::NOT_IMPLEMENTED),
+            Err(status) => Some(status),
         }
     }
 

@@ -4,6 +4,7 @@
 mod event;
 pub mod invite;
 mod offer;
+pub(crate) mod refer;
 mod refresh;
 pub mod subscription;
 pub(crate) mod uac;
