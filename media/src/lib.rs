@@ -47,5 +47,6 @@ pub mod sdp;
 pub mod transcode;
 
 pub use arrange::{BridgeId, Kinds, Member, SoundId};
+pub use bridge::MAX_MEMBERS;
 pub use engine::{Engine, Event, MEDIA_TIMEOUT, Transmit};
 pub use port::{PortId, Settings, SocketId};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use media::{
-    Engine, Event, PortId, Settings, SocketId,
+    BridgeId, Engine, Event, Kinds, Member, PortId, Settings, SocketId,
     codec::{self, Codec, Encoder, MAX_PAYLOAD, MAX_SAMPLES, Parameters},
     port::{
         destination::{Loopback, Policy},
@@ -30,6 +30,7 @@ use media::{
 pub(crate) const FRAME: Duration = Duration::from_millis(20);
 const SWITCH: &str = "192.0.2.1:8443";
 const ROOM: usize = 2048;
+const BRIDGE: BridgeId = BridgeId(7);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -232,8 +233,19 @@ impl Scene {
         self.engine.set(self.now, phone.port, &settings);
     }
 
+    /// A bridge of two parties, in place of the one before.
     pub(crate) fn bridge(&mut self, a: usize, b: usize) {
-        self.engine.bridge(self.phones[a].port, self.phones[b].port);
+        let members = [self.member(a, 0), self.member(b, 1)];
+        self.arrange(&members);
+    }
+
+    /// A member that gives and takes all.
+    pub(crate) fn member(&self, phone: usize, party: u16) -> Member {
+        Member { port: self.phones[phone].port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None }
+    }
+
+    pub(crate) fn arrange(&mut self, members: &[Member]) {
+        self.engine.arrange(self.now, BRIDGE, members);
         self.pump();
     }
 
