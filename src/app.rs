@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::call::{self, Calls};
-use crate::clients::{self, Clients};
+use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
 use crate::http::{self, Http};
@@ -129,10 +129,10 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let listeners = Listeners(net.listeners().iter().filter(|l| l.place == Place::Sip).map(|l| (l.transport, l.address)).collect());
     let local = http::listen(&config.data_dir)?;
     let (handle, asks) = signaling::Handle::new();
-    let (_news, happenings) = mpsc::channel(clients::NEWS);
+    let (news, told) = signaling::Feed::new();
     let settings = Settings { failed_logins_per_minute: config.limits.failed_logins_per_minute.get(), ..Settings::default() };
     let provider = Provider::new(handle, storage.clone(), clock::now());
-    let (clients, to_clients) = Clients::new(settings, seed()?, provider, happenings);
+    let (clients, to_clients) = Clients::new(settings, seed()?, provider, told);
     let guests = net.guests().ok_or_else(|| anyhow::anyhow!("the web's connections are taken"))?;
     let http = Http::new(to_clients, net.origins(config), guests, local);
     let (events, media_events) = mpsc::channel(MEDIA_EVENTS);
@@ -171,6 +171,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
         dns: if config.sip.dns { Dns::system().map_err(|error| anyhow::anyhow!("sip.dns: {error}"))? } else { Dns::off() },
         net,
         asks,
+        news,
     };
     let running = Running { listeners: parts.net.listeners().to_vec(), storage };
     Ok((Signaling::new(parts, config), Web { clients, http }, running))

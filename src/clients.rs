@@ -18,7 +18,7 @@ use cas::plugin;
 use cas::server::{
     Channel, ExchangeId, Input, Load, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, VerifyId,
 };
-use cas::topic::{self, Done, Happening};
+use cas::topic::{self, Done};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -26,12 +26,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::clock;
-use crate::provider::Provider;
+use crate::provider::{News, Provider, happenings};
 
 /// Requests that may wait for the loop; beyond it connections wait, and so do their peers.
 const INBOX: usize = 1024;
-/// What happened on the switch and was not told yet; beyond it the switch counts what is lost and goes on.
-pub(crate) const NEWS: usize = 65_536;
 /// Messages of one stream that wait for the loop; beyond it the stream is not read.
 const MAX_SAID: usize = 64;
 /// What may wait for one stream: its replies, a plug-in's requests, a batch of events, its opening and its end. Each is bounded where it
@@ -214,7 +212,7 @@ pub(crate) struct Clients {
     server: Server,
     provider: Provider,
     inbox: mpsc::Receiver<Message>,
-    news: mpsc::Receiver<Happening>,
+    news: mpsc::Receiver<News>,
     exchanges: HashMap<ExchangeId, oneshot::Sender<Reply>>,
     last_exchange: u64,
     streams: BTreeMap<StreamId, mpsc::Sender<ToStream>>,
@@ -227,7 +225,7 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// Makes the loop and a way to it; `news` is what happens on the switch.
-    pub(crate) fn new(settings: Settings, seed: [u8; 32], provider: Provider, news: mpsc::Receiver<Happening>) -> (Self, Handle) {
+    pub(crate) fn new(settings: Settings, seed: [u8; 32], provider: Provider, news: mpsc::Receiver<News>) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let now = clock::now();
         let clients = Self {
@@ -263,7 +261,8 @@ impl Clients {
                 count = self.news.recv_many(&mut news, NEWS_A_TURN), if !self.news.is_closed() || !self.news.is_empty() => {
                     if count > 0 {
                         let now = clock::now();
-                        news.drain(..).for_each(|happening| self.server.handle_input(now, Input::Happened(happening)));
+                        let told = news.drain(..).flat_map(happenings);
+                        told.for_each(|happening| self.server.handle_input(now, Input::Happened(happening)));
                     }
                 }
                 Some(came) = self.work.join_next(), if !self.work.is_empty() => self.handle_work(came),

@@ -5,8 +5,10 @@
 //! over, so that later calls come first.
 
 use cas::text::{CallId, DeviceId, EntryId, UserName};
-use cas::topic::history::{Entry, Kind, Query};
+use cas::topic::history::{Entry, Query};
 use serde::{Deserialize, Serialize};
+
+pub use cas::topic::history::Kind;
 
 use crate::storage::{Batch, Storage, StorageError, Table};
 

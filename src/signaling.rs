@@ -8,6 +8,7 @@ mod connection;
 mod dispatch;
 mod forward;
 mod load;
+mod news;
 mod outside;
 mod port;
 mod resolve;
@@ -37,6 +38,8 @@ use crate::user::Users;
 pub(crate) use ask::{Ask, Failed, Handle, People, Stopped};
 use forward::Forwards;
 use load::Load;
+use news::Ended;
+pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
 
@@ -58,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) registrar: registrar::Policy,
     pub(crate) dns: Dns,
     pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) news: Feed,
 }
 
 /// The loop's state.
@@ -78,6 +82,8 @@ pub(crate) struct Signaling {
     media_path: MediaPath,
     srtp: Srtp,
     asks: mpsc::Receiver<Ask>,
+    news: Feed,
+    ended: Ended,
     /// What waits until what it says is durable.
     unwritten: HashMap<u64, Unwritten>,
     next_write: u64,
@@ -131,6 +137,8 @@ impl Signaling {
             forwards: Forwards::default(),
             dns: parts.dns,
             asks: parts.asks,
+            news: parts.news,
+            ended: Ended::default(),
             looks_up: config.sip.dns,
             resolving: FuturesUnordered::new(),
             load: Load::new(clock::now()),
@@ -311,7 +319,10 @@ impl Signaling {
                     warn!(call = %record.id, %error, "the call's record is lost");
                 }
             }
-            Output::Event(event) => debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed"),
+            Output::Event(event) => {
+                debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
+                self.call_changed(event);
+            }
         }
     }
 

@@ -34,7 +34,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("history", &["storage"], &["cas"]),
     ("http", &["clients", "net"], &["cas"]),
     ("net", &[], &["sip", "media"]),
-    ("provider", &["call", "storage", "directory", "history", "signaling", "user"], &["cas", "sip"]),
+    ("provider", &["call", "storage", "directory", "history", "signaling", "user"], &["cas", "media", "sip"]),
     ("push", &["storage"], &[]),
     ("request", &["route", "directory", "storage", "user"], &["sip"]),
     ("route", &["directory", "storage", "trunk"], &["sip"]),

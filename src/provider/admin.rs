@@ -151,7 +151,7 @@ impl Admin for Provider {
     }
 
     async fn status(&self) -> Answer<SwitchStatus> {
-        let calls = self.signaling.calls().await?;
+        let calls = self.signaling.count().await?;
         let (users, devices) = self.signaling.look(|people| (people.users.len(), people.locations.len())).await?;
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Ok(SwitchStatus {

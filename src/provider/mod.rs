@@ -3,8 +3,12 @@
 
 mod admin;
 mod history;
+mod news;
 mod presence;
 mod telephony;
+mod view;
+
+pub(crate) use news::happenings;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +18,7 @@ use cas::login::Identity;
 use cas::server::Credential;
 use cas::text::{Line, UserName};
 
+pub(crate) use crate::signaling::News;
 use crate::signaling::{Failed, Handle, Stopped};
 use crate::storage::Storage;
 use crate::user::Refusal;

@@ -1,10 +1,13 @@
 //! The loop's door: what others ask it for, and how it answers. One bounded queue; while the loop is busy they wait. Who we serve is read
 //! and changed here, by the loop that owns it: a change takes effect at once and is answered when it is durable.
 
+use std::sync::Arc;
+
 use sip::UnixTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Signaling, Unwritten};
+use crate::call::{self, graph::View};
 use crate::location::Locations;
 use crate::storage::{Batch, StorageError};
 use crate::user::Users;
@@ -55,7 +58,11 @@ pub(crate) enum Ask {
     /// To change something.
     Change(Change),
     /// How many calls there are.
-    Calls(oneshot::Sender<usize>),
+    Count(oneshot::Sender<usize>),
+    /// A call, also one that ended lately.
+    Call(call::Id, oneshot::Sender<Option<Arc<View>>>),
+    /// The calls that are not over, of a user or all.
+    Calls(Option<String>, oneshot::Sender<Vec<Arc<View>>>),
 }
 
 /// A way to ask the loop; clones ask the same one.
@@ -98,9 +105,21 @@ impl Handle {
     }
 
     /// Returns how many calls there are.
-    pub(crate) async fn calls(&self) -> Result<usize, Stopped> {
+    pub(crate) async fn count(&self) -> Result<usize, Stopped> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Ask::Calls(answer), answered).await
+        self.ask(Ask::Count(answer), answered).await
+    }
+
+    /// Finds a call, also one that ended lately.
+    pub(crate) async fn call(&self, id: call::Id) -> Result<Option<Arc<View>>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Call(id, answer), answered).await
+    }
+
+    /// Returns the calls that are not over, of a user or all, the oldest first.
+    pub(crate) async fn calls(&self, user: Option<String>) -> Result<Vec<Arc<View>>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Calls(user, answer), answered).await
     }
 
     async fn ask<T>(&self, ask: Ask, answered: oneshot::Receiver<T>) -> Result<T, Stopped> {
@@ -120,7 +139,10 @@ impl Signaling {
                     self.write(&batch, Unwritten::Asked(answer));
                 }
             }
-            Ask::Calls(answer) => drop(answer.send(self.calls.len())),
+            Ask::Count(answer) => drop(answer.send(self.calls.len())),
+            Ask::Call(id, answer) => drop(answer.send(self.calls.view(id).or_else(|| self.ended.find(id)))),
+            Ask::Calls(Some(user), answer) => drop(answer.send(self.calls.views_of(&user).collect())),
+            Ask::Calls(None, answer) => drop(answer.send(self.calls.views().collect())),
         }
     }
 }
