@@ -13,7 +13,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["sip", "media", "cas"],
     ),
     ("call", &[], &["sip", "media"]),
-    ("cli", &["app", "net"], &["sip"]),
+    ("cli", &["app", "net"], &["sip", "cas"]),
     ("clients", &["provider"], &["cas"]),
     ("directory", &["storage"], &["sip"]),
     ("http", &["clients"], &["cas"]),
