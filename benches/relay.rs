@@ -14,7 +14,7 @@ use std::{
 };
 
 use media::{
-    Engine, PortId, Settings, SocketId,
+    BridgeId, Engine, Kinds, Member, PortId, Settings, SocketId,
     port::{
         Kind,
         destination::{Loopback, Policy},
@@ -93,6 +93,10 @@ fn security(profile: Profile) -> Security {
     Security::Sdes { send: Keys::random(profile, &mut fill), receive: Keys::random(profile, &mut fill) }
 }
 
+fn member(port: PortId, party: u16) -> Member {
+    Member { port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None }
+}
+
 fn call(media: &Media, a: SocketAddr, (b, of_b): (SocketAddr, Security)) -> (OpenPort, OpenPort) {
     let caller = media.open(Kind::Own, 1, None).expect("a port");
     let callee = media.open(Kind::Own, 1, Some(caller.id)).expect("a port");
@@ -100,7 +104,7 @@ fn call(media: &Media, a: SocketAddr, (b, of_b): (SocketAddr, Security)) -> (Ope
         let settings = Settings { streams: vec![stream], shared: None, signaling: None, media_timeout: Some(Duration::from_secs(30)) };
         media.set(port.id, settings).expect("room for a command");
     }
-    media.bridge(caller.id, callee.id).expect("both on one thread");
+    media.arrange(BridgeId(caller.id.number()), &[member(caller.id, 0), member(callee.id, 1)]).expect("both on one thread");
     (caller, callee)
 }
 
@@ -199,7 +203,7 @@ fn engine(profile: Option<Profile>) {
                 sockets.push(socket);
             }
         }
-        engine.bridge(a, b);
+        engine.arrange(now, BridgeId(number), &[member(a, 0), member(b, 1)]);
     }
     let mut packet = [0_u8; 256];
     packet[0] = 0x80;

@@ -288,6 +288,7 @@ impl Signaling {
                     warn!(call = %record.id, %error, "the call's record is lost");
                 }
             }
+            Output::Event(event) => debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed"),
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use media::{
-    Event, PortId, Settings,
+    BridgeId, Event, Kinds, Member, PortId, Settings,
     port::{Kind, destination::Loopback, webrtc::Certificate},
     sdp::{
         Direction, Format, MediaKind,
@@ -118,6 +118,10 @@ struct Call {
     ports: [OpenPort; 2],
 }
 
+fn member(port: PortId, party: u16) -> Member {
+    Member { port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None }
+}
+
 fn settings(streams: Vec<Stream>) -> Settings {
     Settings { streams, ..Settings::default() }
 }
@@ -129,7 +133,7 @@ fn call(media: &Media) -> Call {
     let phones = [Phone::new(ip), Phone::new(ip)];
     media.set(a.id, settings(vec![phones[0].stream(0)])).unwrap();
     media.set(b.id, settings(vec![phones[1].stream(0)])).unwrap();
-    media.bridge(a.id, b.id).unwrap();
+    media.arrange(BridgeId(a.id.number()), &[member(a.id, 0), member(b.id, 1)]).unwrap();
     Call { phones, ports: [a, b] }
 }
 
@@ -266,7 +270,10 @@ fn ports_of_others_are_stepped_over() {
     assert!(matches!(media.open(Kind::Own, 1, None), Err(Error::Exhausted { .. })));
     drop(theirs);
     let other = [media.open(Kind::Own, 1, None).unwrap(), media.open(Kind::Own, 1, None).unwrap()].map(|port| port.id);
-    let apart = other.iter().filter(|other| matches!(media.bridge(port.id, **other), Err(Error::Apart))).count();
+    let apart = other
+        .iter()
+        .filter(|other| matches!(media.arrange(BridgeId(1), &[member(port.id, 0), member(**other, 1)]), Err(Error::Apart)))
+        .count();
     assert_eq!(apart, 1, "ports take turns on the threads unless opened beside another");
     // A range without a pair, and an address that is not ours, are told at start.
     assert!(matches!(Media::start(Config { ports: 20001..=20002, ..config.clone() }, events.clone()), Err(Error::NoPorts { .. })));

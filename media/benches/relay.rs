@@ -8,7 +8,7 @@ use std::{
 };
 
 use media::{
-    Engine, PortId, Settings, SocketId,
+    BridgeId, Engine, Kinds, Member, PortId, Settings, SocketId,
     port::{
         destination::{Loopback, Policy},
         rtp::Component,
@@ -112,7 +112,8 @@ fn measure(protected: bool, to: &str) -> f64 {
         "SRTP" => engine.set(now, b, &settings(B, sdes(), None)),
         _ => connect(&mut engine, now, b, fingerprint, &policy),
     }
-    engine.bridge(a, b);
+    let member = |port, party| Member { port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None };
+    engine.arrange(now, BridgeId(1), &[member(a, 0), member(b, 1)]);
     let (socket, from) = (SocketId::new(slot, 0, Component::Rtp), SocketAddr::from(A));
     let mut sender = srtp::Sender::new(&keys(2));
     let (mut sequence, mut times) = (0_u32, Vec::new());

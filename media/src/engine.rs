@@ -1,15 +1,21 @@
 //! Engine: the ports and bridges of one media thread. A packet goes in with its socket and source and comes out as where the
-//! same octets are to be sent, without a copy, an allocation or a lock; what is transcoded comes out by the clock. It owns no socket
-//! and reads no clock.
+//! same octets are to be sent, without a copy, an allocation or a lock; what is transcoded comes out by the clock. What bridges are to
+//! be is carried out in `engine/arrange.rs`; what is more than one packet from one port to another, in `engine/beyond.rs`. It owns no
+//! socket and reads no clock.
+
+mod arrange;
+mod beyond;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use self::arrange::Turn;
 use crate::{
-    bridge::{Bridge, Fed, Random, Reports},
+    BridgeId,
+    bridge::{Copies, Fed, Hop, Place, Plan, Random, Room, Route},
     port::{
         Port, PortId, Settings, SocketId,
         destination::Policy,
@@ -55,6 +61,14 @@ pub enum Event {
         /// Why, in plain words.
         reason: String,
     },
+    /// A port that another member of its party waits for in a handoff ([`Member::until`](crate::Member::until)) is heard, and has taken
+    /// over. Once for each kind.
+    Heard {
+        /// Whose port.
+        port: PortId,
+        /// Audio or video.
+        kind: MediaKind,
+    },
     /// The answer to [`Engine::report`].
     Statistics {
         /// Whose port.
@@ -86,6 +100,11 @@ pub struct Engine {
     timers: BTreeSet<(Instant, usize)>,
     /// Slots of ports that have datagrams of their own to send.
     busy: VecDeque<usize>,
+    /// Bridges by their places, which are used again, and the places by their names.
+    rooms: Vec<Option<Room>>,
+    free_rooms: Vec<usize>,
+    room_of: BTreeMap<BridgeId, usize>,
+    copies: Copies,
     events: VecDeque<Event>,
     random: Random,
     /// The first time known, from which that in sender reports counts.
@@ -101,6 +120,23 @@ enum Relayed {
     Withheld,
 }
 
+/// A packet's way to one receiver.
+#[derive(Clone, Copy)]
+struct Passage {
+    /// What the receiver's stream calls its source.
+    key: u32,
+    to: (usize, usize),
+    hop: Hop,
+    plan: Option<Plan>,
+}
+
+impl Passage {
+    fn of(key: u32, route: &Route, packet: &[u8]) -> Option<Self> {
+        let hop = route.hop(packet.get(1)? & 0x7f)?;
+        Some(Self { key, to: route.to.parts(), hop, plan: route.plan(hop) })
+    }
+}
+
 impl Engine {
     /// An engine without ports. `seed` is for SSRCs, CNAMEs and RTCP intervals.
     #[must_use]
@@ -114,6 +150,10 @@ impl Engine {
             slots: HashMap::new(),
             timers: BTreeSet::new(),
             busy: VecDeque::new(),
+            rooms: Vec::new(),
+            free_rooms: Vec::new(),
+            room_of: BTreeMap::new(),
+            copies: Copies::default(),
             events: VecDeque::new(),
             random: Random(seed),
             epoch: None,
@@ -155,49 +195,21 @@ impl Engine {
             return;
         };
         port.negotiate(now, settings, &self.policy, &self.certificate);
-        let other = port.bridge.as_ref().map(|bridge| bridge.other);
+        let room = port.view.as_ref().map(|view| view.room);
         self.epoch.get_or_insert(now);
         if let Some(shared) = &settings.shared {
             // It is random; one that another port has already is one whose checks fail.
             let _taken = self.demultiplexer.add(id, shared.local.ufrag());
         }
         self.attend(slot);
-        if let Some(other) = other {
-            self.connect(slot, other);
-        }
-    }
-
-    /// Lets two ports hear each other. Whoever they were bridged with before hears them no more.
-    pub fn bridge(&mut self, a: PortId, b: PortId) {
-        let (Some(a_slot), Some(b_slot)) = (self.slot(a), self.slot(b)) else {
-            return;
-        };
-        if a_slot == b_slot {
-            return;
-        }
-        self.unbridge(a);
-        self.unbridge(b);
-        self.connect(a_slot, b_slot);
-    }
-
-    /// Takes a port out of its bridge.
-    pub fn unbridge(&mut self, id: PortId) {
-        let Some(slot) = self.slot(id) else { return };
-        let Some(bridge) = self.port_mut(id).and_then(|port| port.bridge.take()) else {
-            return;
-        };
-        for slot in [slot, bridge.other] {
-            if let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) {
-                port.bridge = None;
-                port.streams.iter_mut().for_each(|stream| stream.out.part());
-            }
-            self.arm(slot);
+        if let Some(room) = room {
+            self.rearrange(now, room, Turn::Anew);
         }
     }
 
     /// Closes a port; its last figures come as [`Event::Closed`]. Returns the slot that it had.
-    pub fn close(&mut self, id: PortId) -> Option<usize> {
-        self.unbridge(id);
+    pub fn close(&mut self, now: Instant, id: PortId) -> Option<usize> {
+        self.leave(now, id);
         let slot = self.slots.remove(&id)?;
         self.demultiplexer.remove(id);
         let port = self.ports.get_mut(slot)?.take()?;
@@ -322,35 +334,36 @@ impl Engine {
 
     fn relay(&mut self, now: Instant, (slot, stream): (usize, usize), buffer: &mut [u8], length: usize) -> Option<Relayed> {
         let source = self.ports.get(slot)?.as_ref()?;
-        let (key, bridge) = (source.id.key(), source.bridge.as_ref()?);
-        let route = bridge.route(stream)?;
-        let (other_slot, target) = (bridge.other, route.target);
-        let hop = route.hop(buffer.get(1)? & 0x7f)?;
-        let plan = route.plan(hop);
-        let other = self.ports.get_mut(other_slot)?.as_mut()?;
+        let (key, way) = (source.id.key(), source.way(stream)?);
+        if way.is_beyond {
+            return self.relay_beyond(now, (slot, stream), buffer, length);
+        }
+        let passage = Passage::of(key, way.routes.first()?, buffer)?;
+        self.relay_to(now, (slot, stream), passage, buffer, length)
+    }
+
+    /// Takes a packet to one receiver.
+    fn relay_to(&mut self, now: Instant, from: (usize, usize), passage: Passage, buffer: &mut [u8], length: usize) -> Option<Relayed> {
+        let Passage { key, to: (slot, target), hop, plan } = passage;
+        let other = self.ports.get_mut(slot)?.as_mut()?;
         let fed = other.streams.get_mut(target)?.feed(now, key, hop, plan.as_ref(), buffer.get_mut(..length)?, &mut self.random);
         match fed {
             Fed::Passes => {
-                let (socket, to, length) = other.send(other_slot, target, Component::Rtp, buffer, length)?;
+                let (socket, to, length) = other.send(slot, target, Component::Rtp, buffer, length)?;
                 return Some(Relayed::Sent(Transmit { socket, to, length }));
             }
             Fed::Dropped => return Some(Relayed::Withheld),
-            Fed::Began => self.transcoding_begins(now, (slot, stream), (other_slot, target)),
+            Fed::Began => self.transcoding_begins(now, from, (slot, target)),
             Fed::Taken => {}
         }
-        self.arm(other_slot);
+        self.arm(slot);
         Some(Relayed::Taken)
     }
 
     /// Both ends of a stream have us to talk with in RTCP, from now on.
     fn transcoding_begins(&mut self, now: Instant, from: (usize, usize), to: (usize, usize)) {
         for (slot, stream) in [from, to] {
-            let reports = Reports::new(now, self.epoch.unwrap_or(now), self.random.next());
-            let stream = self.ports.get_mut(slot).and_then(Option::as_mut).and_then(|port| port.streams.get_mut(stream));
-            if let Some(stream) = stream.filter(|stream| stream.out.reports.is_none()) {
-                stream.out.reports = Some(Box::new(reports));
-            }
-            self.arm(slot);
+            self.report_to(now, Place::new(slot, stream));
         }
         let port = |slot: usize| self.ports.get(slot).and_then(Option::as_ref);
         let plan = port(to.0).and_then(|port| port.streams.get(to.1)).and_then(|stream| stream.out.at_work());
@@ -362,8 +375,9 @@ impl Engine {
     /// RTCP goes to the other end with the numbers that it knows, unless each end talks with us alone.
     fn relay_rtcp(&mut self, now: Instant, (slot, stream): (usize, usize), buffer: &mut [u8], mut length: usize) -> Option<Relayed> {
         let source = self.ports.get(slot)?.as_ref()?;
-        let bridge = source.bridge.as_ref()?;
-        let (other_slot, target) = (bridge.other, bridge.route(stream)?.target);
+        let Some((other_slot, target)) = source.way(stream)?.partner.map(Place::parts) else {
+            return self.relay_feedback(now, (slot, stream), buffer, length);
+        };
         let received = &source.streams.get(stream)?.out;
         let other = self.ports.get(other_slot)?.as_ref()?;
         let sent = &other.streams.get(target)?.out;
@@ -384,6 +398,9 @@ impl Engine {
 
     /// The next datagram that a port itself has to send, written to the buffer.
     pub fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        if let Some((socket, to, length)) = self.copies.poll(buffer) {
+            return Some(Transmit { socket, to, length });
+        }
         while let Some(slot) = self.busy.front().copied() {
             if let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) {
                 if let Some((socket, to, length)) = port.poll_transmit(slot, buffer) {
@@ -464,34 +481,6 @@ impl Engine {
     fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
         let slot = self.slot(id)?;
         self.ports.get_mut(slot)?.as_mut()
-    }
-
-    /// Makes both parties' views of their bridge.
-    fn connect(&mut self, a: usize, b: usize) {
-        let port = |slot: usize| self.ports.get(slot).and_then(Option::as_ref);
-        let (Some(a_port), Some(b_port)) = (port(a), port(b)) else {
-            return;
-        };
-        let (a_view, b_view) = (Bridge::between(a_port, b, b_port), Bridge::between(b_port, a, a_port));
-        for (slot, view, other) in [(a, &a_view, &b_view), (b, &b_view, &a_view)] {
-            let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { continue };
-            let before = port.bridge.take();
-            for (index, stream) in port.streams.iter_mut().enumerate() {
-                stream.out.keep(|plan| other.routes.iter().flatten().any(|route| route.target == index && route.has(plan)));
-                let had_way = before.as_ref().is_some_and(|before| before.route(index).is_some());
-                let is_video = stream.agreed().is_some_and(|agreed| agreed.kind == MediaKind::Video);
-                if is_video && !had_way && view.route(index).is_some() {
-                    // What began before it had a way began with a picture that the other end has not seen.
-                    stream.key_frame = Some((self.random.next() >> 32) as u32);
-                }
-            }
-        }
-        for (slot, view) in [(a, a_view), (b, b_view)] {
-            if let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) {
-                port.bridge = Some(view);
-            }
-            self.attend(slot);
-        }
     }
 
     /// Sets or clears the one timer of a port.

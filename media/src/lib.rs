@@ -32,6 +32,7 @@
 //! Commands come between packets; what signaling must know waits in [`Engine::poll_output`].
 #![warn(missing_docs)]
 
+pub mod arrange;
 mod bridge;
 pub mod codec;
 pub mod dtmf;
@@ -45,5 +46,7 @@ pub mod rtp;
 pub mod sdp;
 pub mod transcode;
 
+pub use arrange::{BridgeId, Kinds, Member, SoundId};
+pub use bridge::MAX_MEMBERS;
 pub use engine::{Engine, Event, MEDIA_TIMEOUT, Transmit};
 pub use port::{PortId, Settings, SocketId};

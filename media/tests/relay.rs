@@ -10,7 +10,7 @@ use std::{
 };
 
 use media::{
-    Engine, Event, PortId, Settings, SocketId,
+    BridgeId, Engine, Event, Kinds, Member, PortId, Settings, SocketId,
     port::{
         destination::{Loopback, Policy},
         rtp::Component,
@@ -97,10 +97,16 @@ impl Call {
         let mut call = Self { engine: Engine::new(0, policy, certificate(), 1), now: Instant::now(), ann, bob };
         call.engine.open(ann, 2);
         call.engine.open(bob, 2);
-        call.engine.bridge(ann, bob);
+        call.bridge(ann, bob);
         call.set(ann, settings(vec![stream(0, 0, ANN)]));
         call.set(bob, settings(vec![stream(0, 0, BOB)]));
         call
+    }
+
+    /// A bridge of two parties, in place of the one before.
+    fn bridge(&mut self, a: PortId, b: PortId) {
+        let member = |port, party| Member { port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None };
+        self.engine.arrange(self.now, BridgeId(1), &[member(a, 0), member(b, 1)]);
     }
 
     fn set(&mut self, port: PortId, settings: Settings) {
@@ -148,7 +154,7 @@ impl Call {
         loop {
             match self.engine.poll_output().unwrap() {
                 Event::Statistics { statistics, .. } => return statistics.streams[0].clone(),
-                Event::Silent { .. } | Event::Resumed { .. } | Event::Transcoding { .. } | Event::Closed { .. } => {}
+                Event::Silent { .. } | Event::Resumed { .. } | Event::Transcoding { .. } | Event::Heard { .. } | Event::Closed { .. } => {}
             }
         }
     }
@@ -304,13 +310,13 @@ fn a_port_hears_only_whom_it_is_bridged_with() {
     let (ann, bob, carol) = (call.ann, call.bob, PortId::new(0, 3));
     call.engine.open(carol, 1);
     call.set(carol, settings(vec![stream(0, 0, "203.0.113.77:7000")]));
-    call.engine.bridge(ann, carol);
+    call.bridge(ann, carol);
     assert_eq!(call.speaks(ann, ANN, 1), Some(at("203.0.113.77:7000")));
     assert_eq!(call.speaks(bob, BOB, 1), None, "Bob was left");
-    call.engine.unbridge(carol);
+    call.engine.arrange(call.now, BridgeId(1), &[]);
     assert_eq!(call.speaks(ann, ANN, 2), None);
-    call.engine.bridge(ann, ann);
-    call.engine.bridge(ann, PortId::new(0, 9));
+    call.bridge(ann, ann);
+    call.bridge(ann, PortId::new(0, 9));
     assert_eq!(call.speaks(ann, ANN, 3), None, "neither oneself nor nobody is a party");
 }
 
@@ -320,14 +326,14 @@ fn a_closed_port_is_silent_and_its_slot_is_used_again() {
     let (ann, bob) = (call.ann, call.bob);
     call.speaks(ann, ANN, 1);
     call.set(bob, Settings { media_timeout: None, ..settings(vec![stream(0, 0, BOB)]) });
-    let slot = call.engine.close(ann).unwrap();
+    let slot = call.engine.close(call.now, ann).unwrap();
     assert_eq!(call.engine.poll_timeout(), None, "its timer went with it");
     let events = call.wait(Duration::ZERO);
     assert!(
         matches!(&events[..], [Event::Closed { port, statistics: Statistics { streams } }] if *port == ann && streams[0].received.packets == 1)
     );
     assert_eq!(call.speaks(bob, BOB, 1), None);
-    assert_eq!(call.engine.close(ann), None, "once");
+    assert_eq!(call.engine.close(call.now, ann), None, "once");
     call.set(ann, settings(vec![stream(0, 0, ANN)]));
     call.engine.report(ann);
     assert_eq!(call.wait(Duration::ZERO), [], "late commands change nothing");

@@ -22,7 +22,7 @@ use std::{
 };
 
 use media::{
-    Engine, Event, PortId, Settings,
+    BridgeId, Engine, Event, Member, PortId, Settings,
     port::{
         Kind,
         destination::{Loopback, Policy, PortSet},
@@ -110,7 +110,7 @@ pub enum Error {
     /// The media thread has ended.
     #[error("the media thread has ended")]
     Ended,
-    /// Two ports to be bridged live on different threads: the second was not opened beside the first.
+    /// Ports to be bridged live on different threads: they were not opened beside each other.
     #[error("the ports live on different media threads")]
     Apart,
 }
@@ -156,12 +156,9 @@ enum Command {
         port: PortId,
         settings: Settings,
     },
-    Bridge {
-        a: PortId,
-        b: PortId,
-    },
-    Unbridge {
-        port: PortId,
+    Arrange {
+        bridge: BridgeId,
+        members: Box<[Member]>,
     },
     Report {
         port: PortId,
@@ -275,23 +272,20 @@ impl Media {
         self.tell(port, Command::Set { port, settings })
     }
 
-    /// Lets two ports hear each other, m-line by m-line; whoever they were bridged with before hears them no more.
+    /// Declares what a bridge is to be, in place of all that it was; no members = it ends. All its ports live on one thread.
     ///
     /// # Errors
-    /// [`Error::Apart`], [`Error::Busy`], [`Error::Ended`].
-    pub fn bridge(&self, a: PortId, b: PortId) -> Result<(), Error> {
-        if a.thread() != b.thread() {
+    /// [`Error::Apart`], [`Error::Busy`], [`Error::Ended`]; the bridge is then as before.
+    pub fn arrange(&self, bridge: BridgeId, members: &[Member]) -> Result<(), Error> {
+        let command = || Command::Arrange { bridge, members: members.into() };
+        let Some(first) = members.first() else {
+            // No port tells the thread: they are all asked, and to all but one the bridge is unknown.
+            return (0..self.0.threads.len()).try_for_each(|thread| self.tell(PortId::new(thread as u16, 0), command()));
+        };
+        if members.iter().any(|member| member.port.thread() != first.port.thread()) {
             return Err(Error::Apart);
         }
-        self.tell(a, Command::Bridge { a, b })
-    }
-
-    /// Takes a port out of its bridge.
-    ///
-    /// # Errors
-    /// [`Error::Busy`], [`Error::Ended`].
-    pub fn unbridge(&self, port: PortId) -> Result<(), Error> {
-        self.tell(port, Command::Unbridge { port })
+        self.tell(first.port, command())
     }
 
     /// Asks for a port's figures: they come as [`Event::Statistics`].
@@ -373,8 +367,7 @@ impl Shared {
         match command {
             Command::Open { pairs, .. } | Command::Extend { pairs, .. } => pairs.into_iter().for_each(|pair| self.range.close(pair)),
             Command::Set { .. }
-            | Command::Bridge { .. }
-            | Command::Unbridge { .. }
+            | Command::Arrange { .. }
             | Command::Report { .. }
             | Command::Close { .. }
             | Command::Packet { .. }

@@ -74,6 +74,8 @@ pub struct Registration {
 /// A call that may be made.
 #[derive(Debug)]
 pub struct Invitation {
+    /// Who sent it.
+    pub sender: Sender,
     /// Who calls, for the record.
     pub caller: String,
     /// What was dialled, for the record.

@@ -1,7 +1,7 @@
 //! Media ports as calls see them, on the media threads.
 
 use media::port::Kind;
-use media::{PortId, Settings};
+use media::{BridgeId, Member, PortId, Settings};
 use tracing::warn;
 
 use crate::call::leg::{Port, Ports};
@@ -27,8 +27,8 @@ impl Ports for MediaPorts {
         told(self.0.set(port, settings));
     }
 
-    fn bridge(&mut self, a: PortId, b: PortId) {
-        told(self.0.bridge(a, b));
+    fn arrange(&mut self, bridge: BridgeId, members: &[Member]) {
+        told(self.0.arrange(bridge, members));
     }
 
     fn close(&mut self, port: PortId) {

@@ -142,13 +142,16 @@ impl Outgoing {
     }
 
     fn transcode(&mut self, now: Instant, plan: &Plan, packet: &Packet<'_>, random: &mut Random) -> Fed {
+        let told = self.history.as_ref().is_some_and(|history| history.told);
         if let Some(work) = self.work.as_mut().filter(|work| work.plan == *plan) {
-            return work.take(now, packet);
+            work.take(now, packet);
+            self.history.iter_mut().for_each(|history| history.told = true);
+            return if told { Fed::Taken } else { Fed::Began };
         }
-        if self.history.as_ref().is_some_and(|history| now.saturating_duration_since(history.began) < MIN_CHANGE) {
+        // Another source than before may need another conversion at once.
+        if told && self.history.as_ref().is_some_and(|history| now.saturating_duration_since(history.began) < MIN_CHANGE) {
             return Fed::Dropped;
         }
-        let told = self.history.as_ref().is_some_and(|history| history.told);
         self.history = Some(Box::new(History { began: now, told: true, plan: *plan }));
         let Some(work) = Work::new(now, plan, random) else { return Fed::Dropped };
         self.work.insert(Box::new(work)).take(now, packet);
@@ -180,9 +183,11 @@ impl Outgoing {
         self.work.take_if(|work| !is_wanted(&work.plan));
     }
 
-    /// Another party is at the other end, or nobody.
-    pub(crate) fn part(&mut self) {
-        (self.work, self.reports, self.rescaling) = (None, None, None);
+    /// Another source feeds the stream, or none. A conversion at work goes on where the next source takes over in the middle of sound and
+    /// needs the same.
+    pub(crate) fn turn(&mut self, is_handoff: bool) {
+        self.work.take_if(|_| !is_handoff);
+        self.rescaling = None;
         if let Some(history) = &mut self.history {
             history.told = false;
         }

@@ -2,6 +2,7 @@
 //! end gave it, or is converted, or is dropped. Computed from what both ends agreed, whenever that changes; looked up for each packet.
 
 use crate::{
+    bridge::Place,
     codec::{self, Codec},
     dtmf::event,
     port::rtp::Agreed,
@@ -97,7 +98,7 @@ impl Plan {
 #[derive(Debug)]
 pub(crate) struct Route {
     /// The stream of the other port.
-    pub(crate) target: usize,
+    pub(crate) to: Place,
     hops: Box<[(u8, Hop)]>,
     plans: Box<[Plan]>,
     /// Of events that come before any sound, where no codec passes.
@@ -106,7 +107,7 @@ pub(crate) struct Route {
 
 impl Route {
     /// From what one end sends to what the other takes.
-    pub(crate) fn between(from: &Agreed, target: usize, to: &Agreed) -> Self {
+    pub(crate) fn between(from: &Agreed, place: Place, to: &Agreed) -> Self {
         let is_audio = from.kind == MediaKind::Audio;
         let marker = if is_audio { Marker::Talkspurt } else { Marker::Frame };
         let pass = |format: &Format| {
@@ -145,7 +146,7 @@ impl Route {
             hops.push((format.payload_type, hop));
         }
         let first_plan = (!is_avoidable && !plans.is_empty()).then_some(0);
-        Self { target, hops: hops.into(), plans: plans.into(), first_plan }
+        Self { to: place, hops: hops.into(), plans: plans.into(), first_plan }
     }
 
     /// What becomes of a packet; none = it is dropped.

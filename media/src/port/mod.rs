@@ -23,7 +23,7 @@ use self::{
     webrtc::Certificate,
 };
 use crate::{
-    bridge::Bridge,
+    bridge::View,
     quality::Statistics,
     rtp::{Packet, is_rtcp, rtcp},
     sdp::negotiate::{MAX_STREAMS, Shared, Stream},
@@ -53,6 +53,12 @@ impl PortId {
     #[must_use]
     pub fn thread(self) -> u16 {
         self.0 as u16
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0 >> 16
     }
 
     /// What a stream that it feeds calls it.
@@ -117,7 +123,7 @@ pub(crate) struct Port {
     pub(crate) id: PortId,
     pub(crate) streams: Vec<RtpStream>,
     pub(crate) shared: Option<Box<Association>>,
-    pub(crate) bridge: Option<Bridge>,
+    pub(crate) view: Option<View>,
     pub(crate) watch: Watch,
     /// The entry in the engine's timers.
     pub(crate) deadline: Option<Instant>,
@@ -142,7 +148,7 @@ pub(crate) struct Watch {
 impl Port {
     pub(crate) fn new(id: PortId, streams: usize, cname: u64) -> Self {
         let streams = std::iter::repeat_with(RtpStream::default).take(streams.min(MAX_STREAMS)).collect();
-        Self { id, streams, shared: None, bridge: None, watch: Watch::default(), deadline: None, is_busy: false, cname }
+        Self { id, streams, shared: None, view: None, watch: Watch::default(), deadline: None, is_busy: false, cname }
     }
 
     pub(crate) fn extend(&mut self, streams: usize) {

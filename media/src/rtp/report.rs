@@ -19,18 +19,50 @@ pub struct Streams<'a> {
 /// [`rtcp::Error`] when it is no compound; then it is unchanged.
 pub fn rewrite(streams: Streams<'_>, bytes: &mut [u8]) -> Result<usize, rtcp::Error> {
     rtcp::parse(bytes)?;
+    Ok(each(bytes, |packet| streams.packet(packet)))
+}
+
+/// Keeps of a compound, the first `length` octets of `buffer`, what its sender says of the pictures that it receives (RTPFB and PSFB) for
+/// the one who sends them, who knows the sender of the RTCP as `sender`. Returns the octets that are left, behind an empty receiver
+/// report (RFC 4585 §3.1); 0 when there is nothing to say, or no room for it.
+///
+/// # Errors
+/// [`rtcp::Error`] when it is no compound; then it is unchanged.
+pub fn feedback(sender: u32, received: &Rewriter, buffer: &mut [u8], length: usize) -> Result<usize, rtcp::Error> {
+    let bytes = buffer.get_mut(..length).ok_or(rtcp::Error::Length)?;
+    rtcp::parse(bytes)?;
+    let streams = Streams { sent: received, received };
+    let kept = each(bytes, |packet| {
+        let [first, kind @ (RTPFB | PSFB), ..] = *packet else { return None };
+        let kept = streams.feedback(packet, kind, first & 0x1f)?;
+        put(packet, 4, sender)?;
+        Some(kept)
+    });
+    if kept == 0 || buffer.len() < kept + REPORT.len() + 4 {
+        return Ok(0);
+    }
+    buffer.copy_within(..kept, 8);
+    buffer[..4].copy_from_slice(&REPORT);
+    buffer[4..8].copy_from_slice(&sender.to_be_bytes());
+    Ok(kept + 8)
+}
+
+/// Edits each packet of a compound and puts together what is kept of them.
+fn each(bytes: &mut [u8], mut edit: impl FnMut(&mut [u8]) -> Option<usize>) -> usize {
     let (mut read, mut write) = (0, 0);
     while let Some([_, _, high, low]) = bytes.get(read..).and_then(<[u8]>::first_chunk::<4>).copied() {
         let length = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;
         let Some(packet) = bytes.get_mut(read..read + length) else { break };
-        let kept = unpad(packet).and_then(|length| streams.packet(packet.get_mut(..length)?)).unwrap_or(0);
+        let kept = unpad(packet).and_then(|length| edit(packet.get_mut(..length)?)).unwrap_or(0);
         bytes.copy_within(read..read + kept, write);
         read += length;
         write += kept;
     }
-    Ok(write)
+    write
 }
 
+/// The beginning of an empty receiver report.
+const REPORT: [u8; 4] = [0x80, RR, 0, 1];
 /// Packet types (RFC 3550 §12.1, RFC 4585 §6.1).
 const SR: u8 = 200;
 const RR: u8 = 201;

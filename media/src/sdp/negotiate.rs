@@ -79,8 +79,8 @@ pub enum Finality {
     Final,
 }
 
-/// Offer/answer state of one leg.
-#[derive(Clone, Debug)]
+/// Offer/answer state of one leg. Its `Debug` is without the octets of descriptions, which have keys in them.
+#[derive(Clone)]
 pub struct Negotiation {
     session_id: u64,
     /// What our offers use: what the peer offered, once it did.
@@ -105,6 +105,14 @@ enum State {
     Stable,
     LocalOffer { offer: Description, slots: Slots },
     RemoteOffer(Description),
+}
+
+impl std::fmt::Debug for Negotiation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Negotiation");
+        shown.field("profile", &self.profile).field("version", &self.version).field("state", &self.state);
+        shown.field("agreed", &self.agreed).field("early", &self.early).finish_non_exhaustive()
+    }
 }
 
 impl Negotiation {

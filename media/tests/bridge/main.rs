@@ -2,6 +2,7 @@
 //! A failing run prints its seed; `SEED=n` repeats it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod arrange;
 mod attack;
 mod change;
 mod digits;
@@ -146,7 +147,7 @@ fn no_burst_follows_a_stall_of_the_engine() {
 fn transcoding_ends_with_its_source() {
     let mut scene = Scene::call((Kind::Plain, opus()), (Kind::Plain, pcma()));
     scene.talk(&[(0, 440)], ms(1000), 0, 0);
-    scene.engine.unbridge(scene.phones[0].port);
+    scene.arrange(&[]);
     let before = scene.phones[1].heard.len();
     scene.wait(ms(20_000));
     assert_eq!((scene.phones[1].heard.len(), scene.engine.poll_timeout()), (before, None), "no sound, no report, no timer");

@@ -9,15 +9,12 @@ use std::{
 };
 
 use media::{
-    Engine, Event, PortId, Settings, SocketId,
+    BridgeId, Engine, Event, Kinds, Member, PortId, Settings, SocketId,
     codec::{self, Codec, Encoder, MAX_PAYLOAD, MAX_SAMPLES, Parameters},
     port::{
         destination::{Loopback, Policy},
         rtp::Component,
-        webrtc::{
-            Certificate, Credentials, Event as TransportEvent, Fingerprint, Handled, Hash, Remote, Role, SrtpKeys, SrtpProfile, WebRtc,
-            stun,
-        },
+        webrtc::{Certificate, Credentials, Event as TransportEvent, Fingerprint, Handled, Hash, Remote, Role, SrtpKeys, WebRtc, stun},
     },
     quality::StreamStatistics,
     rtp::{
@@ -33,6 +30,7 @@ use media::{
 pub(crate) const FRAME: Duration = Duration::from_millis(20);
 const SWITCH: &str = "192.0.2.1:8443";
 const ROOM: usize = 2048;
+const BRIDGE: BridgeId = BridgeId(7);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -124,12 +122,7 @@ pub(crate) fn keys(seed: u8) -> Keys {
 }
 
 fn srtp_of(keys: &SrtpKeys) -> (srtp::Sender, srtp::Receiver) {
-    let profile = match keys.profile {
-        SrtpProfile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
-        SrtpProfile::Aes128CmHmacSha1_80 => srtp::Profile::AesCm128HmacSha1_80,
-    };
-    let master = |master: &media::port::webrtc::Master| Keys::new(profile, master.key(), master.salt()).unwrap();
-    (srtp::Sender::new(&master(&keys.local)), srtp::Receiver::new(&master(&keys.remote)))
+    (srtp::Sender::new(&keys.send), srtp::Receiver::new(&keys.receive))
 }
 
 impl Scene {
@@ -240,8 +233,19 @@ impl Scene {
         self.engine.set(self.now, phone.port, &settings);
     }
 
+    /// A bridge of two parties, in place of the one before.
     pub(crate) fn bridge(&mut self, a: usize, b: usize) {
-        self.engine.bridge(self.phones[a].port, self.phones[b].port);
+        let members = [self.member(a, 0), self.member(b, 1)];
+        self.arrange(&members);
+    }
+
+    /// A member that gives and takes all.
+    pub(crate) fn member(&self, phone: usize, party: u16) -> Member {
+        Member { port: self.phones[phone].port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None }
+    }
+
+    pub(crate) fn arrange(&mut self, members: &[Member]) {
+        self.engine.arrange(self.now, BRIDGE, members);
         self.pump();
     }
 

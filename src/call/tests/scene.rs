@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,16 +10,19 @@ use media::port::Kind;
 use media::quality::Statistics;
 use media::sdp::negotiate::StreamAddress;
 use media::sdp::transport::{Local, Profile, Protection};
-use media::{Event as MediaEvent, PortId, Settings};
+use media::{BridgeId, Event as MediaEvent, Member, PortId, Settings};
 use sip::message::header::Header as _;
 use sip::message::parse::parse;
 use sip::message::{Headers, Message, Name, NameAddr};
 use sip::random::Random;
 use sip::{DialogEvent, DialogId, Endpoint, Event, Flow, Hop, Listeners, Method, OutgoingInvite, Setup, StatusCode, Transport, Uri};
 
+use crate::call::graph::{self, View};
 use crate::call::leg::{Port, Ports};
+use crate::call::party::{Person, Who};
 use crate::call::record::Record;
-use crate::call::{Calls, Output, Plan, Policy, Switch, Target};
+use crate::call::{Calls, Id, Output, Plan, Policy, Switch, Target};
+use crate::device;
 
 pub(super) const SWITCH: usize = 0;
 pub(super) const CALLER: usize = 1;
@@ -61,6 +65,11 @@ fn name_addr(text: &str) -> NameAddr {
     NameAddr::parse(&text.into()).expect("an address")
 }
 
+pub(super) fn person(name: &str) -> Person {
+    let shown = name_addr(&format!("<sip:{name}@h>"));
+    Person { who: Who::User(name.into()), address: format!("{name}@h").into(), shown }
+}
+
 /// Ports that only remember.
 #[derive(Default)]
 pub(super) struct FakePorts {
@@ -68,8 +77,13 @@ pub(super) struct FakePorts {
     /// How many more may be opened.
     pub(super) left: Option<u64>,
     pub(super) settings: BTreeMap<PortId, Settings>,
+    /// Of bridges of two: who hears whom.
     pub(super) bridged: BTreeMap<PortId, PortId>,
+    /// Who is in each bridge.
+    pub(super) arranged: BTreeMap<BridgeId, Vec<Member>>,
     pub(super) closed: Vec<PortId>,
+    /// Next to which port each was to be.
+    pub(super) beside: Vec<Option<PortId>>,
     events: VecDeque<MediaEvent>,
 }
 
@@ -80,7 +94,8 @@ fn stream(port: u64) -> StreamAddress {
 }
 
 impl Ports for FakePorts {
-    fn open(&mut self, _kind: Kind, streams: usize, _beside: Option<PortId>) -> Result<Port, String> {
+    fn open(&mut self, _kind: Kind, streams: usize, beside: Option<PortId>) -> Result<Port, String> {
+        self.beside.push(beside);
         if self.left.is_some_and(|left| self.opened >= left) {
             return Err("no media port is free".to_owned());
         }
@@ -99,16 +114,28 @@ impl Ports for FakePorts {
         self.settings.insert(port, settings);
     }
 
-    fn bridge(&mut self, a: PortId, b: PortId) {
-        assert!(!self.closed.contains(&a) && !self.closed.contains(&b), "a closed port is bridged");
-        self.bridged.retain(|x, y| ![a, b].contains(x) && ![a, b].contains(y));
-        self.bridged.extend([(a, b), (b, a)]);
+    fn arrange(&mut self, bridge: BridgeId, members: &[Member]) {
+        for before in self.arranged.remove(&bridge).iter().flatten() {
+            self.bridged.remove(&before.port);
+        }
+        if members.is_empty() {
+            return;
+        }
+        for member in members {
+            assert!(!self.closed.contains(&member.port), "a closed port is bridged");
+            let elsewhere = self.arranged.values().flatten().any(|other| other.port == member.port);
+            assert!(!elsewhere, "a port in two bridges");
+        }
+        if let [a, b] = members {
+            self.bridged.extend([(a.port, b.port), (b.port, a.port)]);
+        }
+        self.arranged.insert(bridge, members.to_vec());
     }
 
     fn close(&mut self, port: PortId) {
         assert!(!self.closed.contains(&port), "closed twice");
+        assert!(!self.arranged.values().flatten().any(|member| member.port == port), "closed in a bridge");
         self.closed.push(port);
-        self.bridged.retain(|x, y| *x != port && *y != port);
         self.events.push_back(MediaEvent::Closed { port, statistics: Statistics::default() });
     }
 }
@@ -157,6 +184,10 @@ pub(super) struct Scene {
     pub(super) wire: VecDeque<Carried>,
     pub(super) log: Vec<Carried>,
     pub(super) records: Vec<Record>,
+    /// The calls as events tell of them.
+    pub(super) views: BTreeMap<Id, Arc<View>>,
+    /// The number of the last event.
+    pub(super) told: u64,
     pub(super) started: usize,
     /// The devices that ring.
     pub(super) targets: Vec<usize>,
@@ -204,6 +235,8 @@ impl Scene {
             wire: VecDeque::new(),
             log: Vec::new(),
             records: Vec::new(),
+            views: BTreeMap::new(),
+            told: 0,
             started: 0,
             targets: (DESK..DESK + devices).collect(),
             plans: Vec::new(),
@@ -422,7 +455,7 @@ impl Scene {
                 return;
             }
             Event::Dialog(id, event) => (id, event),
-            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) => return,
+            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) => return,
         };
         if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
             && this.acknowledges
@@ -486,18 +519,34 @@ impl Scene {
                 match event {
                     Event::Request(incoming) => self.invite(*incoming),
                     Event::Dialog(dialog, event) => self.with_calls(|calls, switch| calls.handle_dialog(switch, dialog, event)),
-                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) => panic!("{event:?}"),
+                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) => panic!("{event:?}"),
                 }
             } else if let Some(send) = self.sip.next_send() {
                 let to = (0..self.phones.len()).find(|node| address(*node) == send.hop.remote());
                 if let Some(to) = to {
                     self.carry(SWITCH, to, send.bytes);
                 }
-            } else if let Some(Output::Record(record)) = self.calls.poll_output() {
-                self.records.push(*record);
+            } else if let Some(output) = self.calls.poll_output() {
+                match output {
+                    Output::Record(record) => self.records.push(*record),
+                    Output::Event(event) => self.follow(*event),
+                }
             } else {
                 return;
             }
+        }
+    }
+
+    /// Events come in order, and each begins where the last one of its call ended.
+    fn follow(&mut self, event: graph::Event) {
+        self.told += 1;
+        assert_eq!(event.number, self.told);
+        assert_eq!(event.before, self.views.get(&event.call).cloned());
+        assert_ne!(event.before.as_ref(), Some(&event.after));
+        if event.after.state == graph::State::Ended {
+            self.views.remove(&event.call);
+        } else {
+            self.views.insert(event.call, event.after);
         }
     }
 
@@ -506,6 +555,7 @@ impl Scene {
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         let same = self.same_contact;
         let target = |phone: &usize| Target {
+            device: Some(device::Id::named(&format!("phone{phone}"))),
             uri: Uri::parse(&format!("sip:bob@10.0.0.{}", if same { 99 } else { phone + 1 }).into()).expect("a URI"),
             routes: Vec::new(),
             hops: vec![Hop::Flow(flow(SWITCH, *phone))],
@@ -523,11 +573,10 @@ impl Scene {
             offer,
             signaling: address(CALLER).ip(),
             protection: Protection::Prefer,
-            caller: "ann@h".to_owned(),
+            caller: person("ann"),
+            device: Some(device::Id::named("phone1")),
             dialled: "bob".to_owned(),
-            callee: "bob@h".to_owned(),
-            from: name_addr("<sip:ann@h>"),
-            to: name_addr("<sip:bob@h>"),
+            callee: person("bob"),
             headers: Headers::default(),
             targets,
         };
@@ -634,7 +683,8 @@ impl Scene {
     pub(super) fn assert_over(&mut self) {
         self.advance(Duration::from_secs(150));
         let calls = &self.calls;
-        assert_eq!(calls.left(), [0; 6], "calls, dialogs, ports, passed requests, deadlines, given up: {:?}", self.records);
+        assert_eq!(calls.left(), [0; 7], "calls, dialogs, ports, passed requests, deadlines, given up, users: {:?}", self.records);
+        assert!(self.views.is_empty() && self.media.arranged.is_empty(), "{:?} {:?}", self.views, self.media.arranged);
         assert_eq!((self.sip.dialogs(), self.sip.transactions()), (0, 0));
         assert_eq!(u64::try_from(self.media.closed.len()), Ok(self.media.opened), "every port is closed once");
         assert_eq!(self.records.len(), self.started, "one record for each call");

@@ -326,10 +326,9 @@ impl Worker {
             }
             Command::Extend { port, streams, pairs } => self.extend(port, streams, pairs),
             Command::Set { port, settings } => self.engine.set(now, port, &settings),
-            Command::Bridge { a, b } => self.engine.bridge(a, b),
-            Command::Unbridge { port } => self.engine.unbridge(port),
+            Command::Arrange { bridge, members } => self.engine.arrange(now, bridge, &members),
             Command::Report { port } => self.engine.report(port),
-            Command::Close { port } => self.close(port),
+            Command::Close { port } => self.close(now, port),
             Command::Packet { via, from, bytes } => self.handed_over(now, via, from, &bytes),
             Command::Learn { port, from } => self.engine.learn(now, port, from),
             Command::Forget { port } => self.engine.forget(port),
@@ -367,8 +366,8 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, port: PortId) {
-        let Some(slot) = self.engine.close(port) else { return };
+    fn close(&mut self, now: Instant, port: PortId) {
+        let Some(slot) = self.engine.close(now, port) else { return };
         self.others.tell_all(|| Command::Forget { port });
         let sockets = self.sockets.iter_mut().skip(slot * SOCKETS).take(SOCKETS);
         // The odd port first: whoever claims the even one then finds both free. Closing ends the watch.
