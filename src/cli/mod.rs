@@ -10,6 +10,7 @@ mod config;
 pub mod demo;
 mod device;
 mod doctor;
+mod drain;
 mod event;
 mod failure;
 mod history;
@@ -81,6 +82,8 @@ enum Word {
     Login(Noun<login::Verb>),
     /// Processes that offer topics of their own
     Plugin(Noun<plugin::Verb>),
+    /// Take no new calls, and wait until the last one is over
+    Drain(Alone<drain::Args>),
     /// Print the script that lets a shell complete commands
     Completion(completion::Args),
 }
@@ -107,6 +110,7 @@ pub fn run() -> ExitCode {
         Word::Key(Noun { options, verb }) => key::run(&options, verb),
         Word::Login(Noun { options, verb }) => login::run(&options, verb),
         Word::Plugin(Noun { options, verb }) => plugin::run(&options, verb),
+        Word::Drain(Alone { options, args }) => drain::run(&options, &args),
         Word::Completion(args) => completion::run(&args, Cli::command()),
     };
     match done {
@@ -122,5 +126,18 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_the_manual_with_its_schema() {
+        let manual = include_str!("../../docs/cli.md");
+        let without_json = ["serve", "demo", "config", "completion"];
+        for word in Cli::command().get_subcommands().filter(|word| !without_json.contains(&word.get_name())) {
+            let name = word.get_name();
+            let verbs: Vec<_> = word.get_subcommands().map(|verb| format!("{name} {}", verb.get_name())).collect();
+            for command in if verbs.is_empty() { vec![name.to_owned()] } else { verbs } {
+                assert!(manual.contains(&format!("\n| `{command}` | ")), "{command}");
+            }
+        }
     }
 }

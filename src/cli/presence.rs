@@ -148,7 +148,9 @@ fn watch(options: &Options, users: &[UserName], mut left: u64) -> anyhow::Result
 
 fn print(options: &Options, user: &Value) -> anyhow::Result<()> {
     if options.json {
-        return say_json_line(&json!({ "user": user["user"], "presence": user["presence"] }));
+        // a presence that the caller may not see is none
+        let presence = if user["presence"].is_null() { json!({}) } else { user["presence"].clone() };
+        return say_json_line(&json!({ "user": user["user"], "presence": presence }));
     }
     say(&format!("{} {}", text::moment(text::now()), sentence(user)))
 }
