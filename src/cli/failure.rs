@@ -32,6 +32,11 @@ impl Failure {
         Self { exit, sentence: sentence.into() }
     }
 
+    /// Returns whether the switch does not know the caller, or lets them not.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.exit == Exit::Refused
+    }
+
     /// Tells what the switch said.
     pub(super) fn of_refusal(error: &Error) -> Self {
         let mut sentence = error.detail.to_string();

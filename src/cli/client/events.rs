@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::wire::{Stream, Wire};
 use super::{Client, Encoding, Message, refusal};
+use crate::cli::failure::Failure;
 use crate::clock;
 
 /// Longest event that is read, in bytes; a longer one breaks the stream.
@@ -105,9 +106,14 @@ impl Events {
         self.frames = Frames::default();
         for _ in 1..TRIES {
             tokio::time::sleep(PAUSE).await;
-            if let Ok(stream) = self.connect().await {
-                self.stream = Some(stream);
-                return Ok(());
+            match self.connect().await {
+                Ok(stream) => {
+                    self.stream = Some(stream);
+                    return Ok(());
+                }
+                // the login is over: asking again changes nothing
+                Err(error) if error.downcast_ref::<Failure>().is_some_and(Failure::is_refusal) => return Err(error),
+                Err(_) => {}
             }
         }
         self.stream = Some(self.connect().await?);

@@ -53,7 +53,7 @@ mod tests {
     fn figures_are_read_and_counters_have_a_rate() {
         let read = |sent: u32| {
             Figures::read(&format!(
-                "# HELP x y\n# TYPE x counter\ntandem_calls 3\ntandem_rtp_total{{way=\"in }} out\"}} {sent} 17\n\
+                "# HELP x y\n# TYPE x counter\ntandem_calls 3\ntandem_rtp_total{{way=\"in }}}} out\"}} {sent} 17\n\
                  tandem_lag_bucket{{le=\"1\"}} 4\ntandem_lag NaN\nodd\ntandem_load 0.25\n"
             ))
         };
