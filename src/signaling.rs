@@ -40,7 +40,7 @@ use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
 pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
-pub(crate) use command::{Order, Unable, Want};
+pub(crate) use command::{Unable, Want};
 use drain::Farewell;
 pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
@@ -184,7 +184,7 @@ impl Signaling {
                 committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
                 event = self.net.next() => { self.tick(); self.handle_net(event) }
                 Some(ask) = self.asks.recv() => { self.tick(); self.handle_ask(ask) }
-                Some(event) = self.media_events.recv() => { self.tick(); self.calls.handle_media(event) }
+                Some(event) = self.media_events.recv() => { self.tick(); self.handle_media(event) }
                 Some(resolved) = self.resolving.next() => { self.tick(); self.handle_resolved(resolved) }
                 () = &mut timer, if deadline.is_some() => { self.tick(); armed = None }
             }
@@ -312,6 +312,11 @@ impl Signaling {
         self.handle_forward_timeouts();
     }
 
+    fn handle_media(&mut self, event: MediaEvent) {
+        let (calls, mut switch) = self.calls();
+        calls.handle_media(&mut switch, event);
+    }
+
     /// Returns the calls, and what they act on.
     fn calls(&mut self) -> (&mut Calls, Switch<'_>) {
         let unix = u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX);
@@ -348,6 +353,12 @@ impl Signaling {
                 // Nobody waits for a record; token 0 is nobody's.
                 if let Err(error) = self.writer.submit(&batch, 0) {
                     warn!(call = %record.id, %error, "the call's record is lost");
+                }
+            }
+            Output::Outcome { ticket, result } => {
+                debug!(ticket = ticket.0, ?result, "command carried out");
+                if let Some(answer) = self.ordered.remove(&ticket) {
+                    drop(answer.send(result.map_err(Into::into))); // who asked may have gone away meanwhile
                 }
             }
             Output::Event(event) => {

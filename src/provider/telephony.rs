@@ -6,8 +6,8 @@ use cas::error::{Error, Fault};
 use cas::permission::Caller;
 use cas::provider::{Graph, Telephony};
 use cas::text::{CallId, DeviceId, UserName};
-use cas::topic::tel::{self, Act, Acted, Call, MakeCall};
 use cas::topic::graph;
+use cas::topic::tel::{self, Act, Acted, Call, MakeCall};
 
 use super::{Provider, view};
 use crate::call::command::Refusal;
@@ -69,15 +69,17 @@ fn want(act: Act) -> Option<Want> {
         Act::Dtmf(request) => Some(Want::Digits(request.digits.as_str().to_owned())),
         Act::Move(request) => Some(Want::Move(device(&request.device))),
         Act::Split(request) => Some(Want::Split(device(&request.audio), device(&request.video))),
-        Act::Decline(_) | Act::Answer(_) | Act::Transfer(_) | Act::Conference(_) | Act::Park(_) | Act::Pickup(_) | Act::Negotiate(_) => None,
+        Act::Decline(_) | Act::Answer(_) | Act::Transfer(_) | Act::Conference(_) | Act::Park(_) | Act::Pickup(_) | Act::Negotiate(_) => {
+            None
+        }
     }
 }
 
 /// Tells why something was not done with a call.
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, LastDevice, NoAnswer, NoCall, NoDevice, NoParty, NoWay, NotAnswered, NotTaken, Same, TargetGone,
-        TooManyDevices, UnderWay, Unreachable,
+        BadDigits, Busy, CallOver, Declined, LastDevice, NoAnswer, NoCall, NoDevice, NoParty, NoWay, NotAnswered, NotTaken, Same,
+        TargetGone, TooManyDevices, UnderWay, Unreachable,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,

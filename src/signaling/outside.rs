@@ -176,7 +176,7 @@ impl Signaling {
     }
 
     /// Finds the way to a device, which is one of these bindings.
-    fn device(&self, target: &Reachable, bindings: &[Binding], srtp: Srtp) -> (Way, Target) {
+    pub(super) fn device(&self, target: &Reachable, bindings: &[Binding], srtp: Srtp) -> (Way, Target) {
         let routes = routes(&target.route);
         let way = match &target.reach {
             Reach::Flow(received) => match self.locations.flow(received) {
