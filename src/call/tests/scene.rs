@@ -17,6 +17,7 @@ use sip::message::{Headers, Message, Name, NameAddr};
 use sip::random::Random;
 use sip::{DialogEvent, DialogId, Endpoint, Event, Flow, Hop, Listeners, Method, OutgoingInvite, Setup, StatusCode, Transport, Uri};
 
+use crate::call::command::{Refusal, Ticket};
 use crate::call::graph::{self, View};
 use crate::call::leg::{Port, Ports};
 use crate::call::party::{Person, Who};
@@ -188,6 +189,8 @@ pub(super) struct Scene {
     pub(super) views: BTreeMap<Id, Arc<View>>,
     /// The number of the last event.
     pub(super) told: u64,
+    /// What became of the commands that took time.
+    pub(super) outcomes: Vec<(Ticket, Result<(), Refusal>)>,
     pub(super) started: usize,
     /// The devices that ring.
     pub(super) targets: Vec<usize>,
@@ -237,6 +240,7 @@ impl Scene {
             records: Vec::new(),
             views: BTreeMap::new(),
             told: 0,
+            outcomes: Vec::new(),
             started: 0,
             targets: (DESK..DESK + devices).collect(),
             plans: Vec::new(),
@@ -508,7 +512,7 @@ impl Scene {
 
     pub(super) fn media_event(&mut self) -> bool {
         let Some(event) = self.media.events.pop_front() else { return false };
-        self.calls.handle_media(event);
+        self.with_calls(|calls, switch| calls.handle_media(switch, event));
         self.drain();
         true
     }
@@ -532,6 +536,7 @@ impl Scene {
                 match output {
                     Output::Record(record) => self.records.push(*record),
                     Output::Event(event) => self.follow(*event),
+                    Output::Outcome { ticket, result } => self.outcomes.push((ticket, result)),
                 }
             } else {
                 return;
