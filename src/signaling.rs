@@ -10,6 +10,7 @@ mod load;
 mod outside;
 mod port;
 mod resolve;
+mod watcher;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -31,12 +32,14 @@ use crate::config::{Config, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
+use crate::presence::Presences;
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::user::Users;
 use forward::Forwards;
 use load::Load;
 use port::MediaPorts;
 use resolve::Resolving;
+use watcher::Watchers;
 
 /// A change of the time of day by more than that besides the time that passed is worth a word.
 const CLOCK_JUMP: Duration = Duration::from_secs(10);
@@ -78,6 +81,8 @@ pub(crate) struct Signaling {
     unwritten: HashMap<u64, Unwritten>,
     next_write: u64,
     forwards: Forwards,
+    presences: Presences,
+    watchers: Watchers,
     dns: Dns,
     looks_up: bool,
     resolving: FuturesUnordered<Resolving>,
@@ -117,6 +122,8 @@ impl Signaling {
             unwritten: HashMap::new(),
             next_write: 0,
             forwards: Forwards::default(),
+            presences: Presences::default(),
+            watchers: Watchers::default(),
             dns: parts.dns,
             looks_up: config.sip.dns,
             resolving: FuturesUnordered::new(),
@@ -241,7 +248,8 @@ impl Signaling {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout()].into_iter().flatten().min()
+        let each = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
+        each.into_iter().flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
@@ -249,6 +257,7 @@ impl Signaling {
         let (calls, mut switch) = self.calls();
         calls.handle_timeout(&mut switch);
         self.handle_forward_timeouts();
+        self.presences.handle_timeout(self.now);
     }
 
     /// Returns the calls, and what they act on.
@@ -271,6 +280,8 @@ impl Signaling {
                 self.send(send);
             } else if let Some(output) = self.calls.poll_output() {
                 self.carry_out(output);
+            } else if let Some(user) = self.presences.poll_output() {
+                self.presence_changed(&user);
             } else {
                 return;
             }
@@ -288,7 +299,10 @@ impl Signaling {
                     warn!(call = %record.id, %error, "the call's record is lost");
                 }
             }
-            Output::Event(event) => debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed"),
+            Output::Event(event) => {
+                debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
+                self.call_changed(&event);
+            }
         }
     }
 
