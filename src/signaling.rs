@@ -14,6 +14,7 @@ mod news;
 mod outside;
 mod port;
 mod resolve;
+mod watcher;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ use crate::config::{Config, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
+use crate::presence::Presences;
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
@@ -49,6 +51,7 @@ use news::Past;
 pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
+use watcher::Watchers;
 
 /// A change of the time of day by more than that besides the time that passed is worth a word.
 const CLOCK_JUMP: Duration = Duration::from_secs(10);
@@ -101,6 +104,8 @@ pub(crate) struct Signaling {
     store: Option<StorageError>,
     next_write: u64,
     forwards: Forwards,
+    presences: Presences,
+    watchers: Watchers,
     dns: Dns,
     looks_up: bool,
     resolving: FuturesUnordered<Resolving>,
@@ -148,6 +153,8 @@ impl Signaling {
             unwritten: HashMap::new(),
             next_write: 0,
             forwards: Forwards::default(),
+            presences: Presences::default(),
+            watchers: Watchers::default(),
             dns: parts.dns,
             asks: parts.asks,
             news: parts.news,
@@ -302,7 +309,8 @@ impl Signaling {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.drain_timeout()].into_iter().flatten().min()
+        let machines = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
+        machines.into_iter().chain([self.drain_timeout()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
@@ -310,6 +318,7 @@ impl Signaling {
         let (calls, mut switch) = self.calls();
         calls.handle_timeout(&mut switch);
         self.handle_forward_timeouts();
+        self.presences.handle_timeout(self.now);
     }
 
     fn handle_media(&mut self, event: MediaEvent) {
@@ -337,6 +346,8 @@ impl Signaling {
                 self.send(send);
             } else if let Some(output) = self.calls.poll_output() {
                 self.carry_out(output);
+            } else if let Some(user) = self.presences.poll_output() {
+                self.presence_changed(&user);
             } else {
                 return;
             }
@@ -363,6 +374,7 @@ impl Signaling {
             }
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
+                self.show_call(&event);
                 self.call_changed(event);
             }
         }

@@ -42,17 +42,17 @@ impl Call {
         leg.carries & theirs.unwrap_or(Kinds::AUDIO)
     }
 
-    /// Returns the line of a kind as a leg of another party has it.
+    /// Returns the line of a kind as a leg of another party has it: one that stays, if there is one.
     pub(super) fn line_of_others(&self, party: PartyId, kind: Kinds) -> Option<MediaDescription> {
         let carries = |leg: &&Leg| leg.party != party && leg.is_up() && (leg.carries & leg.media.has()).contains(kind);
-        self.legs.iter().find(carries).and_then(|leg| leg.media.line(kind))
+        let found = self.legs.iter().filter(carries).min_by_key(|leg| self.until(leg).is_some());
+        found.and_then(|leg| leg.media.line(kind))
     }
 
-    /// Whether, of two parties, what comes from another leg cannot pass to this one though both have a codec for it.
+    /// Whether, of two parties, what comes from another leg that stays cannot pass to this one though both have a codec for it.
     fn is_unfit(&self, leg: &Leg) -> bool {
-        let others = self.legs.iter().filter(|other| other.party != leg.party && other.is_up());
-        self.parties.len() == 2
-            && others.map(|other| (other, other.carries & leg.carries)).any(|(other, kinds)| !leg.media.fits(&other.media, kinds))
+        let mut others = self.legs.iter().filter(|other| other.party != leg.party && other.is_up() && self.until(other).is_none());
+        self.parties.len() == 2 && others.any(|other| !leg.media.fits(&other.media, other.carries & leg.carries))
     }
 
     /// Returns true while an exchange of offer and answer is under way.

@@ -35,7 +35,7 @@ impl Call {
     }
 
     /// Returns the port that takes over from a leg once it is heard.
-    fn until(&self, leg: &Leg) -> Option<PortId> {
+    pub(super) fn until(&self, leg: &Leg) -> Option<PortId> {
         let moving = self.party(leg.party)?.moving.as_ref()?;
         let takes_over = moving.handoff.overlaps() && moving.to != leg.id && !(leg.carries & moving.handoff.leaves()).is_empty();
         self.leg(moving.to).filter(|_| takes_over)?.media.port()

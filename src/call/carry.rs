@@ -50,7 +50,7 @@ impl Call {
         };
         let kinds = moving.handoff.kinds & leg.media.kinds() & self.wanted(leg);
         let (sends, _) = leg.media.flows();
-        let gives = kinds & sends - party.muted;
+        let gives = (kinds & sends) - party.muted;
         let old = self.carried_by_others(party.id, leg.id);
         Taken { kinds, unheard: if party.holding { Kinds::NONE } else { gives & old } }
     }

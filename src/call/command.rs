@@ -145,7 +145,7 @@ pub enum Refusal {
     /// It is so already.
     #[error("this device carries it already")]
     Same,
-    /// More than [`Call::MAX_DEVICES`](super::MAX_DEVICES).
+    /// There are [`MAX_DEVICES`](super::MAX_DEVICES).
     #[error("the party has as many devices in the call as are possible")]
     TooManyDevices,
     /// There is no address to call.

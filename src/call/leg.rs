@@ -43,6 +43,8 @@ pub trait Ports {
     fn set(&mut self, port: PortId, settings: Settings);
     /// Says who is in a bridge, and what each gives and takes: all of it, each time. Nobody: the bridge is over.
     fn arrange(&mut self, bridge: BridgeId, members: &[Member]);
+    /// Presses a key towards the peer of a port for that long: as a named event where it takes them, else as tones.
+    fn press(&mut self, port: PortId, digit: Digit, duration: Duration);
     /// Closes a port; its figures come as an event.
     fn close(&mut self, port: PortId);
 }

@@ -7,6 +7,7 @@
 mod align;
 mod arrange;
 mod carry;
+mod close;
 pub mod command;
 mod established;
 pub mod graph;
@@ -435,28 +436,6 @@ impl Calls {
         }
     }
 
-    fn port_closed(&mut self, port: PortId, statistics: &media::quality::Statistics) {
-        let Some((id, _)) = self.by_port.remove(&port) else { return };
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let Some(at) = call.closing.iter().position(|closing| closing.port == port) {
-            let closed = call.closing.swap_remove(at);
-            if closed.is_kept {
-                call.heard.insert(closed.leg, LegMedia::new(statistics, closed.verdict));
-            }
-        }
-        self.finish(id);
-    }
-
-    /// Writes the record once the call is over and its ports are closed.
-    fn finish(&mut self, id: Id) {
-        let done = self.calls.get(&id).is_some_and(|call| matches!(call.state, State::Over) && call.closing.is_empty());
-        if done && let Some(call) = self.calls.remove(&id) {
-            let mut record = call.record;
-            record.media.extend(call.heard.into_values());
-            self.outputs.push_back(Output::Record(Box::new(record)));
-        }
-    }
-
     /// Tells what has changed in a call since it was told last.
     fn tell(&mut self, id: Id) {
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -472,56 +451,6 @@ impl Calls {
         let before = if is_over { call.told.take() } else { call.told.replace(Arc::clone(&after)) };
         self.last_event += 1;
         self.outputs.push_back(Output::Event(Box::new(Event { number: self.last_event, call: id, before, after })));
-    }
-
-    /// Lets go of a leg whose peer is told already.
-    fn release(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(at) = call.legs.iter().position(|known| known.id == leg) else { return };
-        let mut leg = call.legs.remove(at);
-        self.by_dialog.remove(&leg.dialog);
-        if leg.media.port().is_some() {
-            self.arrange(switch, id);
-        }
-        if let Some((port, call)) = leg.media.close(switch.media).zip(self.calls.get_mut(&id)) {
-            let is_kept = leg.id == LegId::CALLER || leg.is_up();
-            self.by_port.insert(port, (id, leg.id));
-            call.closing.push(Closing { port, leg: leg.id, is_kept, verdict: leg.verdict });
-        }
-    }
-
-    /// Ends what the call holds: its legs are already told. Its record follows.
-    fn close(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if matches!(call.state, State::Over) {
-            return;
-        }
-        call.state = State::Over;
-        call.record.ended_at = switch.unix;
-        for party in &mut call.parties {
-            if let Some(user) = party.person.who.user() {
-                self.by_user.remove(&(Arc::clone(user), id));
-            }
-            if let Some(moving) = party.moving.take() {
-                self.outputs.push_back(Output::Outcome { ticket: moving.ticket, result: Err(Refusal::CallOver) });
-            }
-        }
-        for client in call.passing.drain(..) {
-            // The response would come to a dialog that is gone.
-            if let Some((_, server, request)) = self.passed.remove(&client) {
-                let response = switch.sip.reply(&request, StatusCode::NO_TRANSACTION);
-                switch.sip.respond(switch.now, server, &response);
-            }
-        }
-        let record = &call.record;
-        info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");
-        let legs: Vec<LegId> = call.legs.iter().map(|leg| leg.id).collect();
-        self.arrange(switch, id);
-        for leg in legs {
-            self.release(switch, id, leg);
-        }
-        self.touch(id);
-        self.finish(id);
     }
 }
 
