@@ -369,7 +369,7 @@ impl Signaling {
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
                 if let Some(answer) = self.ordered.remove(&ticket) {
-                    drop(answer.send(result.map_err(Into::into))); // who asked may have gone away meanwhile
+                    let _gone = answer.send(result.map_err(Into::into));
                 }
             }
             Output::Event(event) => {
