@@ -100,7 +100,7 @@ pub(super) fn active_line(
 ) -> MediaDescription {
     let ip = Connection::Ip(ours.address.rtp.ip());
     let mut attributes = Vec::with_capacity(template.attributes.len() + formats.len() + 8);
-    let sources = ours.sources.filter(|_| direction.sends()).map_or_else(Vec::new, |sources| sources.lines(&formats));
+    let sources = ours.sources.map_or_else(Vec::new, |sources| sources.lines(&formats));
     let names = formats.iter().map(|format| Text(format.payload_type.to_string().into())).collect();
     attributes.extend(ours.mid.map(|mid| transport::attribute("mid", mid)));
     let mut payload_types = 0_u128;
