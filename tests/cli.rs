@@ -279,7 +279,18 @@ fn every_command_of_a_running_switch_answers_with_json_of_its_schema() {
     keys_and_logins(&host);
     the_switch_itself(&host);
     who_may_not_is_told_which_right_is_missing(&host);
-    assert_eq!(host.switch.end(Signal::SIGTERM).code(), Some(0));
+    draining(&mut host);
+}
+
+fn draining(host: &mut Host) {
+    assert_eq!(host.refused("drain").0, 2, "nobody can be asked");
+    assert_eq!(host.json("drain --stay --yes")["draining"], true);
+    assert_eq!(host.json("status")["draining"], true);
+    assert_eq!(host.run("doctor").0, Some(5), "it is not ready");
+    assert_eq!(host.json("drain --cancel")["draining"], false);
+    assert_eq!(host.json("status")["draining"], false);
+    assert_eq!(host.json("drain --deadline 1m --yes")["calls"], 0);
+    assert_eq!(host.switch.0.wait().unwrap().code(), Some(0), "it ends when it has no calls");
 }
 
 fn users_and_numbers(host: &Host) {
@@ -456,6 +467,9 @@ fn a_dry_run_prints_a_request_that_the_interface_takes() {
     let schemas = Schemas::read();
     for command in [
         "status",
+        "drain --deadline 10m",
+        "drain --stay",
+        "drain --cancel",
         "user list",
         "user show ann",
         "user add ann --name Ann --number 501 --number 502",

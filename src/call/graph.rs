@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use media::Kinds;
+use sip::DialogId;
 
 use super::leg::{LegId, Stage};
 use super::party::{PartyId, Who};
@@ -109,6 +110,8 @@ pub struct Leg {
     pub id: LegId,
     /// The device, if it is one of a user's.
     pub device: Option<device::Id>,
+    /// Its dialog; none where its signaling is not SIP.
+    pub dialog: Option<DialogId>,
     /// Where it is: its contact.
     pub contact: String,
     /// Where it is in the call.
@@ -187,7 +190,7 @@ impl Call {
             who: party.person.who.clone(),
             address: Arc::clone(&party.person.address),
             name: shown.display_name().filter(|name| !name.is_empty()),
-            anonymous: shown.uri.host().is_some_and(|host| host.to_string() == "anonymous.invalid"),
+            anonymous: party.person.is_anonymous(),
             state: match legs.first().map(|leg| leg.state) {
                 _ if is_up && party.holding => Standing::Holding,
                 _ if is_up => Standing::Connected,
@@ -206,6 +209,7 @@ impl Call {
         Leg {
             id: leg.id,
             device: leg.device.clone(),
+            dialog: Some(leg.dialog),
             contact: leg.label.clone(),
             state: match leg.stage {
                 Stage::Calling => Standing::Calling,
