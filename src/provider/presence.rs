@@ -1,0 +1,44 @@
+//! Whether people can be reached, and what they say themselves.
+
+use cas::error::{Error, Fault};
+use cas::permission::Caller;
+use cas::text::{Destination, UserName};
+use cas::topic::presence::{Presence, Set, User};
+
+use super::Provider;
+use crate::presence::Kept;
+
+impl cas::provider::Presence for Provider {
+    async fn presence(&self, _: &Caller, users: &[UserName]) -> Result<Vec<User>, Error> {
+        let seen = self.signaling.presence(users.iter().map(|user| user.as_str().to_owned()).collect()).await?;
+        let user = |(name, presence): (String, Presence)| {
+            Some(User { user: UserName::parse(&name).ok()?, presence: Some(presence), actions: Vec::new() })
+        };
+        Ok(seen.into_iter().filter_map(user).collect())
+    }
+
+    async fn resolve(&self, addresses: &[Destination]) -> Result<Vec<UserName>, Error> {
+        let addresses = addresses.to_vec();
+        let found = self.signaling.look(move |people| {
+            let user = |address: &Destination| UserName::parse(&people.users.find(local(address.as_str(), people.domain)?)?.name).ok();
+            addresses.iter().filter_map(user).collect()
+        });
+        Ok(found.await?)
+    }
+
+    async fn set(&self, user: &UserName, set: Set) -> Result<Presence, Error> {
+        let Set { status, note, until, .. } = set;
+        let seen = self.signaling.say::<Error>(user.as_str().to_owned(), Kept { status, note, until }).await?;
+        seen.ok_or_else(|| Error::new(Fault::NotFound, "no such user"))
+    }
+}
+
+/// Returns the user part of what is dialled; none where it is not of our domain.
+fn local<'a>(address: &'a str, domain: &str) -> Option<&'a str> {
+    let bare = ["sips:", "sip:", "tel:"].into_iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
+    match bare.split(';').next()?.split_once('@') {
+        Some((user, host)) if host.eq_ignore_ascii_case(domain) => Some(user),
+        Some(_) => None,
+        None => bare.split(';').next(),
+    }
+}
