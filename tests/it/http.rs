@@ -18,7 +18,7 @@ fn web(switch: &Switch) -> std::net::SocketAddr {
 }
 
 /// Asks over the host's own socket, as the administrator.
-async fn host(switch: &Switch, topic: &str, name: &str, body: Value) -> Value {
+pub(crate) async fn host(switch: &Switch, topic: &str, name: &str, body: Value) -> Value {
     let stream = UnixStream::connect(switch.data().join("tandem.sock")).await.unwrap();
     exchange(stream, &post(None, "Prefer: wait=20\r\n", message(topic, name, body).to_string().as_bytes())).await.json()
 }
