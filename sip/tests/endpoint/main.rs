@@ -11,4 +11,5 @@ mod random_hosts;
 mod refer;
 mod replaces;
 mod requests;
+mod subscriptions;
 mod transactions;

@@ -468,7 +468,7 @@ impl Scene {
                 return;
             }
             Event::Dialog(id, event) => (id, event),
-            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) => return,
+            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..) => return,
         };
         if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
             && this.acknowledges
@@ -532,7 +532,9 @@ impl Scene {
                 match event {
                     Event::Request(incoming) => self.invite(*incoming),
                     Event::Dialog(dialog, event) => self.with_calls(|calls, switch| calls.handle_dialog(switch, dialog, event)),
-                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) => panic!("{event:?}"),
+                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..) => {
+                        panic!("{event:?}")
+                    }
                 }
             } else if let Some(send) = self.sip.next_send() {
                 let to = (0..self.phones.len()).find(|node| address(*node) == send.hop.remote());
