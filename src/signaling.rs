@@ -14,6 +14,7 @@ mod news;
 mod outside;
 mod port;
 mod resolve;
+mod watcher;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ use crate::config::{Config, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
+use crate::presence::{Kept, Presences};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
@@ -49,6 +51,7 @@ use news::Past;
 pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
+use watcher::Watchers;
 
 /// A change of the time of day by more than that besides the time that passed is worth a word.
 const CLOCK_JUMP: Duration = Duration::from_secs(10);
@@ -63,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) writer: Writer,
     pub(crate) users: Users,
     pub(crate) locations: Locations,
+    pub(crate) said: Vec<(String, Kept)>,
     pub(crate) challenger: Challenger,
     pub(crate) random: Random,
     pub(crate) registrar: registrar::Policy,
@@ -101,6 +105,8 @@ pub(crate) struct Signaling {
     store: Option<StorageError>,
     next_write: u64,
     forwards: Forwards,
+    presences: Presences,
+    watchers: Watchers,
     dns: Dns,
     looks_up: bool,
     resolving: FuturesUnordered<Resolving>,
@@ -129,6 +135,13 @@ struct Registered {
 
 impl Signaling {
     pub(crate) fn new(parts: Parts, config: &Config) -> Self {
+        let (now, unix) = (clock::now(), clock::unix());
+        let mut presences = Presences::default();
+        for (user, kept) in parts.said {
+            if parts.users.named(&user).is_some() {
+                presences.say(now, &user, kept.said(now, millis(unix)));
+            }
+        }
         Self {
             net: parts.net,
             sip: parts.sip,
@@ -148,6 +161,8 @@ impl Signaling {
             unwritten: HashMap::new(),
             next_write: 0,
             forwards: Forwards::default(),
+            presences,
+            watchers: Watchers::default(),
             dns: parts.dns,
             asks: parts.asks,
             news: parts.news,
@@ -302,7 +317,8 @@ impl Signaling {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.drain_timeout()].into_iter().flatten().min()
+        let machines = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
+        machines.into_iter().chain([self.drain_timeout()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
@@ -310,6 +326,7 @@ impl Signaling {
         let (calls, mut switch) = self.calls();
         calls.handle_timeout(&mut switch);
         self.handle_forward_timeouts();
+        self.presences.handle_timeout(self.now);
     }
 
     fn handle_media(&mut self, event: MediaEvent) {
@@ -319,7 +336,7 @@ impl Signaling {
 
     /// Returns the calls, and what they act on.
     fn calls(&mut self) -> (&mut Calls, Switch<'_>) {
-        let unix = u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX);
+        let unix = millis(self.unix);
         let switch = Switch { now: self.now, unix, sip: &mut self.sip, media: &mut self.media, random: &mut self.random };
         (&mut self.calls, switch)
     }
@@ -337,6 +354,10 @@ impl Signaling {
                 self.send(send);
             } else if let Some(output) = self.calls.poll_output() {
                 self.carry_out(output);
+            } else if let Some(aor) = self.locations.poll_changed() {
+                self.look_at(aor.user());
+            } else if let Some(user) = self.presences.poll_output() {
+                self.presence_changed(&user);
             } else {
                 return;
             }
@@ -358,11 +379,12 @@ impl Signaling {
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
                 if let Some(answer) = self.ordered.remove(&ticket) {
-                    drop(answer.send(result.map_err(Into::into))); // who asked may have gone away meanwhile
+                    let _gone = answer.send(result.map_err(Into::into));
                 }
             }
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
+                self.follow_call(&event);
                 self.call_changed(event);
             }
         }
@@ -426,4 +448,9 @@ impl Signaling {
 /// Returns the source address of a request's flow.
 fn source(flow: &sip::Flow) -> IpAddr {
     flow.remote.ip()
+}
+
+/// Returns a time of day in milliseconds since 1970.
+fn millis(unix: Duration) -> u64 {
+    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
 }

@@ -69,7 +69,9 @@ impl Signaling {
             | Rejection::UnsupportedScheme
             | Rejection::NotAllowed
             | Rejection::NotImplemented
-            | Rejection::BadEvent => self.sip.respond_statelessly(incoming, response),
+            | Rejection::BadEvent
+            | Rejection::NotAcceptable(_)
+            | Rejection::UnsupportedMedia(_) => self.sip.respond_statelessly(incoming, response),
         }
     }
 
@@ -87,6 +89,8 @@ impl Signaling {
                 self.sip.respond_statelessly(&incoming, &response);
             }
             Outcome::Register(registration) => self.register(&incoming, *registration),
+            Outcome::Subscribe(watch) => self.watch(&incoming, watch),
+            Outcome::Publish(publication) => self.publish(&incoming, *publication),
             Outcome::Call(invitation) => self.call(incoming, *invitation),
             Outcome::Forward(targets, asserted) => {
                 if let Some(asserted) = asserted {
