@@ -203,7 +203,10 @@ async fn run(
                         Message::Binary(bytes) if is_open || bytes.len() <= MAX_SIGN_IN => stream.said(bytes).await?,
                         Message::Text(_) | Message::Binary(_) => return farewell(socket, CloseCode::Size, "a login comes first").await,
                         Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
-                        Message::Close(_) => return Ok(()),
+                        Message::Close(_) => {
+                            let _gone = timeout(FAREWELL, socket.flush()).await; // the answer to it is written by this
+                            return Ok(());
+                        }
                     }
                 }
                 Ok(None) => return Ok(()),

@@ -16,6 +16,7 @@ use sip::registrar::Binding;
 
 use super::Provider;
 use crate::signaling::{Draining, People};
+use crate::storage::Table;
 use crate::user::{self, Refusal};
 use crate::{clock, device};
 
@@ -70,6 +71,8 @@ impl Admin for Provider {
             let mut batch = people.users.remove(name.as_str())?;
             if let Some(aor) = Aor::new(name.as_str(), people.domain) {
                 batch.append(people.locations.replace(&aor, &[]));
+                batch.remove(Table::Presence, name.as_str().as_bytes());
+                people.touched = Some(name.to_string());
             }
             Ok((batch, ()))
         });
@@ -102,6 +105,7 @@ impl Admin for Provider {
             if bindings.len() == before {
                 return Err(Error::new(Fault::NotFound, format!("{name} has no device {device}")));
             }
+            people.touched = Some(name.to_string());
             Ok((people.locations.replace(&aor, &bindings), ()))
         });
         Ok(removed.await?)

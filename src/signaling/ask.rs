@@ -11,7 +11,7 @@ use super::drain::Draining;
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
 use crate::location::Locations;
-use crate::presence::{Kept, Presence};
+use crate::presence::{Kept, Presence, Said};
 use crate::storage::{Batch, StorageError};
 use crate::user::Users;
 
@@ -47,6 +47,8 @@ pub(crate) struct People<'a> {
     pub(crate) domain: &'a str,
     /// The time of day.
     pub(crate) now: UnixTime,
+    /// Whose devices a change touched.
+    pub(crate) touched: Option<String>,
 }
 
 type Look = Box<dyn FnOnce(&mut People<'_>) + Send>;
@@ -197,12 +199,21 @@ impl Signaling {
 
     pub(super) fn handle_ask(&mut self, ask: Ask) {
         let now = self.unix();
-        let mut people = People { users: &mut self.users, locations: &mut self.locations, domain: &self.domain, now };
+        let (users, locations, domain) = (&mut self.users, &mut self.locations, &*self.domain);
+        let mut people = People { users, locations, domain, now, touched: None };
         match ask {
             Ask::Look(look) => look(&mut people),
             Ask::Change(change) => {
-                if let Some((batch, answer)) = change(&mut people) {
+                let changed = change(&mut people);
+                let touched = people.touched;
+                if let Some((batch, answer)) = changed {
                     self.write(&batch, Unwritten::Asked(answer));
+                }
+                if let Some(user) = touched {
+                    self.look_at(&user);
+                    if self.users.named(&user).is_none() {
+                        self.presences.say(self.now, &user, Said::default()); // the next one of that name has said nothing
+                    }
                 }
             }
             Ask::Figures(answer) => drop(answer.send(self.figures())),

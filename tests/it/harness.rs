@@ -31,6 +31,15 @@ pub(crate) async fn switch(more: &str, work: impl AsyncFnOnce(&Switch)) {
 
 /// Runs a switch with UDP, TCP and TLS listeners, the users ann and bob and a trunk; `more` is further configuration.
 pub(crate) async fn switch_for(domain: &'static str, more: &str, work: impl AsyncFnOnce(&Switch)) {
+    run(domain, more, work).await.unwrap();
+}
+
+/// Runs a switch as [`switch`] does, and tells how it ended.
+pub(crate) async fn try_switch(more: &str, work: impl AsyncFnOnce(&Switch)) -> anyhow::Result<()> {
+    run("tandem.test", more, work).await
+}
+
+async fn run(domain: &'static str, more: &str, work: impl AsyncFnOnce(&Switch)) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "domain = \"{domain}\"\n[sip]\nudp = [\"{HOME}:0\"]\ntcp = [\"{HOME}:0\"]\ntls = [\"{HOME}:0\"]\ndns = false\n[media]\nwebrtc_port = 0\n\
@@ -42,7 +51,7 @@ pub(crate) async fn switch_for(domain: &'static str, more: &str, work: impl Asyn
         work(&Switch { running, domain, folder }).await;
         Ok(())
     });
-    run.await.unwrap();
+    run.await
 }
 
 pub(crate) struct Switch {

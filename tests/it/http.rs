@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use super::harness::{HOME, PATIENCE, Switch, switch};
+use super::harness::{HOME, PATIENCE, Phone, Switch, switch, try_switch};
 use super::web::{Client, exchange, message, open, post, read_answer};
 
 const WEB: &str = "[http]\nlisten = [\"127.0.66.1:0\"]\nplain = true\n";
@@ -389,6 +389,123 @@ async fn one_connection_serves_request_after_request_and_events_by_all_three_way
         assert!(text.contains("text/event-stream") && text.contains("id: 1\n") && text.contains("\"rain\""), "{text}");
         let polled = ann.get("/cas/events?after=0&wait=5").await.json();
         assert_eq!(polled["body"]["events"][0]["message"], "rain");
+    })
+    .await;
+}
+
+/// Lets ann call bob, who answers; returns both phones and the answer that ann got.
+async fn talking(switch: &Switch) -> (Phone, Phone, sip::Response) {
+    let (mut ann, mut bob) = (switch.phone("ann", Transport::Udp).await, switch.phone("bob", Transport::Udp).await);
+    assert_eq!((ann.register(600).await, bob.register(600).await), (200, 200));
+    let invite = ann.invite("bob").await;
+    let answering = async {
+        let invite = bob.request().await;
+        bob.answer(&invite, "200 OK").await;
+        assert_eq!(bob.request().await.method.as_str(), "ACK");
+    };
+    let (answered, ()) = tokio::join!(ann.ask(invite), answering);
+    assert_eq!(answered.status.code(), 200);
+    let ack = ann.within("ACK", &answered);
+    ann.send(&ack).await;
+    (ann, bob, answered)
+}
+
+#[tokio::test]
+async fn a_call_is_held_resumed_and_dropped_by_an_application_and_its_actions_follow() {
+    switch(WEB, async |switch| {
+        let client = Client::sign_in(web(switch), "bob").await;
+        let (mut ann, mut bob, _) = talking(switch).await;
+        let list = client.ask("tel", "list", json!({})).await;
+        let call = ok(&list)["calls"][0]["id"].clone();
+        let act = async |what: &str| client.ask("tel", what, json!({ "call": call })).await;
+        let actions = |reply: &Value| ok(reply)["call"]["actions"].as_array().unwrap().clone();
+        let held = act("hold").await;
+        assert!(actions(&held).contains(&json!("resume")) && !actions(&held).contains(&json!("hold")), "{held}");
+        assert_eq!(act("hold").await["body"]["error"], "not-now");
+        let graph = client.ask("graph", "get", json!({ "call": call })).await;
+        assert_eq!(ok(&graph)["edges"].as_array().unwrap().len(), 2, "{graph}");
+        assert!(actions(&act("resume").await).contains(&json!("hold")));
+        let nowhere = client.ask("tel", "move", json!({ "call": call, "device": "nowhere" })).await;
+        assert_eq!(nowhere["body"]["error"], "not-found", "{nowhere}");
+        assert_eq!(ok(&act("drop").await)["call"]["state"], "ended");
+        for phone in [&mut ann, &mut bob] {
+            assert_eq!(phone.request().await.method.as_str(), "BYE");
+        }
+        let why = act("why").await;
+        assert!(ok(&why)["why"].as_str().unwrap().contains("by command"), "{why}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stranger_to_a_call_neither_sees_nor_drops_it() {
+    // S15
+    switch(WEB, async |switch| {
+        let (_ann, _bob, _) = talking(switch).await;
+        let call = ok(&host(switch, "tel", "list", json!({})).await)["calls"][0]["id"].clone();
+        ok(&host(switch, "admin", "add-user", json!({ "user": "eve", "password": "eve-secret" })).await);
+        let eve = Client::sign_in(web(switch), "eve").await;
+        assert_eq!(ok(&eve.ask("tel", "list", json!({})).await)["calls"], json!([]));
+        for message in ["show", "why", "drop", "hold"] {
+            assert_eq!(eve.ask("tel", message, json!({ "call": call })).await["response"], 403, "{message}");
+        }
+        assert_eq!(eve.ask("tel", "drop", json!({ "call": call, "user": "ann" })).await["response"], 403);
+        ok(&host(switch, "tel", "drop", json!({ "call": call, "user": "ann" })).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_switch_that_drains_refuses_new_calls_keeps_those_it_has_and_ends_with_the_last() {
+    let ended = try_switch(WEB, async |switch| {
+        let (mut ann, mut bob, answered) = talking(switch).await;
+        let client = Client { address: web(switch), token: None };
+        assert_eq!(client.get("/ready").await.status, 200);
+        let drained = host(switch, "admin", "drain", json!({})).await;
+        assert_eq!((&ok(&drained)["draining"], &ok(&drained)["calls"]), (&json!(true), &json!(1)));
+        assert_eq!((client.get("/ready").await.status, client.get("/health").await.status), (503, 200));
+        let mut third = switch.phone("bob", Transport::Udp).await;
+        let invite = third.invite("ann").await;
+        let refused = third.ask(invite).await;
+        assert_eq!(refused.status.code(), 503);
+        let bye = ann.within("BYE", &answered);
+        ann.send(&bye).await;
+        assert_eq!(ann.response().await.status.code(), 200);
+        let request = bob.request().await;
+        bob.answer(&request, "200 OK").await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    assert!(ended.unwrap_err().is::<tandem::app::Drained>());
+}
+
+#[tokio::test]
+async fn the_figures_are_for_the_host_and_count_what_happened() {
+    switch(WEB, async |switch| {
+        let (_ann, _bob, _) = talking(switch).await;
+        let client = Client { address: web(switch), token: None };
+        let figures = String::from_utf8(client.get("/metrics").await.body).unwrap();
+        for line in
+            ["tandem_calls 1", "tandem_users_registered 2", "# TYPE tandem_loop_turn_seconds histogram", "tandem_registrations_total "]
+        {
+            assert!(figures.contains(line), "{line}: {figures}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_user_says_and_does_is_seen_by_who_watches() {
+    switch(WEB, async |switch| {
+        let (ann, bob) = (Client::sign_in(web(switch), "ann").await, Client::sign_in(web(switch), "bob").await);
+        let mut events = ann.socket(None).await;
+        let seen = events.ask("presence", "get", json!({ "users": ["bob"], "subscribe": true })).await;
+        assert_eq!(ok(&seen)["users"][0]["presence"]["telephony"], "offline");
+        let mut phone = switch.phone("bob", Transport::Udp).await;
+        assert_eq!(phone.register(600).await, 200);
+        assert_eq!(events.event("presence").await["body"]["presence"]["telephony"], "idle");
+        ok(&bob.ask("presence", "set", json!({ "status": "busy", "note": "back at two" })).await);
+        assert_eq!(events.event("presence").await["body"]["presence"]["note"], "back at two");
     })
     .await;
 }

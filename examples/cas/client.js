@@ -1,0 +1,66 @@
+// A client of CAS for web pages: fetch for requests, a WebSocket for events that it takes up again after a break, without loss.
+// The page's origin must be one of sip.origins, or the switch's own.
+//
+//   const cas = await Cas.login("https://switch.example:8443", "ann", "secret");
+//   cas.onEvent = (event) => console.log(event.topic, event.message, event.body);
+//   await cas.ask("tel", "hold", { call });
+
+"use strict";
+
+class Cas {
+    static async login(base, user, password) {
+        const cas = new Cas(base);
+        const granted = await cas.ask("login", "login", { user, password, application: "client.js" });
+        cas.#granted(granted);
+        cas.#follow();
+        return cas;
+    }
+
+    onEvent = () => {};
+    #base; #token; #number = 0; #last = 0; #socket; #over = false; #pause = 100;
+
+    constructor(base) {
+        this.#base = base;
+    }
+
+    // Sends a request and waits for the final reply; refusals are errors that have the reply's body.
+    async ask(topic, message, body = {}) {
+        const number = ++this.#number;
+        const request = { topic, message, timestamp: Date.now(), "sequence-id": number, "request-id": number, body };
+        const headers = { "Content-Type": "application/json", Prefer: "wait=20" };
+        if (this.#token) headers.Authorization = `Bearer ${this.#token}`;
+        const answer = await fetch(`${this.#base}/cas`, { method: "POST", headers, body: JSON.stringify(request) });
+        const reply = await answer.json();
+        if (reply.response >= 400) throw Object.assign(new Error(reply.body.detail), reply.body);
+        return reply.body;
+    }
+
+    async logout() {
+        this.#over = true;
+        this.#socket?.close();
+        await this.ask("login", "logout");
+    }
+
+    #granted({ token, "expires-in": seconds }) {
+        this.#token = token;
+        setTimeout(async () => this.#over || this.#granted(await this.ask("login", "refresh")), seconds * 800);
+    }
+
+    #follow() {
+        const url = `${this.#base.replace(/^http/, "ws")}/cas/events?after=${this.#last}`;
+        this.#socket = new WebSocket(url, ["cas", `token.${this.#token}`]);
+        this.#socket.onopen = () => { this.#pause = 100; };
+        this.#socket.onmessage = ({ data }) => {
+            const event = JSON.parse(data);
+            this.#last = event["sequence-id"]; // the next connection goes on behind it
+            this.onEvent(event);
+        };
+        this.#socket.onclose = ({ code }) => {
+            if (this.#over || code === 4401) return;
+            setTimeout(() => this.#follow(), this.#pause);
+            this.#pause = Math.min(this.#pause * 2, 10000);
+        };
+    }
+}
+
+if (typeof module !== "undefined") module.exports = { Cas };
