@@ -23,8 +23,8 @@ use std::{
 };
 
 use media::{
-    dtmf::Digit,
     BridgeId, Engine, Event, Member, PortId, Settings,
+    dtmf::Digit,
     port::{
         Kind,
         destination::{Loopback, Policy, PortSet},
