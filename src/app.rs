@@ -59,7 +59,7 @@ impl Running {
     }
 }
 
-/// Runs the switch until SIGTERM or SIGINT; `ready` is called once every socket is open.
+/// Runs the switch until SIGTERM, SIGINT, or the end of draining; `ready` is called once every socket is open.
 ///
 /// # Errors
 ///
@@ -76,27 +76,41 @@ pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::R
         }
         Ok(())
     };
-    run_beside(&config, until_told).await
+    match run_beside(&config, until_told).await {
+        Err(error) if error.is::<Drained>() => Ok(()),
+        done => done,
+    }
 }
+
+/// The switch was drained: there are no calls any more, and there were to be no new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the switch was drained")]
+pub struct Drained;
 
 /// Runs the switch for as long as `work` goes on, in the same task, and returns what that comes to. It begins once every socket is open.
 ///
 /// # Errors
 ///
-/// Those of `work`, and those of [`serve`].
+/// Those of `work`, those of [`serve`], and [`Drained`].
 pub async fn run_beside<T>(config: &Config, work: impl AsyncFnOnce(Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let (stop, stopped) = watch::channel(false);
     let (signaling, web, running) = build(config).await?;
     let web = web.start(stopped.clone())?;
     let run = signaling.run(stopped);
     tokio::pin!(run);
+    let mut drained = None;
     let done = tokio::select! {
         biased;
         done = work(running) => done,
-        () = &mut run => anyhow::bail!("the signaling loop ended by itself"),
+        ended = &mut run => {
+            drained = Some(ended);
+            Err(Drained.into())
+        }
     };
     let _ended = stop.send(true);
-    run.await;
+    if drained.is_none() {
+        run.await;
+    }
     if web.join().is_err() {
         anyhow::bail!("the web's thread panicked");
     }

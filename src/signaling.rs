@@ -4,8 +4,10 @@
 //! ([`Signaling::settle`]), and the loop waits again.
 
 mod ask;
+mod command;
 mod connection;
 mod dispatch;
+mod drain;
 mod forward;
 mod load;
 mod news;
@@ -25,9 +27,10 @@ use media::Event as MediaEvent;
 use sip::digest::Challenger;
 use sip::random::Random;
 use sip::{Aor, Endpoint, Hop, Response, ServerId, UnixTime, registrar};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
+use crate::call::command::Ticket;
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, MediaPath, Srtp, Trunk};
@@ -36,11 +39,15 @@ use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
 use crate::presence::{Kept, Presences};
 use crate::storage::{Batch, StorageError, Table, Writer};
+use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
-pub(crate) use ask::{Ask, Failed, Handle, People, Stopped};
+pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
+pub(crate) use command::{Unable, Want};
+use drain::Farewell;
+pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
 use load::Load;
-use news::Ended;
+use news::Past;
 pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
@@ -87,9 +94,15 @@ pub(crate) struct Signaling {
     srtp: Srtp,
     asks: mpsc::Receiver<Ask>,
     news: Feed,
-    ended: Ended,
+    past: Past,
+    /// Who waits for what comes of a command.
+    ordered: HashMap<Ticket, oneshot::Sender<Result<(), Unable>>>,
+    draining: Option<drain::Drain>,
+    metrics: Metrics,
     /// What waits until what it says is durable.
-    unwritten: HashMap<u64, Unwritten>,
+    unwritten: HashMap<u64, (Instant, Unwritten)>,
+    /// Why nothing can be kept any more.
+    store: Option<StorageError>,
     next_write: u64,
     forwards: Forwards,
     presences: Presences,
@@ -153,7 +166,11 @@ impl Signaling {
             dns: parts.dns,
             asks: parts.asks,
             news: parts.news,
-            ended: Ended::default(),
+            past: Past::default(),
+            ordered: HashMap::new(),
+            draining: None,
+            metrics: Metrics::new(),
+            store: None,
             looks_up: config.sip.dns,
             resolving: FuturesUnordered::new(),
             load: Load::new(clock::now()),
@@ -162,13 +179,14 @@ impl Signaling {
         }
     }
 
-    /// Runs until told to stop.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Runs until told to stop, or until it is drained.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut armed: Option<Instant> = None;
+        let mut farewell: Option<Farewell> = None;
         loop {
-            let deadline = self.poll_timeout();
+            let deadline = self.poll_timeout().into_iter().chain(farewell.as_ref().map(|farewell| farewell.next(self.now))).min();
             if let Some(at) = deadline
                 && armed != deadline
             {
@@ -177,16 +195,25 @@ impl Signaling {
             }
             tokio::select! {
                 biased;
-                _ = stop.changed() => break,
+                _ = stop.changed(), if farewell.is_none() => { self.tick(); farewell = Some(self.farewell(Ended::Told)) }
                 committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
                 event = self.net.next() => { self.tick(); self.handle_net(event) }
                 Some(ask) = self.asks.recv() => { self.tick(); self.handle_ask(ask) }
-                Some(event) = self.media_events.recv() => { self.tick(); self.calls.handle_media(event) }
+                Some(event) = self.media_events.recv() => { self.tick(); self.handle_media(event) }
                 Some(resolved) = self.resolving.next() => { self.tick(); self.handle_resolved(resolved) }
                 () = &mut timer, if deadline.is_some() => { self.tick(); armed = None }
             }
             self.handle_timeouts();
             self.settle();
+            self.metrics.turn.record(clock::now().saturating_duration_since(self.now));
+            if farewell.is_none() && self.is_drained() {
+                farewell = Some(self.farewell(Ended::Drained));
+            }
+            if let Some(farewell) = &farewell
+                && farewell.is_over(self.now, self.calls.is_empty())
+            {
+                return farewell.ended;
+            }
         }
     }
 
@@ -240,22 +267,25 @@ impl Signaling {
         match committed {
             Ok(tokens) => {
                 for token in tokens {
-                    match self.unwritten.remove(&token) {
-                        Some(Unwritten::Registered(registered)) => {
+                    let Some((since, unwritten)) = self.unwritten.remove(&token) else { continue };
+                    self.metrics.commit.record(self.now.saturating_duration_since(since));
+                    match unwritten {
+                        Unwritten::Registered(registered) => {
+                            self.metrics.registrations.increment(1);
                             self.net.keep(&registered.flow);
                             self.locations.registered(&registered.flow, &registered.aor);
                             self.sip.respond(self.now, registered.server, &registered.response);
                         }
-                        Some(Unwritten::Asked(answer)) => answer(Ok(())),
-                        None => {}
+                        Unwritten::Asked(answer) => answer(Ok(())),
                     }
                 }
             }
             Err(error) => {
                 error!(%error, "nothing can be kept any more: no registration and no change is acknowledged");
-                for (_, unwritten) in std::mem::take(&mut self.unwritten) {
+                for (_, (_, unwritten)) in std::mem::take(&mut self.unwritten) {
                     self.refuse_unwritten(unwritten, &error);
                 }
+                self.store = Some(error);
             }
         }
     }
@@ -277,7 +307,7 @@ impl Signaling {
         self.next_write += 1;
         match self.writer.submit(batch, self.next_write) {
             Ok(()) => {
-                self.unwritten.insert(self.next_write, unwritten);
+                self.unwritten.insert(self.next_write, (self.now, unwritten));
             }
             Err(error) => {
                 warn!(%error, "a write is refused");
@@ -287,8 +317,8 @@ impl Signaling {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let each = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
-        each.into_iter().flatten().min()
+        let machines = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
+        machines.into_iter().chain([self.drain_timeout()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
@@ -297,6 +327,11 @@ impl Signaling {
         calls.handle_timeout(&mut switch);
         self.handle_forward_timeouts();
         self.presences.handle_timeout(self.now);
+    }
+
+    fn handle_media(&mut self, event: MediaEvent) {
+        let (calls, mut switch) = self.calls();
+        calls.handle_media(&mut switch, event);
     }
 
     /// Returns the calls, and what they act on.
@@ -332,6 +367,7 @@ impl Signaling {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Record(record) => {
+                self.metrics.record(&record);
                 let value = serde_json::to_vec(&record).expect("a record has no map with keys that are no text");
                 let mut batch = Batch::new();
                 batch.put(Table::Cdr, &record.id.0.to_be_bytes(), &value);
@@ -340,9 +376,15 @@ impl Signaling {
                     warn!(call = %record.id, %error, "the call's record is lost");
                 }
             }
+            Output::Outcome { ticket, result } => {
+                debug!(ticket = ticket.0, ?result, "command carried out");
+                if let Some(answer) = self.ordered.remove(&ticket) {
+                    drop(answer.send(result.map_err(Into::into))); // who asked may have gone away meanwhile
+                }
+            }
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
-                self.follow_call(&event);
+                self.show_call(&event);
                 self.call_changed(event);
             }
         }

@@ -28,7 +28,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         &["sip", "media", "cas"],
     ),
     ("call", &[], &["sip", "media"]),
-    ("cli", &["app", "net"], &["sip"]),
+    ("cli", &["app", "net"], &["sip", "cas"]),
     ("clients", &["provider"], &["cas"]),
     ("directory", &["storage"], &["sip"]),
     ("history", &["storage"], &["cas"]),

@@ -31,6 +31,10 @@ impl Ports for MediaPorts {
         told(self.0.arrange(bridge, members));
     }
 
+    fn press(&mut self, port: PortId, digit: Digit, duration: Duration) {
+        told(self.0.press(port, digit, duration));
+    }
+
     fn close(&mut self, port: PortId) {
         self.0.close(port);
     }
