@@ -379,12 +379,12 @@ impl Signaling {
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
                 if let Some(answer) = self.ordered.remove(&ticket) {
-                    drop(answer.send(result.map_err(Into::into))); // who asked may have gone away meanwhile
+                    let _gone = answer.send(result.map_err(Into::into));
                 }
             }
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
-                self.show_call(&event);
+                self.follow_call(&event);
                 self.call_changed(event);
             }
         }

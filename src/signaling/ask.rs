@@ -205,8 +205,6 @@ impl Signaling {
                     self.write(&batch, Unwritten::Asked(answer));
                 }
             }
-            Ask::Presence(users, answer) => drop(answer.send(self.look_at_all(users))),
-            Ask::Say(user, kept, answer) => self.say(&user, kept, answer),
             Ask::Figures(answer) => drop(answer.send(self.figures())),
             Ask::Order(order) => self.handle_order(order),
             Ask::Drain(draining, answer) => {
@@ -214,6 +212,8 @@ impl Signaling {
                 let _gone = answer.send(());
             }
             Ask::Call(id, answer) => drop(answer.send(self.calls.view(id).or_else(|| self.past.find(id)))),
+            Ask::Presence(users, answer) => drop(answer.send(self.look_at_all(users))),
+            Ask::Say(user, kept, answer) => self.say(&user, kept, answer),
             Ask::Calls(Some(user), answer) => drop(answer.send(self.calls.views_of(&user).collect())),
             Ask::Calls(None, answer) => drop(answer.send(self.calls.views().collect())),
         }

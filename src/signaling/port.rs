@@ -1,5 +1,8 @@
 //! Media ports as calls see them, on the media threads.
 
+use std::time::Duration;
+
+use media::dtmf::Digit;
 use media::port::Kind;
 use media::{BridgeId, Member, PortId, Settings};
 use tracing::warn;

@@ -195,7 +195,7 @@ impl Signaling {
     }
 
     /// What a call comes to for each user in it.
-    pub(super) fn show_call(&mut self, event: &graph::Event) {
+    pub(super) fn follow_call(&mut self, event: &graph::Event) {
         let views = [event.before.as_ref(), Some(&event.after)];
         let users = views.into_iter().flatten().flat_map(|view| &view.parties).filter_map(|party| party.who.user());
         let users: BTreeSet<Arc<str>> = users.cloned().collect();
