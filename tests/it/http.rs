@@ -210,7 +210,10 @@ async fn a_plug_in_serves_requests_and_is_unavailable_when_it_is_gone() {
         let client = Client::sign_in(web(switch), "ann").await;
         let serve = async {
             let request = plugin.next().await.unwrap();
-            assert_eq!((&request["topic"], &request["message"], &request["body"]["town"]), (&json!("weather"), &json!("now"), &json!("Bern")));
+            assert_eq!(
+                (&request["topic"], &request["message"], &request["body"]["town"]),
+                (&json!("weather"), &json!("now"), &json!("Bern"))
+            );
             let mut reply = request.clone();
             reply["response"] = 0.into();
             reply["body"] = json!({ "sky": "blue" });
@@ -242,7 +245,9 @@ async fn a_client_that_does_not_read_loses_nothing_and_delays_nobody() {
         let (mut not_read, mut read) = (slow.socket(Some(0)).await, quick.socket(Some(0)).await);
         let text = "x".repeat(40_000); // more than the sockets take
         for number in 0..100 {
-            ok(&plugin.ask("plugin", "publish", json!({ "topic": "weather", "message": "rain", "body": { "n": number, "text": text } })).await);
+            ok(&plugin
+                .ask("plugin", "publish", json!({ "topic": "weather", "message": "rain", "body": { "n": number, "text": text } }))
+                .await);
             let began = Instant::now();
             assert_eq!(read.event("weather").await["body"]["n"], number);
             assert!(began.elapsed() < Duration::from_secs(1));
