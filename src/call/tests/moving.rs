@@ -415,6 +415,31 @@ fn video_that_the_far_end_does_not_take_joins_nothing() {
 }
 
 #[test]
+fn video_joins_on_the_device_that_has_the_call() {
+    let mut scene = talking(PCMU);
+    scene.phones[CALLER].on_offer = OnOffer::Accept(FILM);
+    scene.phones[DESK].on_offer = OnOffer::Accept(FILM);
+    scene.hand_over(1, VIDEO, DESK).unwrap();
+    assert_outcome(&scene, Ok(()));
+    assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, BOTH, BOTH)]);
+    scene.bye(CALLER);
+    scene.assert_over();
+
+    let mut scene = talking(PCMU);
+    scene.phones[DESK].on_offer = OnOffer::Accept(NO_PICTURE);
+    scene.hand_over(1, VIDEO, DESK).unwrap();
+    assert_desk_only_after_an_offer(&scene);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[track_caller]
+fn assert_desk_only_after_an_offer(scene: &Scene) {
+    assert_desk_only(scene, Refusal::NotTaken);
+    assert_eq!(scene.count(SWITCH, DESK, "INVITE"), 2);
+}
+
+#[test]
 fn a_far_end_that_offers_at_the_same_time_is_asked_again() {
     let mut scene = talking(PCMU);
     scene.phones[CALLER].on_offer = OnOffer::Wait;
