@@ -28,6 +28,8 @@ use crate::{
 const MIN_CHANGE: Duration = Duration::from_millis(500);
 /// What the rewriter calls the transcoder: no port, for those are numbered from 0 up.
 const TRANSCODER: u32 = u32::MAX;
+/// What it calls the mix.
+const MIXER: u32 = u32::MAX - 1;
 
 /// One stream towards its receiver.
 #[derive(Debug, Default)]
@@ -218,22 +220,30 @@ impl Outgoing {
 
     /// The next packet of the transcoder, with the numbers of the stream.
     pub(crate) fn poll_packet(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let work = self.work.as_mut()?;
-        let media = self.rewriters.first_mut()?;
-        while let Some(length) = work.transcoder.poll_packet(buffer) {
-            let Ok(mut packet) = Packet::parse(buffer.get_mut(..length)?) else { continue };
+        while let Some(work) = &mut self.work {
+            let length = work.transcoder.poll_packet(buffer)?;
             let (now, clock_rate) = (work.now, work.plan.to.clock_rate());
-            match media {
-                None => *media = Some(Box::new(Rewriter::of(now, TRANSCODER, clock_rate, &packet, Marker::Talkspurt))),
-                Some(stream) => {
-                    if stream.rewrite(now, TRANSCODER, clock_rate, &mut packet).is_err() {
-                        continue;
-                    }
-                }
+            if self.number(now, TRANSCODER, clock_rate, buffer.get_mut(..length)?) {
+                return Some(length);
             }
-            return Some(length);
         }
         None
+    }
+
+    /// Gives a packet of the mix the numbers of the stream. Returns whether it may go.
+    pub(crate) fn mixed(&mut self, now: Instant, clock_rate: u32, bytes: &mut [u8]) -> bool {
+        self.number(now, MIXER, clock_rate, bytes)
+    }
+
+    fn number(&mut self, now: Instant, key: u32, clock_rate: u32, bytes: &mut [u8]) -> bool {
+        let (Ok(mut packet), [media, ..]) = (Packet::parse(bytes), &mut self.rewriters) else { return false };
+        match media {
+            None => {
+                *media = Some(Box::new(Rewriter::of(now, key, clock_rate, &packet, Marker::Talkspurt)));
+                true
+            }
+            Some(stream) => stream.rewrite(now, key, clock_rate, &mut packet).is_ok(),
+        }
     }
 }
 

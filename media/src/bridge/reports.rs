@@ -1,8 +1,9 @@
 //! RTCP that we make ourselves (RFC 3550 §6), where an end of a stream talks with us and not with the other end: sound is
-//! transcoded. And the request for a key frame (RFC 4585 §6.3.1). What the other end says passes by `rtp/report.rs` instead.
+//! transcoded. And the request for a key frame (RFC 4585 §6.3.1, RFC 5104 §4.3.1). What the other end says passes by `rtp/report.rs` instead.
 
 use std::time::{Duration, Instant};
 
+use super::picture::Request;
 use crate::{quality::Quality, rtp::rewrite::Rewriter, rtp::rtcp::Block};
 
 /// Mean time between reports (RFC 3550 §6.2).
@@ -94,12 +95,15 @@ fn ntp(time: Duration) -> u64 {
     (time.as_secs() + NTP_START) << 32 | fraction
 }
 
-/// Writes a compound that asks a source for a key frame (PLI). Returns its length.
-pub(crate) fn key_frame_request(ssrc: u32, media: u32, cname: u64, buffer: &mut [u8]) -> Option<usize> {
+/// Writes a compound that asks a source for a key frame (PLI or FIR). Returns its length.
+pub(crate) fn key_frame_request(request: Request, ssrc: u32, media: u32, cname: u64, buffer: &mut [u8]) -> Option<usize> {
     let mut out = Writer { buffer, length: 0 };
     out.packet(0, 201, &[ssrc], None)?;
     out.description(ssrc, cname)?;
-    out.packet(1, 206, &[ssrc, media], None)?;
+    match request {
+        Request::PictureLoss => out.packet(1, 206, &[ssrc, media], None)?,
+        Request::FullIntra(number) => out.packet(4, 206, &[ssrc, 0, media, u32::from(number) << 24], None)?,
+    }
     Some(out.length)
 }
 

@@ -103,6 +103,8 @@ pub(crate) struct Route {
     plans: Box<[Plan]>,
     /// Of events that come before any sound, where no codec passes.
     first_plan: Option<u8>,
+    /// Whether the receiver waits for a key frame of the source, before which it is sent nothing.
+    pub(crate) waits: bool,
 }
 
 impl Route {
@@ -146,7 +148,7 @@ impl Route {
             hops.push((format.payload_type, hop));
         }
         let first_plan = (!is_avoidable && !plans.is_empty()).then_some(0);
-        Self { to: place, hops: hops.into(), plans: plans.into(), first_plan }
+        Self { to: place, hops: hops.into(), plans: plans.into(), first_plan, waits: false }
     }
 
     /// What becomes of a packet; none = it is dropped.
@@ -205,7 +207,7 @@ fn is_noise(format: &Format) -> bool {
     format.encoding.eq_ignore_case(b"CN")
 }
 
-fn codec_of(format: &Format) -> Option<&'static dyn Codec> {
+pub(super) fn codec_of(format: &Format) -> Option<&'static dyn Codec> {
     codec::find(std::str::from_utf8(format.encoding.as_bytes()).ok()?, format.clock_rate)
 }
 

@@ -268,7 +268,7 @@ impl Port {
 
     /// Lets the transports do what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.streams.iter_mut().for_each(|stream| stream.out.handle_timeout(now));
+        self.streams.iter_mut().for_each(|stream| stream.handle_timeout(now));
         self.shared.iter_mut().for_each(|association| association.handle_timeout(now));
         let associations = self.streams.iter_mut().flat_map(RtpStream::associations);
         associations.for_each(|(_, association)| association.handle_timeout(now));

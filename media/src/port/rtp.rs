@@ -16,7 +16,7 @@ use super::{
     webrtc::Certificate,
 };
 use crate::{
-    bridge::{Class, Fed, Hop, Outgoing, Plan, Random, key_frame_request},
+    bridge::{Asking, Class, Fed, Hop, Outgoing, Plan, Random, begins_key_frame, key_frame_request},
     quality::{Quality, StreamStatistics},
     rtp::{self, Packet, rtcp},
     sdp::{
@@ -53,8 +53,8 @@ pub(crate) struct RtpStream {
     said: Recent,
     /// What the peer hears and sees.
     pub(crate) out: Outgoing,
-    /// Whether the peer is to be asked for a key frame, and as whom.
-    pub(crate) key_frame: Option<u32>,
+    /// Whether the peer is asked for a key frame.
+    pub(crate) asking: Option<Box<Asking>>,
 }
 
 /// The sources seen last: sound or pictures, and their retransmission.
@@ -298,7 +298,7 @@ impl RtpStream {
     }
 
     /// Whether media may go to the peer.
-    fn sends(&self) -> bool {
+    pub(crate) fn sends(&self) -> bool {
         self.agreed.as_ref().is_some_and(|agreed| agreed.direction.sends())
     }
 
@@ -325,9 +325,50 @@ impl RtpStream {
             self.reported(now, buffer.get(..length)?);
             return Some((Component::Rtcp, length));
         }
-        let ssrc = self.key_frame.take()?;
-        let length = key_frame_request(self.out.media().map_or(ssrc, |stream| stream.ssrc()), self.quality.ssrc()?, cname, buffer)?;
+        let asking = self.asking.as_mut()?;
+        let request = asking.poll()?;
+        let ssrc = self.out.media().map_or(asking.ssrc, |stream| stream.ssrc());
+        let length = key_frame_request(request, ssrc, self.quality.ssrc()?, cname, buffer)?;
         Some((Component::Rtcp, length))
+    }
+
+    /// Asks the peer for a key frame, again and again until one is seen.
+    pub(crate) fn ask(&mut self, now: Instant, random: &mut Random) {
+        let is_sending = self.quality.ssrc().is_some();
+        self.asking = Some(Box::new(Asking::new(now, (random.next() >> 32) as u32, is_sending)));
+    }
+
+    /// Whether a packet of the peer begins a key frame; none where there is no telling. Asks on until one does.
+    pub(crate) fn look(&mut self, now: Instant, bytes: &mut [u8]) -> Option<bool> {
+        let packet = Packet::parse(bytes).ok()?;
+        let formats = &self.agreed.as_ref()?.receive;
+        let format = formats.iter().find(|format| format.payload_type == packet.payload_type())?;
+        if Class::of(format) != Class::Media {
+            return Some(false);
+        }
+        let begins = begins_key_frame(format, packet.payload());
+        match (&mut self.asking, begins) {
+            (asking, Some(true)) => *asking = None,
+            (Some(asking), begins) => asking.go_on(now, begins.is_some()),
+            (None, _) => {}
+        }
+        begins
+    }
+
+    /// Lets what is due be done.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.out.handle_timeout(now);
+        self.asking.take_if(|asking| asking.handle_timeout(now));
+    }
+
+    /// Gives a packet of the mix its numbers. Returns whether it may go to the peer.
+    pub(crate) fn mixed(&mut self, now: Instant, clock_rate: u32, bytes: &mut [u8]) -> bool {
+        let may_go = self.sends() && self.out.mixed(now, clock_rate, bytes);
+        if may_go && let Ok(packet) = Packet::parse(bytes) {
+            self.said.add(packet.ssrc());
+            self.quality.sent.add(bytes.len());
+        }
+        may_go
     }
 
     /// Protects a packet for the peer where it must be, and tells by which socket it goes, to where, and how long it is.
@@ -352,7 +393,8 @@ impl RtpStream {
     /// When the earliest of them has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let associations = [&self.rtp, &self.rtcp].into_iter().filter_map(|side| side.association.as_ref()?.poll_timeout());
-        associations.chain(self.out.poll_timeout()).min()
+        let asking = self.asking.as_ref().and_then(|asking| asking.poll_timeout());
+        associations.chain(self.out.poll_timeout()).chain(asking).min()
     }
 
     /// What it waits for, if it does, in plain words.
