@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::location::Locations;
 use crate::net::dns::Dns;
-use crate::net::rtp::{self, Media};
+use crate::net::rtp::{self, Media, music};
 use crate::net::{Listener, Net, Place};
 use crate::signaling::{Parts, Signaling};
 use crate::storage::{Options, Storage, StorageError, Table};
@@ -148,6 +148,7 @@ fn media_config(config: &Config, net: &Net, seed: u64) -> anyhow::Result<rtp::Co
         seed,
         webrtc_port: config.media.webrtc_port,
         certificate: certificate()?,
+        music: music::load(config.media.music_on_hold.as_deref()).map_err(|fault| anyhow::anyhow!("media.music_on_hold: {fault}"))?,
     })
 }
 
