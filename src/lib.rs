@@ -10,6 +10,7 @@
 //! | SIP sockets; media threads; DNS | [`net`], [`net::rtp`], `net/dns.rs` |
 //! | what a request outside a dialog comes to | [`request`] |
 //! | calls: ringing, answer, hold, the end, the record | [`call`] |
+//! | whether people can be reached, and who watches them | [`presence`], `signaling/watcher.rs` |
 //! | who we serve, and where their devices are | [`user`], [`location`] |
 //! | what survives a restart | [`storage`] |
 //! | the configuration, every key of it | [`config`] |
@@ -28,12 +29,17 @@
 pub mod app;
 pub mod call;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod device;
+pub mod history;
+pub mod http;
 pub mod location;
 pub mod net;
 pub mod pii;
+pub mod presence;
+pub mod provider;
 pub mod request;
 mod signaling;
 pub mod storage;

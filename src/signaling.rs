@@ -3,13 +3,18 @@
 //! An input comes from a socket, the storage, the media threads or the clock; then whatever it led to is carried out until nothing is left
 //! ([`Signaling::settle`]), and the loop waits again.
 
+mod ask;
+mod command;
 mod connection;
 mod dispatch;
+mod drain;
 mod forward;
 mod load;
+mod news;
 mod outside;
 mod port;
 mod resolve;
+mod watcher;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,21 +27,31 @@ use media::Event as MediaEvent;
 use sip::digest::Challenger;
 use sip::random::Random;
 use sip::{Aor, Endpoint, Hop, Response, ServerId, UnixTime, registrar};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
+use crate::call::command::Ticket;
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
+use crate::presence::Presences;
 use crate::storage::{Batch, StorageError, Table, Writer};
+use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
+pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
+pub(crate) use command::{Unable, Want};
+use drain::Farewell;
+pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
 use load::Load;
+use news::Past;
+pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
+use watcher::Watchers;
 
 /// A change of the time of day by more than that besides the time that passed is worth a word.
 const CLOCK_JUMP: Duration = Duration::from_secs(10);
@@ -55,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) random: Random,
     pub(crate) registrar: registrar::Policy,
     pub(crate) dns: Dns,
+    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) news: Feed,
 }
 
 /// The loop's state.
@@ -74,10 +91,21 @@ pub(crate) struct Signaling {
     trunks: Vec<Trunk>,
     media_path: MediaPath,
     srtp: Srtp,
-    /// Responses that wait until what they say is durable.
-    unwritten: HashMap<u64, Unwritten>,
+    asks: mpsc::Receiver<Ask>,
+    news: Feed,
+    past: Past,
+    /// Who waits for what comes of a command.
+    ordered: HashMap<Ticket, oneshot::Sender<Result<(), Unable>>>,
+    draining: Option<drain::Drain>,
+    metrics: Metrics,
+    /// What waits until what it says is durable.
+    unwritten: HashMap<u64, (Instant, Unwritten)>,
+    /// Why nothing can be kept any more.
+    store: Option<StorageError>,
     next_write: u64,
     forwards: Forwards,
+    presences: Presences,
+    watchers: Watchers,
     dns: Dns,
     looks_up: bool,
     resolving: FuturesUnordered<Resolving>,
@@ -87,8 +115,16 @@ pub(crate) struct Signaling {
     unix: Duration,
 }
 
+/// What waits for a write.
+enum Unwritten {
+    /// A response to a REGISTER.
+    Registered(Registered),
+    /// Somebody who asked for a change.
+    Asked(Box<dyn FnOnce(Result<(), StorageError>) + Send>),
+}
+
 /// A response to a REGISTER whose bindings are on their way to the disk.
-struct Unwritten {
+struct Registered {
     server: ServerId,
     response: Response,
     /// The flow that a registration lives on from now on, and whose it is.
@@ -117,7 +153,16 @@ impl Signaling {
             unwritten: HashMap::new(),
             next_write: 0,
             forwards: Forwards::default(),
+            presences: Presences::default(),
+            watchers: Watchers::default(),
             dns: parts.dns,
+            asks: parts.asks,
+            news: parts.news,
+            past: Past::default(),
+            ordered: HashMap::new(),
+            draining: None,
+            metrics: Metrics::new(),
+            store: None,
             looks_up: config.sip.dns,
             resolving: FuturesUnordered::new(),
             load: Load::new(clock::now()),
@@ -126,13 +171,14 @@ impl Signaling {
         }
     }
 
-    /// Runs until told to stop.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Runs until told to stop, or until it is drained.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut armed: Option<Instant> = None;
+        let mut farewell: Option<Farewell> = None;
         loop {
-            let deadline = self.poll_timeout();
+            let deadline = self.poll_timeout().into_iter().chain(farewell.as_ref().map(|farewell| farewell.next(self.now))).min();
             if let Some(at) = deadline
                 && armed != deadline
             {
@@ -141,15 +187,25 @@ impl Signaling {
             }
             tokio::select! {
                 biased;
-                _ = stop.changed() => break,
+                _ = stop.changed(), if farewell.is_none() => { self.tick(); farewell = Some(self.farewell(Ended::Told)) }
                 committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
                 event = self.net.next() => { self.tick(); self.handle_net(event) }
-                Some(event) = self.media_events.recv() => { self.tick(); self.calls.handle_media(event) }
+                Some(ask) = self.asks.recv() => { self.tick(); self.handle_ask(ask) }
+                Some(event) = self.media_events.recv() => { self.tick(); self.handle_media(event) }
                 Some(resolved) = self.resolving.next() => { self.tick(); self.handle_resolved(resolved) }
                 () = &mut timer, if deadline.is_some() => { self.tick(); armed = None }
             }
             self.handle_timeouts();
             self.settle();
+            self.metrics.turn.record(clock::now().saturating_duration_since(self.now));
+            if farewell.is_none() && self.is_drained() {
+                farewell = Some(self.farewell(Ended::Drained));
+            }
+            if let Some(farewell) = &farewell
+                && farewell.is_over(self.now, self.calls.is_empty())
+            {
+                return farewell.ended;
+            }
         }
     }
 
@@ -203,45 +259,58 @@ impl Signaling {
         match committed {
             Ok(tokens) => {
                 for token in tokens {
-                    if let Some(unwritten) = self.unwritten.remove(&token) {
-                        self.net.keep(&unwritten.flow);
-                        self.locations.registered(&unwritten.flow, &unwritten.aor);
-                        self.sip.respond(self.now, unwritten.server, &unwritten.response);
+                    let Some((since, unwritten)) = self.unwritten.remove(&token) else { continue };
+                    self.metrics.commit.record(self.now.saturating_duration_since(since));
+                    match unwritten {
+                        Unwritten::Registered(registered) => {
+                            self.metrics.registrations.increment(1);
+                            self.net.keep(&registered.flow);
+                            self.locations.registered(&registered.flow, &registered.aor);
+                            self.sip.respond(self.now, registered.server, &registered.response);
+                        }
+                        Unwritten::Asked(answer) => answer(Ok(())),
                     }
                 }
             }
             Err(error) => {
-                error!(%error, "no registration can be acknowledged any more");
-                for (_, unwritten) in std::mem::take(&mut self.unwritten) {
-                    self.refuse_unwritten(unwritten);
+                error!(%error, "nothing can be kept any more: no registration and no change is acknowledged");
+                for (_, (_, unwritten)) in std::mem::take(&mut self.unwritten) {
+                    self.refuse_unwritten(unwritten, &error);
                 }
+                self.store = Some(error);
             }
         }
     }
 
     /// What could not be made durable is not acknowledged.
-    fn refuse_unwritten(&mut self, unwritten: Unwritten) {
-        let mut response = Response::to_headers(&unwritten.response.headers, sip::StatusCode::SERVER_INTERNAL_ERROR);
-        response.headers.push(sip::message::Name::RetryAfter, (30 + self.random.below(60)).to_string());
-        self.sip.respond(self.now, unwritten.server, &response);
+    fn refuse_unwritten(&mut self, unwritten: Unwritten, error: &StorageError) {
+        match unwritten {
+            Unwritten::Asked(answer) => answer(Err(error.clone())),
+            Unwritten::Registered(registered) => {
+                let mut response = Response::to_headers(&registered.response.headers, sip::StatusCode::SERVER_INTERNAL_ERROR);
+                response.headers.push(sip::message::Name::RetryAfter, (30 + self.random.below(60)).to_string());
+                self.sip.respond(self.now, registered.server, &response);
+            }
+        }
     }
 
-    /// Submits a write whose acknowledgement lets a response go.
+    /// Submits a write that somebody waits for.
     fn write(&mut self, batch: &Batch, unwritten: Unwritten) {
         self.next_write += 1;
         match self.writer.submit(batch, self.next_write) {
             Ok(()) => {
-                self.unwritten.insert(self.next_write, unwritten);
+                self.unwritten.insert(self.next_write, (self.now, unwritten));
             }
             Err(error) => {
-                warn!(%error, "a registration is refused");
-                self.refuse_unwritten(unwritten);
+                warn!(%error, "a write is refused");
+                self.refuse_unwritten(unwritten, &error);
             }
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout()].into_iter().flatten().min()
+        let machines = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
+        machines.into_iter().chain([self.drain_timeout()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
@@ -249,6 +318,12 @@ impl Signaling {
         let (calls, mut switch) = self.calls();
         calls.handle_timeout(&mut switch);
         self.handle_forward_timeouts();
+        self.presences.handle_timeout(self.now);
+    }
+
+    fn handle_media(&mut self, event: MediaEvent) {
+        let (calls, mut switch) = self.calls();
+        calls.handle_media(&mut switch, event);
     }
 
     /// Returns the calls, and what they act on.
@@ -271,6 +346,8 @@ impl Signaling {
                 self.send(send);
             } else if let Some(output) = self.calls.poll_output() {
                 self.carry_out(output);
+            } else if let Some(user) = self.presences.poll_output() {
+                self.presence_changed(&user);
             } else {
                 return;
             }
@@ -280,6 +357,7 @@ impl Signaling {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Record(record) => {
+                self.metrics.record(&record);
                 let value = serde_json::to_vec(&record).expect("a record has no map with keys that are no text");
                 let mut batch = Batch::new();
                 batch.put(Table::Cdr, &record.id.0.to_be_bytes(), &value);
@@ -287,6 +365,17 @@ impl Signaling {
                 if let Err(error) = self.writer.submit(&batch, 0) {
                     warn!(call = %record.id, %error, "the call's record is lost");
                 }
+            }
+            Output::Outcome { ticket, result } => {
+                debug!(ticket = ticket.0, ?result, "command carried out");
+                if let Some(answer) = self.ordered.remove(&ticket) {
+                    drop(answer.send(result.map_err(Into::into))); // who asked may have gone away meanwhile
+                }
+            }
+            Output::Event(event) => {
+                debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
+                self.show_call(&event);
+                self.call_changed(event);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use bytestring::ByteString;
 use sip::message::header::params::{quote, unquote};
-use sip::message::header::{CSeq, Event, Header, Params, RAck, Reason, Replaces, SessionExpires};
+use sip::message::header::{CSeq, Event, Header, Params, RAck, Reason, ReferTo, Replaces, SessionExpires, TargetDialog};
 use sip::message::{NameAddr, Via};
 
 use crate::torture;
@@ -46,7 +46,9 @@ pub(crate) fn every_type(text: &str) -> bool {
         round::<Reason>(&text).is_some(),
         round::<SessionExpires>(&text).is_some(),
         Event::parse(&text).is_some_and(|event| params(&event.params)),
-        Replaces::parse(&text).is_some(),
+        round::<Replaces>(&text).is_some(),
+        ReferTo::parse(&text).is_some(),
+        TargetDialog::parse(&text).is_some(),
         Params::parse(&text).is_some_and(|list| params(&list)),
     ];
     assert!(unquote(&quote(&text)).chars().eq(text.chars().filter(|c| !c.is_control())));

@@ -18,7 +18,7 @@ use media::{
     },
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Security, Stream},
+        negotiate::{Security, Stream, Wishes},
     },
 };
 
@@ -53,6 +53,8 @@ fn settings(address: SocketAddr, format: &Format) -> Settings {
         send: vec![format.clone()],
         receive: vec![format.clone()],
         security: Security::None,
+        wishes: Wishes::default(),
+        sources: None,
     };
     Settings { streams: vec![stream], ..Settings::default() }
 }

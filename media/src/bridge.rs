@@ -5,6 +5,7 @@
 mod copies;
 mod ear;
 mod floor;
+mod keypad;
 mod mixer;
 mod outgoing;
 mod picture;

@@ -212,7 +212,13 @@ impl Calls {
                 end.accept(now, id, Bytes::from_static(SDP));
             }
             Event::Dialog(id, DialogEvent::Answered { .. }) => end.acknowledge(now, id, Bytes::new()),
-            Event::Request(_) | Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Dialog(..) => {}
+            Event::Request(_)
+            | Event::Forward(_)
+            | Event::Cancel(_)
+            | Event::Response(..)
+            | Event::Refer(..)
+            | Event::Dialog(..)
+            | Event::Subscription(..) => {}
         }
     }
 

@@ -6,6 +6,8 @@
 
 mod call;
 mod core;
+mod refer;
+mod subscription;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::dialog::invite::{DialogEvent, DialogId, Invite};
+use crate::dialog::subscription::{Subscription, SubscriptionEvent, SubscriptionId};
 use crate::dialog::uac::hang_up_stray;
 use crate::message::header::Reason;
 use crate::message::parse::{ParseError, parse};
@@ -22,8 +25,10 @@ use crate::message::{Headers, Message, Method, Name, NameAddr, Request, Response
 use crate::transaction::{ClientId, Failed, Key, Matched, Owner, Send, ServerId, bound};
 use crate::transport::{ConnectionId, Flow, Hop, Listeners, Transport};
 
-pub use self::core::{ALLOW, SUPPORTED};
+pub use self::core::{ALLOW, ALLOW_EVENTS, SUPPORTED};
 pub(crate) use self::core::{Core, SUPPORTED_WITHOUT_100REL};
+pub use self::refer::Named;
+pub use crate::dialog::refer::{Refer, ReferId, Reports};
 pub use crate::dialog::uac::OutgoingInvite;
 
 /// What an endpoint starts from.
@@ -67,6 +72,10 @@ pub enum Event {
     Response(ClientId, Box<Response>),
     /// Something on a leg.
     Dialog(DialogId, DialogEvent),
+    /// The peer of a leg refers us elsewhere: [`Endpoint::accept_refer`] or [`Endpoint::refuse_refer`] is due.
+    Refer(DialogId, Box<Refer>),
+    /// Something about a subscription.
+    Subscription(SubscriptionId, SubscriptionEvent),
 }
 
 /// Every transaction and dialog behind our addresses.
@@ -74,9 +83,11 @@ pub enum Event {
 pub struct Endpoint {
     core: Core,
     dialogs: HashMap<u64, Box<Invite>>,
+    subscriptions: HashMap<u64, Box<Subscription>>,
     timers: BTreeSet<(Instant, u64)>,
-    /// How many dialogs send to each peer of a stream transport.
+    /// How many dialogs and subscriptions send to each peer of a stream transport.
     peers: HashMap<Peer, u32>,
+    ended: refer::Ended,
 }
 
 /// The far end of a connection.
@@ -91,7 +102,8 @@ impl Endpoint {
     pub fn new(setup: Setup) -> Self {
         let Setup { listeners, node, seed, product, session_interval } = setup;
         let core = Core::new(listeners, node, seed, session_interval, product);
-        Self { core, dialogs: HashMap::new(), timers: BTreeSet::new(), peers: HashMap::new() }
+        let (dialogs, subscriptions, peers) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { core, dialogs, subscriptions, timers: BTreeSet::new(), peers, ended: refer::Ended::default() }
     }
 
     /// Returns the addresses we listen on.
@@ -106,7 +118,7 @@ impl Endpoint {
         self.dialogs.len()
     }
 
-    /// Returns true while a dialog, early ones included, sends its requests over a connection to this peer.
+    /// Returns true while a dialog, early ones and subscriptions included, sends its requests over a connection to this peer.
     #[must_use]
     pub fn uses(&self, transport: Transport, remote: SocketAddr) -> bool {
         self.peers.contains_key(&(transport, remote))
@@ -177,8 +189,11 @@ impl Endpoint {
             incoming.merge = (incoming.request.method != Method::Ack).then(|| self.core.transactions.merge_key(&incoming.request));
             return self.receive_outside(incoming);
         };
-        match self.dialog_of(&incoming.request, &tag) {
-            Some(dialog) => self.receive_inside(now, dialog, incoming),
+        if let Some(dialog) = self.dialog_of(&incoming.request, &tag) {
+            return self.receive_inside(now, dialog, incoming);
+        }
+        match self.subscription_of(&incoming.request, &tag) {
+            Some(subscription) => self.receive_in_subscription(now, subscription, &incoming),
             None if self.is_routed_through(&incoming.request) => self.core.events.push_back(Event::Forward(Box::new(incoming))),
             None if incoming.request.method == Method::Ack => {}
             None => self.reply_statelessly(&incoming, StatusCode::NO_TRANSACTION),
@@ -207,6 +222,9 @@ impl Endpoint {
         let unsupported = unsupported(&incoming.request);
         if !unsupported.is_empty() {
             return self.refuse_statelessly(&incoming, StatusCode::BAD_EXTENSION, Name::Unsupported, &unsupported);
+        }
+        if incoming.request.headers.has(Name::Replaces) && !matches!(incoming.request.method, Method::Invite | Method::Bye) {
+            return self.reply_statelessly(&incoming, StatusCode::BAD_REQUEST); // RFC 3891 §3
         }
         if incoming.request.method != Method::Bye && self.core.transactions.is_reserve_full() {
             return self.put_off(&incoming);
@@ -261,6 +279,9 @@ impl Endpoint {
             Some((client, Owner::Dialog(dialog))) if self.dialogs.contains_key(&dialog) => {
                 self.with(now, dialog, |invite, core| invite.handle_response(core, now, client, response));
             }
+            Some((client, Owner::Dialog(id))) if self.subscriptions.contains_key(&id) => {
+                self.with_subscription(now, id, |subscription, core| subscription.handle_response(core, now, client, &response));
+            }
             Some((client, Owner::Dialog(_))) => hang_up_stray(&mut self.core, now, client, &response),
             Some((client, Owner::Host)) => self.core.events.push_back(Event::Response(client, Box::new(response))),
             Some((_, Owner::Nobody)) | None => {}
@@ -289,6 +310,9 @@ impl Endpoint {
         while let Some(Failed { client, owner, status }) = self.core.transactions.next_failed() {
             let response = Response::new(status);
             match owner {
+                Owner::Dialog(id) if self.subscriptions.contains_key(&id) => {
+                    self.with_subscription(now, id, |subscription, core| subscription.handle_response(core, now, client, &response));
+                }
                 Owner::Dialog(dialog) => self.with(now, dialog, |invite, core| invite.handle_response(core, now, client, response)),
                 Owner::Host => self.core.events.push_back(Event::Response(client, Box::new(response))),
                 Owner::Nobody => {}
@@ -306,7 +330,7 @@ impl Endpoint {
 
     fn settle(&mut self, now: Instant, id: u64) {
         let Some(invite) = self.dialogs.get_mut(&id) else { return };
-        let at = if invite.is_ended() { None } else { invite.poll_timeout().map(|at| at.max(now)) };
+        let at = if invite.is_over() { None } else { invite.poll_timeout().map(|at| at.max(now)) };
         if invite.scheduled != at {
             if let Some(planned) = invite.scheduled {
                 self.timers.remove(&(planned, id));
@@ -315,8 +339,10 @@ impl Endpoint {
             self.timers.extend(at.map(|at| (at, id)));
         }
         self.count(id);
-        if self.dialogs.get(&id).is_some_and(|invite| invite.is_ended()) {
-            self.dialogs.remove(&id);
+        if self.dialogs.get(&id).is_some_and(|invite| invite.is_over())
+            && let Some(invite) = self.dialogs.remove(&id)
+        {
+            self.ended.insert(invite.local_tag());
         }
     }
 
@@ -325,6 +351,10 @@ impl Endpoint {
         let Some(invite) = self.dialogs.get_mut(&id) else { return };
         let peer = invite.peer();
         let before = std::mem::replace(&mut invite.counted, peer);
+        self.recount(before, peer);
+    }
+
+    fn recount(&mut self, before: Option<Peer>, peer: Option<Peer>) {
         if before == peer {
             return;
         }
@@ -356,6 +386,11 @@ impl Endpoint {
                 invite.scheduled = None;
                 invite.handle_timeout(&mut self.core, now);
                 self.settle(now, id);
+            } else {
+                self.with_subscription(now, id, |subscription, core| {
+                    subscription.scheduled = None;
+                    subscription.handle_timeout(core, now);
+                });
             }
         }
     }
@@ -552,6 +587,29 @@ mod tests {
         assert_eq!((bench.statuses(), bench.endpoint.transactions()), (vec![503], 20), "in a dialog");
         bench.receive("BYE", 92, &tag);
         assert_eq!((bench.statuses(), bench.endpoint.dialogs()), (vec![200], 0), "BYE is always taken");
+    }
+
+    #[test]
+    fn beyond_its_bounds_an_endpoint_takes_no_subscription() {
+        // S11
+        let mut bench = Bench::new();
+        let subscribe = |bench: &mut Bench, number: usize| {
+            let text = format!(
+                "SUBSCRIBE sip:a@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK{number}\r\nFrom: <sip:b@h>;tag=1\r\n\
+                 To: <sip:a@h>\r\nCall-ID: c{number}\r\nCSeq: 1 SUBSCRIBE\r\nEvent: presence\r\n{CONTACT}\r\n"
+            );
+            bench.endpoint.receive(bench.now, bench.flow, Bytes::from(text));
+            let incoming = bench.requests().pop();
+            incoming.and_then(|incoming| bench.endpoint.subscribe(bench.now, &incoming))
+        };
+        for number in 0..Endpoint::MAX_SUBSCRIPTIONS {
+            assert!(subscribe(&mut bench, number).is_some());
+            bench.now += Duration::from_secs(33); // its transaction is over
+            bench.endpoint.handle_timeout(bench.now);
+        }
+        let _ = bench.statuses();
+        assert_eq!(subscribe(&mut bench, 99), None);
+        assert_eq!((bench.statuses(), bench.endpoint.subscriptions()), (vec![503], Endpoint::MAX_SUBSCRIPTIONS));
     }
 
     #[test]

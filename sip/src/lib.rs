@@ -17,7 +17,8 @@ pub mod transaction;
 pub mod transport;
 
 pub use dialog::invite::{CommandError, DialogEvent, DialogId, Ender};
-pub use endpoint::{Endpoint, Event, Incoming, OutgoingInvite, Setup};
+pub use dialog::subscription::{SubscriptionEvent, SubscriptionId, Termination};
+pub use endpoint::{Endpoint, Event, Incoming, Named, OutgoingInvite, Refer, ReferId, Setup};
 pub use message::{Aor, Host, Message, Method, Request, Response, StatusCode, Uri};
 pub use time::UnixTime;
 pub use transaction::{ClientId, Send, ServerId};

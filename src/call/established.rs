@@ -1,143 +1,135 @@
 //! A call after the answer: late offers, re-INVITE and UPDATE passed from side to side, requests within the session, and the end.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use media::PortId;
+use media::Kinds;
 use media::sdp::negotiate::Finality;
 use sip::message::header::Reason;
 use sip::message::{Headers, Method, Name, Response};
 use sip::{ClientId, CommandError, DialogId, Ender, ServerId, StatusCode};
 use tracing::debug;
 
-use super::leg::MediaError;
+use super::leg::{LegId, MediaError};
+use super::party::PartyId;
 use super::record::EndedBy;
-use super::{Calls, Id, Relayed, Side, State, Switch};
+use super::{Call, Calls, Id, Relayed, State, Switch, Talk};
 
 /// Most requests that are passed within sessions and wait for their response; further ones get 503.
 const MAX_PASSED: usize = 10_000;
 
-/// How often an offer of ours that met one of the peer is made again; then media stays as it is.
-const MAX_MENDED: u8 = 5;
-
 impl Calls {
     /// The ACK of our 2xx came. It carries the answer where the 2xx carried the offer.
-    pub(super) fn acknowledged(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+    pub(super) fn acknowledged(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let State::Established { callee, late_offer, relayed } = &mut call.state else { return };
-        let callee = *callee;
-        if std::mem::take(late_offer) && side == Side::Caller {
-            return self.late_answer(switch, id, side, body);
+        let Some(talk) = call.talk() else { return };
+        if leg == LegId::CALLER && std::mem::take(&mut talk.late_offer) {
+            let other = call.other(leg);
+            return other.into_iter().for_each(|other| self.late_answer(switch, id, (leg, other), body));
         }
-        if relayed.is_some_and(|relayed| relayed.late && relayed.from == side) {
-            *relayed = None;
-            return self.late_answer(switch, id, side, body);
+        if let Some(relayed) = talk.relayed.take_if(|relayed| relayed.late && relayed.from == leg) {
+            return self.late_answer(switch, id, (leg, relayed.to), body);
         }
-        let is_quiet = relayed.is_none() && side == Side::Caller;
+        let is_quiet = talk.relayed.is_none() && leg == LegId::CALLER;
+        if call.leg(leg).is_some_and(|leg| leg.media.has_local_offer()) {
+            return self.asked_answered(switch, id, leg, body);
+        }
         // The caller may have been answered early for another device than the one that picked up; then a new offer mends it.
-        if is_quiet && call.callees.get(callee).is_some_and(|leg| !call.caller.fits(leg)) {
-            let _unfit = self.mend(switch, id, side);
+        if is_quiet && call.pair(leg).is_some_and(|(leg, other)| !leg.media.fits(&other.media, Kinds::BOTH)) {
+            let _unfit = self.mend(switch, id, leg);
+        } else if call.is_managed {
+            self.align(switch, id);
         }
     }
 
     /// Offers a side again what the other one said last. One that cannot go out now is dropped: the ACK of what is under way asks anew.
-    fn mend(&mut self, switch: &mut Switch<'_>, id: Id, side: Side) -> Result<(), MediaError> {
+    fn mend(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) -> Result<(), MediaError> {
         let limit = Some(self.policy.media_timeout);
-        let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(side)) else { return Ok(()) };
-        let offer = leg.offer_again(other, switch.media)?;
+        let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(leg)) else { return Ok(()) };
+        let offer = leg.media.make_offer(other.media.remote()?, switch.media)?;
+        leg.asked = other.media.kinds();
         if switch.sip.offer(switch.now, leg.dialog, offer).is_err() {
-            leg.rollback(switch.media, limit);
+            leg.media.rollback(switch.media, limit);
         }
         Ok(())
     }
 
-    /// An offer of ours met one of the peer: once more after a while (RFC 3261 §14.1), a few times.
-    fn mend_later(&mut self, switch: &mut Switch<'_>, id: Id, side: Side) {
-        let Some(call) = self.calls.get_mut(&id).filter(|call| call.mending.is_none() && call.mended < MAX_MENDED) else { return };
-        call.mended += 1;
-        call.mending = Some(side);
-        let wait = Duration::from_millis(2100 + switch.random.below(1900));
-        self.deadlines.insert((switch.now + wait, id));
-    }
-
-    pub(super) fn mend_again(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(side) = call.mending.take() else { return };
-        if let State::Established { relayed: None, late_offer: false, .. } = call.state {
-            let _unfit = self.mend(switch, id, side);
-        }
-    }
-
     /// Takes the answer that an ACK carries to the side that made the offer.
-    fn late_answer(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+    fn late_answer(&mut self, switch: &mut Switch<'_>, id: Id, (leg, other): (LegId, LegId), body: &Bytes) {
         let limit = Some(self.policy.media_timeout);
-        let result = self.calls.get_mut(&id).and_then(|call| call.pair(side)).map(|(leg, other)| {
-            leg.receive_answer(body, Finality::Final)?;
-            let answer = other.make_answer(leg, switch.media)?;
+        let result = self.calls.get_mut(&id).and_then(|call| call.two(leg, other)).map(|(leg, other)| {
+            leg.media.receive_answer(body, Finality::Final)?;
+            other.media.set_beside(leg.media.port());
+            let answer = other.media.make_answer(leg.media.remote()?, switch.media)?;
             switch.sip.acknowledge(switch.now, other.dialog, answer);
-            leg.apply(switch.media, limit);
-            other.apply(switch.media, limit);
-            Ok::<_, MediaError>((leg.port(), other.port()))
+            leg.media.apply(switch.media, limit);
+            other.media.apply(switch.media, limit);
+            Ok::<_, MediaError>(())
         });
         match result {
-            Some(Ok((one, other))) => self.join_sides(switch, id, side, one, other),
+            Some(Ok(())) => self.exchanged(switch, id),
             Some(Err(error)) => self.fail(switch, id, &format!("the answer to a late offer cannot be used: {error}")),
             None => {}
         }
     }
 
-    /// Connects the ports of a side and of the one it talks to: one of them may have been opened only now.
-    fn join_sides(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, one: Option<PortId>, other: Option<PortId>) {
-        let Some(State::Established { callee, .. }) = self.calls.get(&id).map(|call| &call.state) else { return };
-        let callee_side = Side::Callee(*callee);
-        let (caller, callee) = if side == Side::Caller { (one, other) } else { (other, one) };
-        if let Some(port) = callee {
-            self.by_port.insert(port, (id, callee_side));
+    /// An exchange that was passed from side to side is over.
+    fn exchanged(&mut self, switch: &mut Switch<'_>, id: Id) {
+        self.arrange(switch, id);
+        if self.calls.get(&id).is_some_and(|call| call.is_managed) {
+            self.align(switch, id);
         }
-        self.join(switch, id, caller, callee);
     }
 
     /// A side sent an offer, or asks for one.
-    pub(super) fn offered(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let mending = call.pair(side).is_some_and(|(leg, other)| leg.has_local_offer() || other.has_local_offer());
-        let is_quiet = matches!(call.state, State::Established { relayed: None, late_offer: false, .. }) && !mending;
-        if is_quiet && self.answer_alone(switch, id, side, body) {
-            return;
+    pub(super) fn offered(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) {
+        let Some(dialog) = self.dialog(id, leg) else { return };
+        if let Err(status) = self.take_offer(switch, id, leg, body) {
+            let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
         }
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let status = match &mut call.state {
-            State::Established { relayed: relayed @ None, late_offer: false, .. } if !mending => {
-                *relayed = Some(Relayed { from: side, late: body.is_empty(), withdrawn: false });
-                let Err(status) = self.relay_offer(switch, id, side, body) else { return };
-                self.end_relay(switch, id, side);
-                status
-            }
-            State::Ringing(_) | State::Established { .. } | State::Over => StatusCode::REQUEST_PENDING,
+    }
+
+    /// Of two alike sides the offer of one is the other's affair; else it is ours.
+    fn take_offer(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) -> Result<(), StatusCode> {
+        let Some(call) = self.calls.get_mut(&id) else { return Err(StatusCode::NO_TRANSACTION) };
+        let State::Established(Talk { late_offer: false, relayed: None }) = call.state else { return Err(StatusCode::REQUEST_PENDING) };
+        let Some((ours, other)) = call.pair(leg).filter(|(ours, other)| ours.media.is_like(&other.media)) else {
+            return self.answer_self(switch, id, leg, body);
         };
-        let Some(dialog) = self.dialog(id, side) else { return };
-        let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+        if ours.media.is_pending() || other.media.is_pending() {
+            return Err(StatusCode::REQUEST_PENDING);
+        }
+        let other = other.id;
+        if self.answer_alone(switch, id, leg, body) {
+            return Ok(());
+        }
+        if let Some(talk) = self.calls.get_mut(&id).and_then(Call::talk) {
+            talk.relayed = Some(Relayed { from: leg, to: other, late: body.is_empty(), withdrawn: false });
+        }
+        let passed = self.relay_offer(switch, id, leg, body);
+        if passed.is_err() {
+            self.end_relay(switch, id, leg);
+        }
+        passed
     }
 
     /// An offer that only moves a side's packets (another address, ICE restart, session refresh) is between that side and us.
-    fn answer_alone(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) -> bool {
+    fn answer_alone(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) -> bool {
         let limit = Some(self.policy.media_timeout);
-        let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(side)) else { return false };
-        if body.is_empty() || leg.receive_offer(body).is_err() {
+        let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(leg)) else { return false };
+        if body.is_empty() || leg.media.receive_offer(body).is_err() {
             return false;
         }
-        let answer = if leg.offer_moves_only() { leg.make_answer(other, switch.media).ok() } else { None };
-        let Some(answer) = answer else {
-            leg.drop_offer();
+        let template = other.media.remote().ok().filter(|_| leg.media.offer_moves_only());
+        let Some(answer) = template.and_then(|template| leg.media.make_answer(template, switch.media).ok()) else {
+            leg.media.drop_offer();
             return false;
         };
         switch.sip.accept(switch.now, leg.dialog, answer);
-        leg.apply(switch.media, limit);
+        leg.media.apply(switch.media, limit);
         true
     }
 
-    fn relay_offer(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) -> Result<(), StatusCode> {
-        let pair = self.calls.get_mut(&id).and_then(|call| call.pair(side));
+    fn relay_offer(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) -> Result<(), StatusCode> {
+        let pair = self.calls.get_mut(&id).and_then(|call| call.pair(leg));
         let Some((leg, other)) = pair else { return Err(StatusCode::NO_TRANSACTION) };
         let unusable = |error: MediaError| {
             debug!(call = %id, %error, "offer refused");
@@ -146,8 +138,9 @@ impl Calls {
         let offer = if body.is_empty() {
             Bytes::new()
         } else {
-            leg.receive_offer(body).map_err(unusable)?;
-            other.make_offer(leg, switch.media).map_err(unusable)?
+            leg.media.receive_offer(body).map_err(unusable)?;
+            let template = leg.media.remote_offer().map_err(unusable)?;
+            other.media.make_offer(template, switch.media).map_err(unusable)?
         };
         switch.sip.offer(switch.now, other.dialog, offer).map_err(|error| match error {
             CommandError::Pending => StatusCode::REQUEST_PENDING,
@@ -156,46 +149,48 @@ impl Calls {
     }
 
     /// Takes back a relayed offer on both sides: what was agreed before holds.
-    fn end_relay(&mut self, switch: &mut Switch<'_>, id: Id, side: Side) {
+    fn end_relay(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let State::Established { relayed, .. } = &mut call.state else { return };
-        if relayed.take_if(|relayed| relayed.from == side).is_some()
-            && let Some((leg, other)) = call.pair(side)
+        let Some(talk) = call.talk() else { return };
+        if let Some(relayed) = talk.relayed.take_if(|relayed| relayed.from == leg)
+            && let Some((from, to)) = call.two(relayed.from, relayed.to)
         {
-            leg.rollback(switch.media, limit);
-            other.rollback(switch.media, limit);
+            from.media.rollback(switch.media, limit);
+            to.media.rollback(switch.media, limit);
         }
     }
 
     /// Our offer was answered: the side that made it gets the answer.
-    pub(super) fn offer_answered(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
+    pub(super) fn offer_answered(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let State::Established { relayed, .. } = &mut call.state else { return };
-        let Some(Relayed { late, withdrawn, .. }) = *relayed else {
-            return self.mended(switch, id, side, body);
+        let Some(talk) = call.talk() else { return };
+        let Some(Relayed { from, late, withdrawn, .. }) = talk.relayed.filter(|relayed| relayed.to == leg) else {
+            return self.own_answered(switch, id, leg, body);
         };
         if withdrawn {
-            return self.answered_in_vain(switch, id, side, late, body);
+            return self.answered_in_vain(switch, id, (leg, from), late, body);
         }
         if !late {
-            *relayed = None;
+            talk.relayed = None;
         }
-        let Some((answering, offering)) = call.pair(side) else { return };
+        let Some((answering, offering)) = call.two(leg, from) else { return };
         let result = if late {
             // What came is an offer: the other side's ACK will bring its answer.
-            answering.receive_offer(body).and_then(|()| offering.make_offer(answering, switch.media))
+            answering.media.receive_offer(body).and_then(|()| offering.media.make_offer(answering.media.remote_offer()?, switch.media))
         } else {
             switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
-            answering.receive_answer(body, Finality::Final).and_then(|()| offering.make_answer(answering, switch.media))
+            let received = answering.media.receive_answer(body, Finality::Final);
+            received.and_then(|()| offering.media.make_answer(answering.media.remote()?, switch.media))
         };
         match result {
             Ok(answer) => {
                 switch.sip.accept(switch.now, offering.dialog, answer);
                 if !late {
-                    answering.apply(switch.media, limit);
-                    offering.apply(switch.media, limit);
+                    answering.media.apply(switch.media, limit);
+                    offering.media.apply(switch.media, limit);
+                    self.exchanged(switch, id);
                 }
             }
             Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
@@ -203,77 +198,54 @@ impl Calls {
     }
 
     /// A side took back its re-INVITE before it was answered; the endpoint sent the 487.
-    pub(super) fn offer_withdrawn(&mut self, id: Id, side: Side) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let State::Established { relayed: Some(relayed), .. } = &mut call.state
-            && relayed.from == side
-        {
+    pub(super) fn offer_withdrawn(&mut self, id: Id, leg: LegId) {
+        let Some(talk) = self.calls.get_mut(&id).and_then(Call::talk) else { return };
+        if let Some(relayed) = talk.relayed.as_mut().filter(|relayed| relayed.from == leg) {
             relayed.withdrawn = true;
         }
     }
 
     /// The answer to an offer that was taken back meanwhile: a new offer brings this side back to what holds.
-    fn answered_in_vain(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, late: bool, body: &Bytes) {
+    fn answered_in_vain(&mut self, switch: &mut Switch<'_>, id: Id, (leg, from): (LegId, LegId), late: bool, body: &Bytes) {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if let State::Established { relayed, .. } = &mut call.state {
-            *relayed = None;
+        if let Some(talk) = call.talk() {
+            talk.relayed = None;
         }
-        let Some((answering, offering)) = call.pair(side) else { return };
-        offering.rollback(switch.media, limit);
+        let Some((answering, offering)) = call.two(leg, from) else { return };
+        offering.media.rollback(switch.media, limit);
         let again = if late {
             // What came is an offer: it is answered with what the other side said before.
-            answering.receive_offer(body).and_then(|()| answering.make_answer(offering, switch.media)).map(|answer| {
+            let received = answering.media.receive_offer(body);
+            received.and_then(|()| answering.media.make_answer(offering.media.remote()?, switch.media)).map(|answer| {
                 switch.sip.acknowledge(switch.now, answering.dialog, answer);
-                answering.apply(switch.media, limit);
+                answering.media.apply(switch.media, limit);
             })
         } else {
             switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
-            answering.receive_answer(body, Finality::Final).and_then(|()| self.mend(switch, id, side))
+            answering.media.receive_answer(body, Finality::Final).and_then(|()| self.mend(switch, id, leg))
         };
         if let Err(error) = again {
             self.fail(switch, id, &format!("an answer within the call cannot be used: {error}"));
         }
     }
 
-    /// The caller answered the offer that brought it in line with the device that picked up.
-    fn mended(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, body: &Bytes) {
-        let limit = Some(self.policy.media_timeout);
-        let Some((leg, _)) = self.calls.get_mut(&id).and_then(|call| call.pair(side)) else { return };
-        switch.sip.acknowledge(switch.now, leg.dialog, Bytes::new());
-        match leg.receive_answer(body, Finality::Final) {
-            Ok(()) => leg.apply(switch.media, limit),
-            Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
-        }
-    }
-
     /// Our offer was refused: so is the one it was made from.
-    pub(super) fn offer_failed(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, status: StatusCode) {
-        let limit = Some(self.policy.media_timeout);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(offering) = call.other(side) else { return };
-        let State::Established { relayed, .. } = call.state else { return };
-        let Some(Relayed { withdrawn, .. }) = relayed else {
-            // It was our own.
-            if let Some((leg, _)) = call.pair(side) {
-                leg.rollback(switch.media, limit);
-            }
-            if status == StatusCode::REQUEST_PENDING {
-                self.mend_later(switch, id, side);
-            }
-            return;
+    pub(super) fn offer_failed(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, status: StatusCode) {
+        let Some(talk) = self.calls.get_mut(&id).and_then(Call::talk) else { return };
+        let Some(Relayed { from, withdrawn, .. }) = talk.relayed.filter(|relayed| relayed.to == leg) else {
+            return self.own_failed(switch, id, leg, status);
         };
-        self.end_relay(switch, id, offering);
-        if withdrawn {
-            return;
+        self.end_relay(switch, id, from);
+        if let Some(dialog) = self.dialog(id, from).filter(|_| !withdrawn) {
+            let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
         }
-        let Some(dialog) = self.dialog(id, offering) else { return };
-        let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+        self.exchanged(switch, id);
     }
 
     /// Passes a request within the session to the other side.
-    pub(super) fn pass(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, server: ServerId, request: Box<sip::Request>) {
-        let other = self.calls.get(&id).and_then(|call| call.other(side)).and_then(|other| self.dialog(id, other));
+    pub(super) fn pass(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, server: ServerId, request: Box<sip::Request>) {
+        let other = self.calls.get(&id).and_then(|call| call.other(leg)).and_then(|other| self.dialog(id, other));
         let status = match (&request.method, other) {
             // Candidates of this leg (RFC 8840): its checks tell us as much, and the other leg has nothing to do with them.
             (Method::Info, _) if is_trickle(&request) => StatusCode::OK,
@@ -327,7 +299,7 @@ impl Calls {
     }
 
     /// A side's session is over: the other one is hung up.
-    pub(super) fn ended(&mut self, switch: &mut Switch<'_>, id: Id, side: Side, by: Ender, reason: Option<Reason>) {
+    pub(super) fn ended(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, by: Ender, reason: Option<Reason>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         match &call.state {
             State::Ringing(_) if by == Ender::Peer => {
@@ -338,53 +310,57 @@ impl Calls {
                 return self.give_up(switch, id, StatusCode::SERVER_TIMEOUT, EndedBy::Lost, "the caller did not acknowledge");
             }
             State::Over => return,
-            State::Established { .. } => {}
+            State::Established(_) => {}
         }
-        let Some(other) = call.other(side) else { return };
-        (call.record.ended_by, call.record.reason) = match (by, side) {
-            (Ender::Peer, Side::Caller) => (EndedBy::Caller, "the caller hung up".to_owned()),
-            (Ender::Peer, Side::Callee(_)) => (EndedBy::Callee, "the callee hung up".to_owned()),
-            (Ender::Us, _) => (EndedBy::Switch, "ended by the switch".to_owned()),
-            (Ender::NoPrack, _) => (EndedBy::Lost, "the caller did not acknowledge".to_owned()),
-            (Ender::NoAck, _) => (EndedBy::Lost, "a device did not acknowledge the answer".to_owned()),
-            (Ender::SessionTimer, _) => (EndedBy::Lost, "the session timer ran out".to_owned()),
-            (Ender::Lost, _) => (EndedBy::Lost, "a device no longer knows the call, or is gone".to_owned()),
+        if self.leg_ended(switch, (id, leg), by, reason.as_ref()) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let is_caller = call.leg(leg).is_some_and(|leg| leg.party == PartyId::CALLER);
+        (call.record.ended_by, call.record.reason) = match by {
+            Ender::Peer if is_caller => (EndedBy::Caller, "the caller hung up".to_owned()),
+            Ender::Peer => (EndedBy::Callee, "the callee hung up".to_owned()),
+            Ender::Us => (EndedBy::Switch, "ended by the switch".to_owned()),
+            Ender::NoPrack => (EndedBy::Lost, "the caller did not acknowledge".to_owned()),
+            Ender::NoAck => (EndedBy::Lost, "a device did not acknowledge the answer".to_owned()),
+            Ender::SessionTimer => (EndedBy::Lost, "the session timer ran out".to_owned()),
+            Ender::Lost => (EndedBy::Lost, "a device no longer knows the call, or is gone".to_owned()),
         };
         self.unanswer(switch, id, by == Ender::NoPrack);
-        if let Some(dialog) = self.dialog(id, other) {
-            switch.sip.bye(switch.now, dialog, reason);
-        }
-        self.close(switch, id);
+        self.hang_up(switch, id, Some(leg), reason.as_ref());
     }
 
     /// A call that ends before its caller was told the answer, which waited for a PRACK, was not answered.
-    fn unanswer(&mut self, switch: &mut Switch<'_>, id: Id, refused: bool) {
+    pub(super) fn unanswer(&mut self, switch: &mut Switch<'_>, id: Id, refused: bool) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         // what the endpoint tells the caller in either case
         let status = if refused { StatusCode::SERVER_TIMEOUT } else { StatusCode::TEMPORARILY_UNAVAILABLE };
-        if refused || switch.sip.is_early(call.caller.dialog) {
+        if refused || call.leg(LegId::CALLER).is_some_and(|caller| switch.sip.is_early(caller.dialog)) {
             let (by, reason) = (call.record.ended_by, std::mem::take(&mut call.record.reason));
             call.record.refused(status, by, reason);
         }
     }
 
     /// Ends an established call from our side.
-    fn fail(&mut self, switch: &mut Switch<'_>, id: Id, why: &str) {
+    pub(super) fn fail(&mut self, switch: &mut Switch<'_>, id: Id, why: &str) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.record.ended_by = EndedBy::Switch;
         why.clone_into(&mut call.record.reason);
-        let State::Established { callee, .. } = call.state else { return };
         self.unanswer(switch, id, false);
-        for side in [Side::Caller, Side::Callee(callee)] {
-            if let Some(dialog) = self.dialog(id, side) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(488, "Not acceptable here")));
-            }
+        self.hang_up(switch, id, None, Some(&Reason::sip(488, "Not acceptable here")));
+    }
+
+    /// Hangs up every leg but one that is gone already, and closes the call.
+    pub(super) fn hang_up(&mut self, switch: &mut Switch<'_>, id: Id, gone: Option<LegId>, reason: Option<&Reason>) {
+        let Some(call) = self.calls.get(&id) else { return };
+        for leg in call.legs.iter().filter(|leg| Some(leg.id) != gone) {
+            leg.give_up(switch, reason);
         }
         self.close(switch, id);
     }
 
-    fn dialog(&self, id: Id, side: Side) -> Option<DialogId> {
-        self.calls.get(&id).and_then(|call| call.leg(side)).map(|leg| leg.dialog)
+    pub(super) fn dialog(&self, id: Id, leg: LegId) -> Option<DialogId> {
+        self.calls.get(&id).and_then(|call| call.leg(leg)).map(|leg| leg.dialog)
     }
 }
 

@@ -1,16 +1,22 @@
-//! Leg: one dialog and one media port, with one device or trunk. It knows what was negotiated on its side and nothing of the other one.
+//! Leg: our dialog and media port with one device of a party. It knows what was negotiated on its side and nothing of the other ones.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::port::Kind;
-use media::sdp::negotiate::{Error, Finality, Negotiation, passes_unchanged};
+use media::sdp::negotiate::{Error, Finality, Negotiation, Stream, passes_unchanged};
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Local, Profile, Protection};
-use media::sdp::{self, Description};
-use media::{PortId, Settings};
-use sip::{DialogId, Hop, OutgoingInvite};
+use media::sdp::{self, Description, Format, MediaDescription};
+use media::{BridgeId, Kinds, Member, PortId, Settings};
+use serde::Serialize;
+use sip::DialogId;
+
+use super::party::PartyId;
+use super::reach::Reach;
+use super::template::{self, Unwanted};
+use crate::device;
 
 /// A media port as a leg keeps it.
 #[derive(Clone, Debug)]
@@ -23,7 +29,7 @@ pub struct Port {
 
 /// Opens and steers media ports; the media threads in the switch, a list in tests.
 pub trait Ports {
-    /// Opens a port with that many streams, on the same thread as another one.
+    /// Opens a port with that many streams, on the same thread as another one, which may be closed meanwhile.
     ///
     /// # Errors
     /// One sentence: no port is free, or the system refuses one.
@@ -35,8 +41,10 @@ pub trait Ports {
     fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String>;
     /// Applies what was agreed.
     fn set(&mut self, port: PortId, settings: Settings);
-    /// Lets two ports hear each other.
-    fn bridge(&mut self, a: PortId, b: PortId);
+    /// Says who is in a bridge, and what each gives and takes: all of it, each time. Nobody: the bridge is over.
+    fn arrange(&mut self, bridge: BridgeId, members: &[Member]);
+    /// Presses a key towards the peer of a port for that long: as a named event where it takes them, else as tones.
+    fn press(&mut self, port: PortId, digit: Digit, duration: Duration);
     /// Closes a port; its figures come as an event.
     fn close(&mut self, port: PortId);
 }
@@ -58,158 +66,290 @@ pub enum MediaError {
     Nothing,
 }
 
-/// One leg of a call.
-#[derive(Debug)]
-pub struct Leg {
-    /// Its dialog.
-    pub dialog: DialogId,
-    /// What its peer and we told each other.
-    negotiation: Negotiation,
-    /// Its media port, once there is one.
-    port: Option<Port>,
-    /// Where its signaling comes from.
-    signaling: Option<IpAddr>,
-    /// Who this is, for the record: the contact, or the trunk.
-    pub label: String,
-    /// The INVITE again for what else may be tried, while there is something.
-    pub spare: Option<Box<Spare>>,
+/// Names a leg within its call; later ones have higher numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct LegId(pub u32);
+
+impl LegId {
+    /// The leg that the call began with.
+    pub const CALLER: Self = Self(0);
 }
 
-/// What else may be tried with a device.
+/// How far a leg is.
 #[derive(Debug)]
-pub struct Spare {
-    /// The INVITE as it was sent first.
-    pub invite: OutgoingInvite,
-    /// The addresses not tried yet, the next one last (RFC 3263 §4.3).
-    pub hops: Vec<Hop>,
-    /// The ways to carry media not offered yet, the next one last.
-    pub profiles: Vec<Profile>,
-    /// Until when the device has to show that it takes an offer that was made otherwise.
-    pub patience: Option<Instant>,
+pub(super) enum Stage {
+    /// It is the caller's, and waits for our answer.
+    Calling,
+    /// Our INVITE is out.
+    Reaching(Box<Reach>),
+    /// It is answered.
+    Up,
+}
+
+/// One leg of a call.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) id: LegId,
+    /// Whose it is.
+    pub(super) party: PartyId,
+    /// The device at its other end, if it is one of a user's.
+    pub(super) device: Option<device::Id>,
+    /// Which device this is, for the record: its contact.
+    pub(super) label: String,
+    /// Its dialog.
+    pub(super) dialog: DialogId,
+    pub(super) stage: Stage,
+    /// What its party uses it for.
+    pub(super) carries: Kinds,
+    /// What its lines are to carry after our own offer.
+    pub(super) asked: Kinds,
+    /// What its peer refused to have its lines carry: it is not asked for the same again.
+    pub(super) stuck: Option<Kinds>,
+    /// When an offer of ours that could not go out, or met another one, may be made again.
+    pub(super) again: Option<Instant>,
+    /// How often that was so.
+    pub(super) tries: u8,
+    /// How often it may be offered another codec, since a device joined.
+    pub(super) mends: u8,
+    /// Why it was silent, if it was.
+    pub(super) verdict: Option<String>,
+    pub(super) media: Media,
+}
+
+impl Leg {
+    /// Makes a leg of a dialog.
+    pub(super) fn new(
+        (id, party): (LegId, PartyId),
+        (device, label): (Option<device::Id>, String),
+        dialog: DialogId,
+        media: Media,
+    ) -> Self {
+        Self {
+            id,
+            party,
+            device,
+            label,
+            dialog,
+            stage: Stage::Calling,
+            carries: Kinds::BOTH,
+            asked: Kinds::NONE,
+            stuck: None,
+            again: None,
+            tries: 0,
+            mends: 0,
+            verdict: None,
+            media,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.stage, Stage::Up)
+    }
 }
 
 /// How the packets of a leg may travel.
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub(super) struct Manner {
     /// What our first offer uses.
-    pub profile: Profile,
+    pub(super) profile: Profile,
     /// Whether packets have to be protected.
-    pub protection: Protection,
+    pub(super) protection: Protection,
+    /// For the description's session id.
+    pub(super) session_id: u64,
     /// What ICE credentials and keys are made of.
-    pub secret: Secret,
+    pub(super) secret: Secret,
 }
 
-impl Leg {
-    /// Makes a leg without media.
-    #[must_use]
-    pub fn new(dialog: DialogId, session_id: u64, manner: Manner, signaling: Option<IpAddr>, label: String) -> Self {
-        let negotiation = Negotiation::new(session_id, manner.profile, manner.protection, manner.secret);
-        Self { dialog, negotiation, port: None, signaling, label, spare: None }
+/// The media of a leg: what its peer and we told each other, and the port that it is about.
+#[derive(Debug)]
+pub(super) struct Media {
+    negotiation: Negotiation,
+    /// The port, once there is one.
+    port: Option<Port>,
+    /// A port on whose thread this one has to be.
+    beside: Option<PortId>,
+    /// Where the leg's signaling comes from.
+    signaling: Option<IpAddr>,
+    /// What our last offer had.
+    offered: Kinds,
+    /// What its peer did not take when it was offered.
+    refused: Kinds,
+    /// What its lines have, and nothing is sent on: they cannot be taken away.
+    parked: Kinds,
+}
+
+impl Media {
+    /// Has neither port nor description yet. `beside`: a port of the same call, or of one that it may be joined with.
+    pub(super) fn new(manner: Manner, signaling: Option<IpAddr>, beside: Option<PortId>) -> Self {
+        let negotiation = Negotiation::new(manner.session_id, manner.profile, manner.protection, manner.secret);
+        Self { negotiation, port: None, beside, signaling, offered: Kinds::NONE, refused: Kinds::NONE, parked: Kinds::NONE }
     }
 
     /// Returns its port.
-    #[must_use]
-    pub fn port(&self) -> Option<PortId> {
+    pub(super) fn port(&self) -> Option<PortId> {
         self.port.as_ref().map(|port| port.id)
     }
 
-    /// Takes the peer's offer.
-    ///
-    /// # Errors
-    /// See [`MediaError`]; nothing has changed then.
-    pub fn receive_offer(&mut self, body: &Bytes) -> Result<(), MediaError> {
+    /// Says next to which port its own has to be, if it has none yet.
+    pub(super) fn set_beside(&mut self, port: Option<PortId>) {
+        self.beside = port.or(self.beside);
+    }
+
+    /// Takes the peer's offer. After an error nothing has changed.
+    pub(super) fn receive_offer(&mut self, body: &Bytes) -> Result<(), MediaError> {
         self.negotiation.receive_offer(Description::parse(body)?)?;
         Ok(())
     }
 
-    /// Makes our offer to this leg's peer out of the other leg's.
-    ///
-    /// # Errors
-    /// See [`MediaError`]; nothing has changed then.
-    pub fn make_offer(&mut self, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
-        let template = other.negotiation.remote_offer().ok_or(MediaError::Nothing)?;
-        self.reserve(template, other, media)?;
-        Ok(self.negotiation.make_offer(template, local(self.port.as_ref()))?)
+    /// Makes our offer to the peer after a template: what the others say. After an error nothing has changed.
+    pub(super) fn make_offer(&mut self, template: &Description, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        self.reserve(template, ports)?;
+        let offer = self.negotiation.make_offer(template, local(self.port.as_ref()))?;
+        self.offered = kinds_of(&template.media);
+        self.parked = Kinds::NONE;
+        Ok(offer)
     }
 
     /// Makes the offer again in another profile: the peer refused the last one.
-    ///
-    /// # Errors
-    /// See [`MediaError`].
-    pub fn offer_otherwise(&mut self, profile: Profile, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
+    pub(super) fn offer_otherwise(&mut self, profile: Profile, template: &Description, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
         self.negotiation.rollback();
         self.negotiation.set_profile(profile);
-        self.make_offer(other, media)
+        self.make_offer(template, ports)
     }
 
-    /// Takes the peer's answer to our offer.
-    ///
-    /// # Errors
-    /// See [`MediaError`]; nothing has changed then.
-    pub fn receive_answer(&mut self, body: &Bytes, finality: Finality) -> Result<(), MediaError> {
+    /// Takes the peer's answer to our offer. After an error nothing has changed.
+    pub(super) fn receive_answer(&mut self, body: &Bytes, finality: Finality) -> Result<(), MediaError> {
         self.negotiation.receive_answer(Description::parse(body)?, finality)?;
+        if finality == Finality::Final {
+            let got = self.kinds();
+            self.refused = (self.refused | (self.offered - got)) - got;
+        }
         Ok(())
     }
 
-    /// Answers this leg's peer with what the other leg's peer answered.
-    ///
-    /// # Errors
-    /// See [`MediaError`]; nothing has changed then.
-    pub fn make_answer(&mut self, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
-        let template = other.negotiation.remote().ok_or(MediaError::Nothing)?;
-        self.reserve(template, other, media)?;
+    /// Answers the peer after a template: what the others say. After an error nothing has changed.
+    pub(super) fn make_answer(&mut self, template: &Description, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        self.reserve(template, ports)?;
         Ok(self.negotiation.make_answer(template, local(self.port.as_ref()))?)
     }
 
-    /// Returns true while an answer of an earlier response would be given again.
-    #[must_use]
-    pub fn has_answered(&self) -> bool {
-        self.negotiation.answer().is_some()
+    /// Returns what the peer said last.
+    pub(super) fn remote(&self) -> Result<&Description, MediaError> {
+        self.negotiation.remote().ok_or(MediaError::Nothing)
+    }
+
+    /// Returns the peer's offer that waits for an answer.
+    pub(super) fn remote_offer(&self) -> Result<&Description, MediaError> {
+        self.negotiation.remote_offer().ok_or(MediaError::Nothing)
     }
 
     /// Returns true while our offer waits for its answer.
-    #[must_use]
-    pub fn has_local_offer(&self) -> bool {
+    pub(super) fn has_local_offer(&self) -> bool {
         self.negotiation.has_local_offer()
     }
 
-    /// Returns true if the packets of each leg are ones that the other takes, or the two have no codec in common.
-    #[must_use]
-    pub fn fits(&self, other: &Self) -> bool {
-        let (ours, theirs) = (self.negotiation.streams(), other.negotiation.streams());
-        passes_unchanged(&ours, &theirs) && passes_unchanged(&theirs, &ours) || !self.negotiation.shares_codec(&theirs)
+    /// Returns true while an offer, ours or the peer's, waits for its answer.
+    pub(super) fn is_pending(&self) -> bool {
+        self.negotiation.has_local_offer() || self.negotiation.remote_offer().is_some()
     }
 
-    /// Makes an offer to this leg's peer that repeats what the other leg's peer said last.
-    ///
-    /// # Errors
-    /// See [`MediaError`]; nothing has changed then.
-    pub fn offer_again(&mut self, other: &Self, media: &mut dyn Ports) -> Result<Bytes, MediaError> {
-        let template = other.negotiation.remote().ok_or(MediaError::Nothing)?;
-        self.reserve(template, other, media)?;
-        Ok(self.negotiation.make_offer(template, local(self.port.as_ref()))?)
+    /// Returns the lines of what the peer said last.
+    pub(super) fn lines(&self) -> &[MediaDescription] {
+        self.negotiation.remote().map_or(&[], |remote| &remote.media)
+    }
+
+    /// Returns the line of a kind as others are told of it: the codec in use comes first.
+    pub(super) fn line(&self, kind: Kinds) -> Option<MediaDescription> {
+        let stream = self.negotiation.streams().into_iter().find(|stream| Kinds::of(&stream.kind) == kind)?;
+        let mut line = template::told(self.lines().get(stream.line)?.clone(), sdp::Direction::SendRecv);
+        let in_use = stream.receive.iter().filter(|format| !format.is_auxiliary());
+        let in_use = in_use.filter_map(|format| stream.send.iter().find(|sent| sent.same_codec(format))).next();
+        let payload_type = in_use.map(|format| sdp::Text::from(format.payload_type.to_string()));
+        if let Some(at) = payload_type.and_then(|text| line.formats.iter().position(|format| *format == text)) {
+            line.formats[..=at].rotate_right(1);
+        }
+        Some(line)
+    }
+
+    /// Returns what becomes of its lines that are not wanted.
+    pub(super) fn unwanted(&self) -> Unwanted {
+        if self.negotiation.profile() == Profile::WebRtc { Unwanted::Inactive } else { Unwanted::Refused }
+    }
+
+    /// Returns the kinds of its lines.
+    pub(super) fn kinds(&self) -> Kinds {
+        self.negotiation.streams().iter().fold(Kinds::NONE, |kinds, stream| kinds | Kinds::of(&stream.kind))
+    }
+
+    /// Returns the kinds of its lines on which something may be sent.
+    pub(super) fn has(&self) -> Kinds {
+        self.kinds() - self.parked
+    }
+
+    /// Returns the kinds that its peer did not take.
+    pub(super) fn refused(&self) -> Kinds {
+        self.refused
+    }
+
+    /// Notes that nothing is sent on lines of other kinds than these.
+    pub(super) fn park(&mut self, wanted: Kinds) {
+        self.parked = self.kinds() - wanted;
+    }
+
+    /// Notes that its peer refused an offer with these kinds.
+    pub(super) fn refuse(&mut self, kinds: Kinds) {
+        self.refused = self.refused | (kinds - self.kinds());
+    }
+
+    /// Lets these kinds be offered though they were refused.
+    pub(super) fn ask_again(&mut self, kinds: Kinds) {
+        self.refused = self.refused - kinds;
+    }
+
+    /// Returns true if the lines of both are of the same kinds, as far as both have lines: then what one offers can be offered to the other.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.lines().iter().zip(other.lines()).all(|(one, other)| one.kind == other.kind)
+    }
+
+    /// Returns true if for each of the kinds the packets of each leg are ones that the other takes, or the two have no codec in common.
+    pub(super) fn fits(&self, other: &Self, kinds: Kinds) -> bool {
+        kinds.each().all(|kind| match self.stream(kind).zip(other.stream(kind)) {
+            Some((ours, theirs)) => {
+                let passes = |from: &Stream, to: &Stream| passes_unchanged(std::slice::from_ref(from), std::slice::from_ref(to));
+                let has = |format: &Format| theirs.send.iter().any(|other| other.same_codec(format));
+                let shares = ours.send.iter().filter(|format| !format.is_auxiliary()).any(has);
+                passes(&ours, &theirs) && passes(&theirs, &ours) || !shares
+            }
+            None => true,
+        })
+    }
+
+    /// The first stream of a kind, as if it were the first line.
+    fn stream(&self, kind: Kinds) -> Option<Stream> {
+        let stream = self.negotiation.streams().into_iter().find(|stream| Kinds::of(&stream.kind) == kind)?;
+        Some(Stream { line: 0, ..stream })
     }
 
     /// Returns true if the peer's pending offer changes nothing but where and how its packets travel.
-    #[must_use]
-    pub fn offer_moves_only(&self) -> bool {
+    pub(super) fn offer_moves_only(&self) -> bool {
         self.negotiation.offer_moves_only()
     }
 
     /// Forgets the peer's pending offer: what was agreed before holds.
-    pub fn drop_offer(&mut self) {
+    pub(super) fn drop_offer(&mut self) {
         self.negotiation.reject_offer();
     }
 
     /// Goes back to what was agreed before the pending offer, ours or the peer's.
-    pub fn rollback(&mut self, media: &mut dyn Ports, limit: Option<Duration>) {
+    pub(super) fn rollback(&mut self, ports: &mut dyn Ports, limit: Option<Duration>) {
         self.negotiation.rollback();
         self.negotiation.reject_offer();
-        self.apply(media, limit);
+        self.apply(ports, limit);
     }
 
     /// Tells the port what is agreed now. `limit`: silence after which the leg is reported.
-    pub fn apply(&self, media: &mut dyn Ports, limit: Option<Duration>) {
+    pub(super) fn apply(&self, ports: &mut dyn Ports, limit: Option<Duration>) {
         if let Some(port) = &self.port {
             let settings = Settings {
                 streams: self.negotiation.streams(),
@@ -217,33 +357,48 @@ impl Leg {
                 signaling: self.signaling,
                 media_timeout: limit,
             };
-            media.set(port.id, settings);
+            ports.set(port.id, settings);
         }
     }
 
+    /// Returns what the peer sends, and what it receives.
+    pub(super) fn flows(&self) -> (Kinds, Kinds) {
+        let streams = self.negotiation.streams();
+        let kinds = |which: fn(sdp::Direction) -> bool| {
+            let those = streams.iter().filter(|stream| which(stream.direction));
+            those.fold(Kinds::NONE, |kinds, stream| kinds | Kinds::of(&stream.kind))
+        };
+        (kinds(sdp::Direction::receives), kinds(sdp::Direction::sends))
+    }
+
     /// Notes that its signaling goes to another address now.
-    pub fn moved(&mut self, signaling: IpAddr) {
+    pub(super) fn moved(&mut self, signaling: IpAddr) {
         self.signaling = Some(signaling);
     }
 
     /// Closes the port.
-    pub fn close(&mut self, media: &mut dyn Ports) -> Option<PortId> {
+    pub(super) fn close(&mut self, ports: &mut dyn Ports) -> Option<PortId> {
         let port = self.port.take()?;
-        media.close(port.id);
+        ports.close(port.id);
         Some(port.id)
     }
 
     /// Makes sure that the port has a stream for each line of a description.
-    fn reserve(&mut self, template: &Description, other: &Self, media: &mut dyn Ports) -> Result<(), MediaError> {
+    fn reserve(&mut self, template: &Description, ports: &mut dyn Ports) -> Result<(), MediaError> {
         let streams = self.negotiation.streams_needed(template).max(1);
         let kind = if self.negotiation.profile() == Profile::WebRtc { Kind::Shared } else { Kind::Own };
         match &mut self.port {
-            Some(port) if port.local.addresses.len() < streams => media.extend(port, streams),
+            Some(port) if port.local.addresses.len() < streams => ports.extend(port, streams),
             Some(_) => Ok(()),
-            None => media.open(kind, streams, other.port()).map(|port| self.port = Some(port)),
+            None => ports.open(kind, streams, self.beside).map(|port| self.port = Some(port)),
         }
         .map_err(MediaError::NoPort)
     }
+}
+
+/// The kinds of lines that are not refused.
+fn kinds_of(lines: &[MediaDescription]) -> Kinds {
+    lines.iter().filter(|line| line.port != 0).fold(Kinds::NONE, |kinds, line| kinds | Kinds::of(&line.kind))
 }
 
 fn local(port: Option<&Port>) -> &Local {

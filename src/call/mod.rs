@@ -1,32 +1,47 @@
-//! Calls: the B2BUA. A caller's leg, the legs of the devices that ring, and after the answer the one that talks; what one side says
-//! is passed to the other with our own addresses in it (topology hiding), and media runs between their ports.
+//! Calls: the B2BUA. A call has parties, people; a party has legs, our dialogs and media ports with their devices. Of two parties with one
+//! device each, what one says is passed to the other with our own addresses in it (topology hiding); media runs between the ports.
 //!
 //! `Calls` owns the calls. It drives the SIP endpoint and the media ports that it is handed ([`Switch`]) and asks for everything else as
 //! output. It knows no storage, no HTTP, no sockets.
 
+mod align;
+mod arrange;
+mod carry;
+mod close;
+pub mod command;
 mod established;
+pub mod graph;
+mod handoff;
 pub mod leg;
+pub mod party;
+mod reach;
 pub mod record;
 pub mod ring;
 mod ringing;
+mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Profile, Protection};
-use media::{Event as MediaEvent, PortId};
+use media::{Event as MediaEvent, Kinds, Member, PortId};
 use serde::Serialize;
 use sip::message::{Headers, NameAddr};
 use sip::random::Random;
 use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, StatusCode, Uri};
 use tracing::{debug, info};
 
-use leg::{Leg, Manner, Ports};
+use crate::device;
+use command::{Refusal, Ticket};
+use graph::{Constructed, Event, View};
+use leg::{Leg, LegId, Manner, Ports};
+use party::{Party, PartyId, Person};
 use record::{EndedBy, LegMedia, Record};
 use ring::Ring;
 
@@ -61,7 +76,7 @@ impl Switch<'_> {
         for chunk in random.chunks_mut(8) {
             chunk.copy_from_slice(&self.random.number().to_ne_bytes());
         }
-        Manner { profile, protection, secret: Secret::new(random) }
+        Manner { profile, protection, session_id: self.random.number(), secret: Secret::new(random) }
     }
 }
 
@@ -85,16 +100,14 @@ pub struct Plan {
     pub signaling: IpAddr,
     /// Whether the caller's media has to be protected.
     pub protection: Protection,
-    /// Who calls, for the record.
-    pub caller: String,
+    /// Who calls.
+    pub caller: Person,
+    /// By which device, if it is one of a user's.
+    pub device: Option<device::Id>,
     /// What was dialled, for the record.
     pub dialled: String,
-    /// Who is called, for the record.
-    pub callee: String,
-    /// From of the outgoing INVITEs.
-    pub from: NameAddr,
-    /// To of the outgoing INVITEs.
-    pub to: NameAddr,
+    /// Who is called.
+    pub callee: Person,
     /// Further headers of the outgoing INVITEs, such as P-Asserted-Identity and Max-Forwards.
     pub headers: Headers,
     /// The devices.
@@ -104,6 +117,8 @@ pub struct Plan {
 /// A device to ring.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// Which device, if it is one of a user's.
+    pub device: Option<device::Id>,
     /// The Request-URI.
     pub uri: Uri,
     /// Routes to it.
@@ -121,20 +136,25 @@ pub struct Target {
 pub enum Output {
     /// Keep this record.
     Record(Box<Record>),
+    /// Tell whoever follows calls.
+    Event(Box<Event>),
+    /// Tell whoever asked what became of a command that took time.
+    Outcome {
+        /// Which.
+        ticket: Ticket,
+        /// Whether it worked.
+        result: Result<(), Refusal>,
+    },
 }
 
-/// Which leg.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Caller,
-    /// One of the devices, by its place in the plan.
-    Callee(usize),
-}
+/// Most devices of a party that are in a call, those that ring for a move included; a further one is refused.
+pub const MAX_DEVICES: usize = 4;
 
-/// An offer that one side made in the session and the other has not answered.
+/// An offer that one leg's peer made in the session and the other's has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Relayed {
-    from: Side,
+    from: LegId,
+    to: LegId,
     /// The offer is asked for: it comes in the response, and its answer in the ACK.
     late: bool,
     /// The side that made it took it back (CANCEL of a re-INVITE).
@@ -144,45 +164,70 @@ struct Relayed {
 #[derive(Debug)]
 enum State {
     /// Devices ring.
-    Ringing(Ring),
+    Ringing(Ringing),
     /// One has answered.
-    Established {
-        callee: usize,
-        /// The caller's ACK carries the answer to a late offer.
-        late_offer: bool,
-        relayed: Option<Relayed>,
-    },
+    Established(Talk),
     /// Over; the ports' last figures are awaited.
     Over,
 }
 
 #[derive(Debug)]
+struct Ringing {
+    ring: Ring,
+    /// Whose early media the caller hears.
+    early: Option<LegId>,
+}
+
+#[derive(Debug, Default)]
+struct Talk {
+    /// The caller's ACK carries the answer to a late offer.
+    late_offer: bool,
+    relayed: Option<Relayed>,
+}
+
+/// A port whose last figures are awaited.
+#[derive(Debug)]
+struct Closing {
+    port: PortId,
+    leg: LegId,
+    /// It is in the record: somebody talked by it, or was to.
+    is_kept: bool,
+    verdict: Option<String>,
+}
+
+#[derive(Debug)]
 struct Call {
     state: State,
-    caller: Leg,
-    callees: Vec<Leg>,
-    /// Whose early media the caller hears.
-    early: Option<usize>,
-    /// Who answered.
-    answering: Option<usize>,
+    parties: Vec<Party>,
+    legs: Vec<Leg>,
+    /// The number of the next leg.
+    next_leg: LegId,
+    constructed: Constructed,
     /// Requests within the session that wait for their response.
     passing: Vec<ClientId>,
-    /// An offer of our own that met another one and has to be made again.
-    mending: Option<Side>,
-    /// How often it was made again.
-    mended: u8,
     record: Record,
-    verdicts: [Option<String>; 2],
-    closing: Vec<PortId>,
+    /// Figures of ports that are closed.
+    heard: BTreeMap<LegId, LegMedia>,
+    closing: Vec<Closing>,
+    /// The bridge as media knows it.
+    arranged: Vec<Member>,
+    /// The call as it was told last.
+    told: Option<Arc<View>>,
+    /// When it is looked at again.
+    scheduled: Option<Instant>,
+    /// Its legs' lines follow what its parties use their devices for.
+    is_managed: bool,
 }
 
 /// All calls of a loop.
 #[derive(Debug)]
 pub struct Calls {
     policy: Policy,
-    calls: HashMap<Id, Call>,
-    by_dialog: HashMap<DialogId, (Id, Side)>,
-    by_port: HashMap<PortId, (Id, Side)>,
+    calls: BTreeMap<Id, Call>,
+    by_dialog: HashMap<DialogId, (Id, LegId)>,
+    by_port: HashMap<PortId, (Id, LegId)>,
+    /// The calls of each user.
+    by_user: BTreeSet<(Arc<str>, Id)>,
     /// Requests passed within sessions (INFO, MESSAGE): where the response goes.
     passed: HashMap<ClientId, (Id, ServerId, Box<sip::Request>)>,
     /// Callers that gave up before their call was started: names were looked up for it.
@@ -190,6 +235,9 @@ pub struct Calls {
     deadlines: BTreeSet<(Instant, Id)>,
     outputs: VecDeque<Output>,
     last_id: Id,
+    /// The number of the last event.
+    last_event: u64,
+    last_ticket: Ticket,
 }
 
 impl Calls {
@@ -204,14 +252,17 @@ impl Calls {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            calls: HashMap::new(),
+            calls: BTreeMap::new(),
             by_dialog: HashMap::new(),
             by_port: HashMap::new(),
+            by_user: BTreeSet::new(),
             passed: HashMap::new(),
             given_up: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
             last_id: Id(0),
+            last_event: 0,
+            last_ticket: Ticket(0),
         }
     }
 
@@ -227,6 +278,24 @@ impl Calls {
         self.calls.is_empty()
     }
 
+    /// Returns a call that is not over.
+    #[must_use]
+    pub fn view(&self, id: Id) -> Option<Arc<View>> {
+        self.calls.get(&id)?.told.clone()
+    }
+
+    /// Returns the calls that are not over, the oldest first.
+    pub fn views(&self) -> impl Iterator<Item = Arc<View>> {
+        self.calls.values().filter_map(|call| call.told.clone())
+    }
+
+    /// Returns the calls of a user that are not over, the oldest first.
+    pub fn views_of(&self, user: &str) -> impl Iterator<Item = Arc<View>> {
+        let user: Arc<str> = user.into();
+        let theirs = self.by_user.range((Arc::clone(&user), Id(0))..).take_while(move |(name, _)| *name == user);
+        theirs.filter_map(|(_, id)| self.view(*id))
+    }
+
     /// Returns the next thing asked for.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -238,13 +307,31 @@ impl Calls {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Time has passed: nobody answered, or an offer of ours may be made again.
+    /// Time has passed: nobody answered, an offer of ours may be made again, or a device has everything that moves.
     pub fn handle_timeout(&mut self, switch: &mut Switch<'_>) {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= switch.now) {
             self.deadlines.remove(&(at, id));
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.scheduled = None;
+            }
             self.impatient(switch, id);
             self.no_answer(switch, id);
-            self.mend_again(switch, id);
+            self.offer_again(switch, id);
+            self.handoffs_wait(switch, id);
+            self.touch(id);
+        }
+    }
+
+    /// After each input to a call: tells what has changed, and notes when to look at it again.
+    fn touch(&mut self, id: Id) {
+        self.tell(id);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let due = call.poll_timeout();
+        if call.scheduled != due {
+            self.deadlines.extend(due.map(|at| (at, id)));
+            if let Some(before) = std::mem::replace(&mut call.scheduled, due) {
+                self.deadlines.remove(&(before, id));
+            }
         }
     }
 
@@ -253,35 +340,37 @@ impl Calls {
         self.last_id
     }
 
-    /// How much of everything is left: calls, dialogs, ports, passed requests, deadlines, callers that gave up.
+    /// How much of everything is left: calls, dialogs, ports, passed requests, deadlines, callers that gave up, calls of users.
     #[cfg(test)]
-    fn left(&self) -> [usize; 6] {
-        [self.calls.len(), self.by_dialog.len(), self.by_port.len(), self.passed.len(), self.deadlines.len(), self.given_up.len()]
+    fn left(&self) -> [usize; 7] {
+        let indexes = [self.by_dialog.len(), self.by_port.len(), self.passed.len(), self.deadlines.len(), self.given_up.len()];
+        let [dialogs, ports, passed, deadlines, given_up] = indexes;
+        [self.calls.len(), dialogs, ports, passed, deadlines, given_up, self.by_user.len()]
     }
 
     /// Something happened on a leg.
     pub fn handle_dialog(&mut self, switch: &mut Switch<'_>, dialog: DialogId, event: DialogEvent) {
-        let Some((id, side)) = self.by_dialog.get(&dialog).copied() else { return self.handle_stray(switch, dialog, &event) };
-        debug!(call = %id, ?side, event = name(&event), "event");
-        match (event, side) {
-            (DialogEvent::Progress { status, body, .. }, Side::Callee(device)) => self.progress(switch, id, device, status, &body),
-            (DialogEvent::Answered { body }, Side::Callee(device)) => self.answered(switch, id, device, &body),
-            (DialogEvent::Failed { status, .. }, Side::Callee(device)) => self.failed(switch, id, device, status),
-            (DialogEvent::Cancelled { reason }, _) => {
+        let Some((id, leg)) = self.by_dialog.get(&dialog).copied() else { return self.handle_stray(switch, dialog, &event) };
+        debug!(call = %id, leg = leg.0, event = name(&event), "event");
+        match event {
+            DialogEvent::Progress { status, body, .. } => self.progress(switch, id, leg, status, &body),
+            DialogEvent::Answered { body } => self.answered(switch, id, leg, &body),
+            DialogEvent::Failed { status, .. } => self.failed(switch, id, leg, status),
+            DialogEvent::Cancelled { reason } => {
                 let reason = reason.map(|reason| reason.text).filter(|text| !text.is_empty());
                 let reason = reason.unwrap_or_else(|| "the caller gave up".to_owned());
                 self.give_up(switch, id, StatusCode::REQUEST_TERMINATED, EndedBy::Caller, &reason);
             }
-            (DialogEvent::Acknowledged { body }, side) => self.acknowledged(switch, id, side, &body),
-            (DialogEvent::Offered { body }, side) => self.offered(switch, id, side, &body),
-            (DialogEvent::OfferAnswered { body }, side) => self.offer_answered(switch, id, side, &body),
-            (DialogEvent::OfferCancelled, side) => self.offer_withdrawn(id, side),
-            (DialogEvent::OfferFailed { status }, side) => self.offer_failed(switch, id, side, status),
-            (DialogEvent::Ended { by, reason }, side) => self.ended(switch, id, side, by, reason),
-            (DialogEvent::Request { server, request }, side) => self.pass(switch, id, side, server, request),
-            (DialogEvent::Response { client, response }, _) => self.passed_back(switch, client, &response),
-            (DialogEvent::Progress { .. } | DialogEvent::Answered { .. } | DialogEvent::Failed { .. }, Side::Caller) => {}
+            DialogEvent::Acknowledged { body } => self.acknowledged(switch, id, leg, &body),
+            DialogEvent::Offered { body } => self.offered(switch, id, leg, &body),
+            DialogEvent::OfferAnswered { body } => self.offer_answered(switch, id, leg, &body),
+            DialogEvent::OfferCancelled => self.offer_withdrawn(id, leg),
+            DialogEvent::OfferFailed { status } => self.offer_failed(switch, id, leg, status),
+            DialogEvent::Ended { by, reason } => self.ended(switch, id, leg, by, reason),
+            DialogEvent::Request { server, request } => self.pass(switch, id, leg, server, request),
+            DialogEvent::Response { client, response } => self.passed_back(switch, client, &response),
         }
+        self.touch(id);
     }
 
     /// A dialog that belongs to no call any more: whatever it opens is closed.
@@ -316,123 +405,147 @@ impl Calls {
     }
 
     /// Something happened at a port.
-    pub fn handle_media(&mut self, event: MediaEvent) {
+    pub fn handle_media(&mut self, switch: &mut Switch<'_>, event: MediaEvent) {
         match event {
             MediaEvent::Silent { port, verdict } => {
-                let Some((id, side)) = self.by_port.get(&port).copied() else { return };
-                info!(call = %id, ?side, verdict, "no media");
-                if let Some(slot) = self.calls.get_mut(&id).and_then(|call| call.verdicts.get_mut(slot(side))) {
-                    *slot = Some(verdict);
+                let Some((id, leg)) = self.by_port.get(&port).copied() else { return };
+                info!(call = %id, leg = leg.0, verdict, "no media");
+                let call = self.calls.get_mut(&id);
+                if let Some(leg) = call.and_then(|call| call.leg_mut(leg)) {
+                    leg.verdict = Some(verdict);
                 }
             }
             MediaEvent::Resumed { port } => {
-                if let Some((id, side)) = self.by_port.get(&port) {
-                    info!(call = %id, ?side, "media is back");
+                if let Some((id, leg)) = self.by_port.get(&port) {
+                    info!(call = %id, leg = leg.0, "media is back");
                 }
             }
             MediaEvent::Transcoding { port, reason } => {
-                if let Some((id, side)) = self.by_port.get(&port) {
-                    info!(call = %id, ?side, reason, "media is transcoded");
+                if let Some((id, leg)) = self.by_port.get(&port) {
+                    info!(call = %id, leg = leg.0, reason, "media is transcoded");
                 }
             }
-            MediaEvent::Heard { .. } | MediaEvent::Statistics { .. } => {}
+            MediaEvent::Heard { port, kind } => {
+                if let Some(at) = self.by_port.get(&port).copied() {
+                    self.heard(switch, at, Kinds::of(&kind));
+                    self.touch(at.0);
+                }
+            }
+            MediaEvent::Statistics { .. } => {}
             MediaEvent::Closed { port, statistics } => self.port_closed(port, &statistics),
         }
     }
 
-    fn port_closed(&mut self, port: PortId, statistics: &media::quality::Statistics) {
-        let Some((id, side)) = self.by_port.remove(&port) else { return };
+    /// Tells what has changed in a call since it was told last.
+    fn tell(&mut self, id: Id) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.closing.retain(|closing| *closing != port);
-        let talked = match side {
-            Side::Caller => true,
-            Side::Callee(device) => call.answering == Some(device),
-        };
-        if talked {
-            let verdict = call.verdicts.get_mut(slot(side)).and_then(Option::take);
-            let at = if side == Side::Caller { 0 } else { call.record.media.len() };
-            call.record.media.insert(at, LegMedia::new(statistics, verdict));
+        let is_over = matches!(call.state, State::Over);
+        if is_over && call.told.is_none() {
+            return;
         }
-        self.finish(id);
-    }
-
-    /// Writes the record once the call is over and its ports are closed.
-    fn finish(&mut self, id: Id) {
-        let done = self.calls.get(&id).is_some_and(|call| matches!(call.state, State::Over) && call.closing.is_empty());
-        if done && let Some(call) = self.calls.remove(&id) {
-            self.outputs.push_back(Output::Record(Box::new(call.record)));
+        let view = call.view();
+        if call.told.as_deref() == Some(&view) {
+            return;
         }
-    }
-
-    /// Ends what the call holds: its legs are already told. Its record follows.
-    fn close(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let State::Ringing(ring) = &call.state {
-            self.deadlines.remove(&(ring.poll_timeout(), id));
-        }
-        call.state = State::Over;
-        call.record.ended_at = switch.unix;
-        self.by_dialog.remove(&call.caller.dialog);
-        if let Some(port) = call.caller.close(switch.media) {
-            self.by_port.insert(port, (id, Side::Caller));
-            call.closing.push(port);
-        }
-        for (device, leg) in call.callees.iter_mut().enumerate() {
-            if let Some(until) = leg.spare.as_ref().and_then(|spare| spare.patience) {
-                self.deadlines.remove(&(until, id));
-            }
-            self.by_dialog.remove(&leg.dialog);
-            if let Some(port) = leg.close(switch.media) {
-                self.by_port.insert(port, (id, Side::Callee(device)));
-                call.closing.push(port);
-            }
-        }
-        for client in call.passing.drain(..) {
-            // The response would come to a dialog that is gone.
-            if let Some((_, server, request)) = self.passed.remove(&client) {
-                let response = switch.sip.reply(&request, StatusCode::NO_TRANSACTION);
-                switch.sip.respond(switch.now, server, &response);
-            }
-        }
-        let record = &call.record;
-        info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");
-        self.finish(id);
+        let after = Arc::new(view);
+        let before = if is_over { call.told.take() } else { call.told.replace(Arc::clone(&after)) };
+        self.last_event += 1;
+        self.outputs.push_back(Output::Event(Box::new(Event { number: self.last_event, call: id, before, after })));
     }
 }
 
 impl Call {
-    fn leg(&self, side: Side) -> Option<&Leg> {
-        match side {
-            Side::Caller => Some(&self.caller),
-            Side::Callee(device) => self.callees.get(device),
+    fn new(record: Record) -> Self {
+        Self {
+            state: State::Over,
+            parties: Vec::new(),
+            legs: Vec::new(),
+            next_leg: LegId::CALLER,
+            constructed: Constructed::Direct,
+            passing: Vec::new(),
+            record,
+            heard: BTreeMap::new(),
+            closing: Vec::new(),
+            arranged: Vec::new(),
+            told: None,
+            scheduled: None,
+            is_managed: false,
         }
     }
 
-    /// Returns the leg of one side and the leg it talks to.
-    fn pair(&mut self, side: Side) -> Option<(&mut Leg, &mut Leg)> {
-        let State::Established { callee, .. } = self.state else { return None };
-        let other = self.callees.get_mut(callee)?;
-        match side {
-            Side::Caller => Some((&mut self.caller, other)),
-            Side::Callee(device) if device == callee => Some((other, &mut self.caller)),
-            Side::Callee(_) => None,
+    fn take_leg_id(&mut self) -> LegId {
+        let id = self.next_leg;
+        self.next_leg = LegId(id.0 + 1);
+        id
+    }
+
+    fn party(&self, id: PartyId) -> Option<&Party> {
+        self.parties.iter().find(|party| party.id == id)
+    }
+
+    fn party_mut(&mut self, id: PartyId) -> Option<&mut Party> {
+        self.parties.iter_mut().find(|party| party.id == id)
+    }
+
+    /// Whether a party asked not to be shown to the others.
+    fn is_anonymous(&self, id: PartyId) -> bool {
+        self.party(id).is_some_and(|party| party.person.is_anonymous())
+    }
+
+    fn leg(&self, id: LegId) -> Option<&Leg> {
+        self.legs.iter().find(|leg| leg.id == id)
+    }
+
+    fn leg_mut(&mut self, id: LegId) -> Option<&mut Leg> {
+        self.legs.iter_mut().find(|leg| leg.id == id)
+    }
+
+    /// Returns two legs.
+    fn two(&mut self, one: LegId, other: LegId) -> Option<(&mut Leg, &mut Leg)> {
+        let at = |id: LegId| self.legs.iter().position(|leg| leg.id == id);
+        let both = [at(one)?, at(other)?];
+        let [one, other] = self.legs.get_disjoint_mut(both).ok()?;
+        Some((one, other))
+    }
+
+    /// Returns the leg that a leg talks to, in a call of two parties with one leg each.
+    fn other(&self, leg: LegId) -> Option<LegId> {
+        let State::Established(_) = self.state else { return None };
+        let mut up = self.legs.iter().filter(|leg| leg.is_up());
+        let (Some(one), Some(other), None) = (up.next(), up.next(), up.next()) else { return None };
+        let is_pair = one.party != other.party && self.parties.len() == 2;
+        match leg {
+            _ if !is_pair => None,
+            leg if leg == one.id => Some(other.id),
+            leg if leg == other.id => Some(one.id),
+            _ => None,
         }
     }
 
-    /// The side that a side talks to.
-    fn other(&self, side: Side) -> Option<Side> {
-        match (&self.state, side) {
-            (State::Established { callee, .. }, Side::Caller) => Some(Side::Callee(*callee)),
-            (State::Established { callee, .. }, Side::Callee(device)) if *callee == device => Some(Side::Caller),
-            (State::Ringing(_) | State::Established { .. } | State::Over, _) => None,
-        }
+    /// Returns a leg and the one it talks to, in a call of two parties with one leg each.
+    fn pair(&mut self, leg: LegId) -> Option<(&mut Leg, &mut Leg)> {
+        self.two(leg, self.other(leg)?)
     }
-}
 
-fn slot(side: Side) -> usize {
-    match side {
-        Side::Caller => 0,
-        Side::Callee(_) => 1,
+    fn talk(&mut self) -> Option<&mut Talk> {
+        if let State::Established(talk) = &mut self.state { Some(talk) } else { None }
+    }
+
+    /// Returns when it is to be looked at again.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let ring = match &self.state {
+            State::Ringing(ringing) => Some(ringing.ring.poll_timeout()),
+            State::Established(_) => None,
+            State::Over => return None,
+        };
+        let legs = self.legs.iter().flat_map(|leg| [leg.patience(), leg.again]).flatten();
+        let handoffs = self.parties.iter().filter_map(|party| party.moving.as_ref()?.handoff.poll_timeout());
+        legs.chain(handoffs).chain(ring).min()
+    }
+
+    /// Returns a port of the call, if it has one.
+    fn any_port(&self) -> Option<PortId> {
+        self.legs.iter().find_map(|leg| leg.media.port())
     }
 }
 

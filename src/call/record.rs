@@ -1,5 +1,6 @@
 //! The call detail record: what is known of a call when it is over. The owner of the storage writes it; nothing here does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use media::{
@@ -9,7 +10,7 @@ use media::{
 use serde::Serialize;
 use sip::StatusCode;
 
-use super::Id;
+use super::{Id, Plan};
 
 /// A call that is over. Times are milliseconds since 1970, UTC.
 #[derive(Clone, Debug, Serialize)]
@@ -17,11 +18,11 @@ pub struct Record {
     /// Our number of the call; later calls have higher ones.
     pub id: Id,
     /// AOR of the caller, or number and trunk.
-    pub caller: String,
+    pub caller: Arc<str>,
     /// What was dialled.
-    pub dialled: String,
+    pub dialled: Arc<str>,
     /// AOR of the callee.
-    pub callee: String,
+    pub callee: Arc<str>,
     /// When the INVITE came.
     pub started_at: u64,
     /// When the first device rang.
@@ -38,8 +39,31 @@ pub struct Record {
     pub ended_by: EndedBy,
     /// Why, in plain words.
     pub reason: String,
-    /// Media of the caller's leg, then of the callee's.
+    /// Moves between devices, as they took place; at most [`MAX_MOVES`], later ones are not kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+    /// Media of the caller's leg, then of the others in the order in which they came.
     pub media: Vec<LegMedia>,
+}
+
+/// Most moves in a record.
+pub const MAX_MOVES: usize = 100;
+
+/// Media that went to another device of a party, or came to it as well.
+#[derive(Clone, Debug, Serialize)]
+pub struct Move {
+    /// When.
+    pub at: u64,
+    /// Whose devices: AOR.
+    pub party: Arc<str>,
+    /// Audio moved.
+    pub audio: bool,
+    /// Video moved.
+    pub video: bool,
+    /// The devices that had it until then, by their contacts.
+    pub from: Vec<String>,
+    /// The device that has it from then on, by its contact.
+    pub to: String,
 }
 
 /// Who or what ended a call.
@@ -109,6 +133,27 @@ impl LegMedia {
 }
 
 impl Record {
+    /// Begins the record of a call.
+    #[must_use]
+    pub fn of(id: Id, plan: &Plan, unix: u64) -> Self {
+        Self {
+            id,
+            caller: Arc::clone(&plan.caller.address),
+            dialled: plan.dialled.as_str().into(),
+            callee: Arc::clone(&plan.callee.address),
+            started_at: unix,
+            ringing_at: None,
+            answered_at: None,
+            ended_at: unix,
+            answered_by: None,
+            status: StatusCode::TEMPORARILY_UNAVAILABLE.code(),
+            ended_by: EndedBy::Switch,
+            reason: String::new(),
+            moves: Vec::new(),
+            media: Vec::new(),
+        }
+    }
+
     /// Notes how a call ended that was never answered: an answer that the caller was never told is none.
     pub fn refused(&mut self, status: StatusCode, by: EndedBy, reason: impl Into<String>) {
         (self.answered_at, self.answered_by) = (None, None);

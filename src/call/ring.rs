@@ -4,20 +4,16 @@ use std::time::{Duration, Instant};
 
 use sip::StatusCode;
 
+use super::leg::LegId;
+
 /// The devices of a callee while they ring.
 #[derive(Debug)]
 pub struct Ring {
-    ringing: Vec<Device>,
+    ringing: Vec<LegId>,
     deadline: Instant,
     best: Option<StatusCode>,
     /// Which provisional statuses the caller was told: a bit for each from 100 to 199.
     told: u128,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Device {
-    Ringing,
-    Over,
 }
 
 /// What to do after an input.
@@ -30,10 +26,10 @@ pub enum Verdict {
 }
 
 impl Ring {
-    /// Starts with that many devices, for at most that long.
+    /// Starts with the legs of these devices, for at most that long.
     #[must_use]
-    pub fn new(now: Instant, devices: usize, no_answer: Duration) -> Self {
-        Self { ringing: vec![Device::Ringing; devices], deadline: now + no_answer, best: None, told: 0 }
+    pub fn new(now: Instant, devices: Vec<LegId>, no_answer: Duration) -> Self {
+        Self { ringing: devices, deadline: now + no_answer, best: None, told: 0 }
     }
 
     /// A device sent a provisional response: returns the status that the caller gets, once for each.
@@ -49,16 +45,14 @@ impl Ring {
     }
 
     /// A device refused, could not be reached, or gave up.
-    pub fn failed(&mut self, device: usize, status: StatusCode) -> Verdict {
-        if let Some(device) = self.ringing.get_mut(device) {
-            *device = Device::Over;
-        }
+    pub fn failed(&mut self, device: LegId, status: StatusCode) -> Verdict {
+        self.ringing.retain(|ringing| *ringing != device);
         self.best = Some(match self.best {
             Some(best) if rank(best) >= rank(status) => best,
             Some(_) | None => status,
         });
         let refused_for_all = status.code() >= 600;
-        if refused_for_all || self.ringing.iter().all(|device| *device == Device::Over) {
+        if refused_for_all || self.ringing.is_empty() {
             return Verdict::GiveUp(told_to_caller(self.best.unwrap_or(status)));
         }
         Verdict::Wait
@@ -100,21 +94,21 @@ fn told_to_caller(status: StatusCode) -> StatusCode {
 mod tests {
     use super::*;
 
-    fn ring(devices: usize) -> Ring {
-        Ring::new(crate::clock::now(), devices, Duration::from_secs(60))
+    fn ring(devices: u32) -> Ring {
+        Ring::new(crate::clock::now(), (0..devices).map(LegId).collect(), Duration::from_secs(60))
     }
 
     #[test]
     fn the_last_refusal_ends_the_ringing_with_the_best_one() {
         let mut ring = ring(3);
-        assert_eq!(ring.failed(0, StatusCode::SERVICE_UNAVAILABLE), Verdict::Wait);
-        assert_eq!(ring.failed(1, StatusCode::BUSY_HERE), Verdict::Wait);
-        assert_eq!(ring.failed(2, StatusCode::NOT_ACCEPTABLE_HERE), Verdict::GiveUp(StatusCode::BUSY_HERE));
+        assert_eq!(ring.failed(LegId(0), StatusCode::SERVICE_UNAVAILABLE), Verdict::Wait);
+        assert_eq!(ring.failed(LegId(1), StatusCode::BUSY_HERE), Verdict::Wait);
+        assert_eq!(ring.failed(LegId(2), StatusCode::NOT_ACCEPTABLE_HERE), Verdict::GiveUp(StatusCode::BUSY_HERE));
     }
 
     #[test]
     fn a_refusal_for_all_ends_it_at_once() {
-        assert_eq!(ring(3).failed(1, StatusCode::DECLINE), Verdict::GiveUp(StatusCode::DECLINE));
+        assert_eq!(ring(3).failed(LegId(1), StatusCode::DECLINE), Verdict::GiveUp(StatusCode::DECLINE));
     }
 
     #[test]
@@ -122,7 +116,7 @@ mod tests {
         for status in
             [StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE, StatusCode::UNAUTHORIZED, StatusCode::MOVED_TEMPORARILY]
         {
-            assert_eq!(ring(1).failed(0, status), Verdict::GiveUp(StatusCode::TEMPORARILY_UNAVAILABLE), "{status}");
+            assert_eq!(ring(1).failed(LegId(0), status), Verdict::GiveUp(StatusCode::TEMPORARILY_UNAVAILABLE), "{status}");
         }
     }
 

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::secret::SecretSource;
 use super::value::{self, Domain, Number, PortRange, UserName};
-use super::{Config, Http, Limits, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
+use super::{Config, Http, Limits, Log, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
 
 /// One sentence that names file, line and key and says what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +83,8 @@ struct Keys {
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
+    log: Log,
+    #[serde(default)]
     user: Vec<UserKeys>,
     #[serde(default)]
     trunk: Vec<Trunk>,
@@ -138,6 +140,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
         http: keys.http,
         policy: keys.policy,
         limits: keys.limits,
+        log: keys.log,
         users,
         trunks: keys.trunk,
         source,

@@ -42,7 +42,8 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     };
     let dialled = request.uri.user().to_owned();
     let caller_srtp = context.srtp(&sender);
-    Ok(Outcome::Call(Box::new(Invitation { caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp })))
+    let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp };
+    Ok(Outcome::Call(Box::new(invitation)))
 }
 
 /// Whether the media of the caller's device can be that of each of the callee's: a browser and a phone need us between them.

@@ -1,22 +1,28 @@
 //! Requests outside a dialog: handed to `request/`, and what it decided carried out.
 
 use media::sdp::transport::{Profile, Protection};
-use sip::message::header::{NameAddr, Replaces};
+use sip::message::header::NameAddr;
 use sip::message::{Headers, Name};
-use sip::registrar::{Change, Reach, Target as Binding};
-use sip::{Hop, Incoming, Method, Response, StatusCode, Transport};
+use sip::registrar::{self, Binding, Change, Reach, Received, Target as Reachable};
+use sip::{Aor, Hop, Incoming, Method, Response, StatusCode, Transport, Uri};
 use tracing::info;
 
 use super::resolve::{Job, Way};
-use super::{Signaling, Unwritten, source};
+use super::{Registered, Signaling, Unwritten, source};
+use crate::call::party::{Person, Who};
 use crate::call::{Plan, Target};
 use crate::config::Srtp;
+use crate::device;
 use crate::pii::Pii;
-use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection};
+use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection, Sender};
 
 impl Signaling {
     pub(super) fn handle_request(&mut self, incoming: Incoming) {
         if incoming.request.method == Method::Invite {
+            // what takes the place of a dialog that there is, is no new call (RFC 3891)
+            if self.draining.is_some() && incoming.request.headers.get(Name::Replaces).is_none() {
+                return self.refuse_overload(&incoming);
+            }
             let via = incoming.request.headers.get(Name::Via).unwrap_or_default();
             if !self.load.admits(self.now, via) {
                 return self.refuse_overload(&incoming);
@@ -63,11 +69,14 @@ impl Signaling {
             | Rejection::UnsupportedScheme
             | Rejection::NotAllowed
             | Rejection::NotImplemented
-            | Rejection::BadEvent => self.sip.respond_statelessly(incoming, response),
+            | Rejection::BadEvent
+            | Rejection::NotAcceptable(_)
+            | Rejection::UnsupportedMedia(_) => self.sip.respond_statelessly(incoming, response),
         }
     }
 
     fn refuse_overload(&mut self, incoming: &Incoming) {
+        self.metrics.refused.increment(1);
         let mut response = self.sip.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
         response.headers.push(Name::RetryAfter, (1 + self.random.below(10)).to_string());
         self.sip.respond_statelessly(incoming, &response);
@@ -80,6 +89,8 @@ impl Signaling {
                 self.sip.respond_statelessly(&incoming, &response);
             }
             Outcome::Register(registration) => self.register(&incoming, *registration),
+            Outcome::Subscribe(watch) => self.watch(&incoming, watch),
+            Outcome::Publish(publication) => self.publish(&incoming, *publication),
             Outcome::Call(invitation) => self.call(incoming, *invitation),
             Outcome::Forward(targets, asserted) => {
                 if let Some(asserted) = asserted {
@@ -103,31 +114,34 @@ impl Signaling {
             }
         }
         let batch = self.locations.replace(&aor, &registered.bindings);
-        self.write(&batch, Unwritten { server, response, flow: incoming.flow, aor });
+        self.look_at(aor.user());
+        self.write(&batch, Unwritten::Registered(Registered { server, response, flow: incoming.flow, aor }));
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
-        if let Some(status) = self.replaced(&incoming.request.headers) {
+        if let Some(status) = self.replaced(&incoming.request) {
             let server = self.sip.admit(self.now, &incoming);
             let response = self.sip.reply(&incoming.request, status);
             return self.sip.respond(self.now, server, &response);
         }
         let (signaling, flow) = (source(&incoming.flow), incoming.flow);
         let offer = incoming.request.body.clone();
+        let device = self.calling_device(&invitation.sender, &incoming);
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         self.net.keep(&flow);
         let srtp = invitation.callee_srtp;
-        let (ways, targets) = invitation.targets.iter().map(|binding| self.device(binding, srtp)).unzip();
+        let bindings = self.locations.of(&invitation.callee);
+        let (ways, targets) = invitation.targets.iter().map(|target| self.device(target, &bindings, srtp)).unzip();
+        let callee = invitation.callee;
         let plan = Plan {
             dialog,
             offer,
             signaling,
             protection: protection(invitation.caller_srtp),
-            caller: invitation.caller,
+            caller: Person { who: who(&invitation.sender, &invitation.caller), address: invitation.caller.into(), shown: invitation.from },
+            device,
             dialled: invitation.dialled,
-            callee: invitation.callee.to_string(),
-            from: invitation.from,
-            to: invitation.to,
+            callee: Person { who: Who::User(callee.user().into()), address: callee.as_str().into(), shown: invitation.to },
             headers: invitation.headers,
             targets,
         };
@@ -136,12 +150,11 @@ impl Signaling {
 
     /// Refuses an INVITE that is to take the place of a dialog (RFC 3891): rather no call than a second one beside the first. The dialog is
     /// looked for, but calls cannot change hands yet, so Supported does not name the extension.
-    fn replaced(&self, headers: &Headers) -> Option<StatusCode> {
-        match headers.optional::<Replaces>(Name::Replaces) {
+    fn replaced(&self, request: &sip::Request) -> Option<StatusCode> {
+        match self.sip.replaced(request) {
             Ok(None) => None,
-            Ok(Some(replaces)) if self.sip.replaced(&replaces).is_some() => Some(StatusCode::NOT_IMPLEMENTED),
-            Ok(Some(_)) => Some(StatusCode::NO_TRANSACTION),
-            Err(_) => Some(StatusCode::BAD_REQUEST),
+            Ok(Some(_)) => Some(StatusCode::NOT_IMPLEMENTED),
+            Err(status) => Some(status),
         }
     }
 
@@ -155,22 +168,56 @@ impl Signaling {
         calls.start(&mut switch, plan);
     }
 
-    /// Finds the way to a device.
-    fn device(&self, binding: &Binding, srtp: Srtp) -> (Way, Target) {
-        let routes = routes(&binding.route);
-        let way = match &binding.reach {
+    /// Finds out by which of its devices a user calls: the one that registered the contact, else one that registered from there.
+    fn calling_device(&self, sender: &Sender, incoming: &Incoming) -> Option<device::Id> {
+        let Sender::User(name) = sender else { return None };
+        let mut bindings = self.locations.of(&Aor::new(name, &self.domain)?);
+        bindings.retain(|binding| !binding.is_expired(self.unix()));
+        let contact: Option<NameAddr> = incoming.request.headers.first(Name::Contact).ok();
+        let said = |binding: &&Binding| contact.as_ref().is_some_and(|contact| is_same_place(&contact.uri, &binding.contact));
+        let came = |binding: &&Binding| binding.received == Received::from(&incoming.flow);
+        let found = bindings.iter().find(said).or_else(|| bindings.iter().find(came));
+        found.map(device::Id::of)
+    }
+
+    /// Finds the way to a device, which is one of these bindings.
+    pub(super) fn device(&self, target: &Reachable, bindings: &[Binding], srtp: Srtp) -> (Way, Target) {
+        let routes = routes(&target.route);
+        let way = match &target.reach {
             Reach::Flow(received) => match self.locations.flow(received) {
                 Some(flow) => Way::Hop(Hop::Flow(flow)),
                 // After a restart a phone's own listener may still be reached; a browser has none.
-                None if !received.transport.is_websocket() => Way::Locate(binding.uri.clone()),
+                None if !received.transport.is_websocket() => Way::Locate(target.uri.clone()),
                 None => Way::None,
             },
             Reach::Route => routes.first().map_or(Way::None, |route| Way::Locate(route.uri.clone())),
-            Reach::Contact => Way::Locate(binding.uri.clone()),
+            Reach::Contact => Way::Locate(target.uri.clone()),
         };
-        let profiles = profiles(binding, srtp).to_vec();
-        (way, Target { uri: binding.uri.clone(), routes, hops: Vec::new(), protection: protection(srtp), profiles })
+        let is_it = |binding: &&Binding| {
+            registrar::targets(std::slice::from_ref(*binding), self.unix())
+                .iter()
+                .any(|it| it.uri == target.uri && it.reach == target.reach)
+        };
+        let device = bindings.iter().find(is_it).map(device::Id::of);
+        let profiles = profiles(target, srtp).to_vec();
+        (way, Target { device, uri: target.uri.clone(), routes, hops: Vec::new(), protection: protection(srtp), profiles })
     }
+}
+
+/// Returns who sent an INVITE; somebody behind a trunk is `number@trunk` in the record.
+fn who(sender: &Sender, caller: &str) -> Who {
+    match sender {
+        Sender::User(name) => Who::User(name.as_str().into()),
+        Sender::Trunk(trunk) => {
+            let number = caller.rsplit_once('@').map_or(caller, |(number, _)| number);
+            Who::Outside { trunk: trunk.as_str().into(), number: number.into() }
+        }
+    }
+}
+
+/// Whether two contacts lead to the same place, whatever their parameters say.
+fn is_same_place(one: &Uri, other: &Uri) -> bool {
+    one.user() == other.user() && one.host() == other.host() && one.port() == other.port()
 }
 
 fn protection(srtp: Srtp) -> Protection {
@@ -183,8 +230,8 @@ fn protection(srtp: Srtp) -> Protection {
 
 /// The ways to carry a device's media, in the order to offer them. A device that came by WebSocket is a browser. To a phone keys are
 /// offered beside plain RTP only where the signaling that carries them is encrypted; one that insists on them refuses the first offer.
-fn profiles(binding: &Binding, srtp: Srtp) -> &'static [Profile] {
-    let transport = binding.transport();
+fn profiles(target: &Reachable, srtp: Srtp) -> &'static [Profile] {
+    let transport = target.transport();
     match srtp {
         _ if transport.is_some_and(Transport::is_websocket) => &[Profile::WebRtc],
         Srtp::Off => &[Profile::Plain],

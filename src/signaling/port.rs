@@ -1,7 +1,10 @@
 //! Media ports as calls see them, on the media threads.
 
+use std::time::Duration;
+
+use media::dtmf::Digit;
 use media::port::Kind;
-use media::{BridgeId, Kinds, Member, PortId, Settings};
+use media::{BridgeId, Member, PortId, Settings};
 use tracing::warn;
 
 use crate::call::leg::{Port, Ports};
@@ -27,10 +30,12 @@ impl Ports for MediaPorts {
         told(self.0.set(port, settings));
     }
 
-    fn bridge(&mut self, a: PortId, b: PortId) {
-        // Named after the first port, until calls name their bridges themselves.
-        let member = |port, party| Member { port, party, gives: Kinds::BOTH, takes: Kinds::BOTH, until: None, plays: None };
-        told(self.0.arrange(BridgeId(a.number()), &[member(a, 0), member(b, 1)]));
+    fn arrange(&mut self, bridge: BridgeId, members: &[Member]) {
+        told(self.0.arrange(bridge, members));
+    }
+
+    fn press(&mut self, port: PortId, digit: Digit, duration: Duration) {
+        told(self.0.press(port, digit, duration));
     }
 
     fn close(&mut self, port: PortId) {

@@ -10,6 +10,7 @@ use sip::{Hop, Transport, Uri};
 use tracing::info;
 
 use super::Signaling;
+use super::command::Prepared;
 use crate::call::Plan;
 use crate::net::dns::Dns;
 
@@ -28,6 +29,8 @@ pub(super) enum Way {
 pub(super) enum Job {
     /// A call whose devices are to ring: the dialog is taken.
     Call(Box<Plan>),
+    /// An order to a call, which brings devices into it.
+    Order(Box<Prepared>),
     /// A branch of a forwarded request.
     Forward(u64, Box<Forward>),
     /// An ACK that is passed on.
@@ -68,6 +71,7 @@ impl Signaling {
         let first = |hops: Vec<Vec<Hop>>| hops.into_iter().flatten().next();
         match job {
             Job::Call(plan) => self.start_call(*plan, hops),
+            Job::Order(prepared) => self.carry_out_order(*prepared, hops),
             Job::Forward(id, forward) => self.send_forward(id, *forward, first(hops)),
             Job::Ack(forward) => {
                 if let Some(hop) = first(hops) {

@@ -4,4 +4,7 @@
 mod connection;
 mod harness;
 mod hostile;
+mod http;
+mod presence;
 mod torture;
+mod web;

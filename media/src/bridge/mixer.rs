@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     PortId, SoundId,
-    codec::{self, Codec, Encoder, MAX_PAYLOAD, MAX_SAMPLES, Parameters},
+    codec::{self, Codec, DEFAULT_PTIME, Encoder, MAX_PAYLOAD, MAX_SAMPLES, Parameters},
     mix::Mix,
     play::Sounds,
     port::rtp::Agreed,
@@ -57,6 +57,7 @@ pub(crate) struct Voice {
     party: u16,
     plays: Option<SoundId>,
     codec: &'static dyn Codec,
+    parameters: Parameters,
     payload_type: u8,
     identity: u32,
     sequence: u16,
@@ -87,6 +88,7 @@ pub(crate) struct Speaker<'a> {
 /// One encoder, and what it made of the present beat.
 struct Encoding {
     codec: &'static dyn Codec,
+    parameters: Parameters,
     /// Whose own sound is not in it; none: all is.
     without: Option<u16>,
     encoder: Box<dyn Encoder>,
@@ -176,13 +178,14 @@ impl Mixer {
             let known = before.iter().position(|voice| voice.place == listener.place && voice.port == listener.port);
             let voice = known.map_or_else(|| Voice::new(listener, codec, random), |at| before.swap_remove(at));
             let position = if voice.plays == listener.plays { voice.position } else { 0 };
-            Some(Voice { party: listener.party, plays: listener.plays, codec, payload_type, position, encoding: None, ..voice })
+            let parameters = Parameters { ptime: DEFAULT_PTIME, ..listener.agreed.wishes.parameters(payload_type) };
+            Some(Voice { party: listener.party, plays: listener.plays, codec, parameters, payload_type, position, encoding: None, ..voice })
         });
         self.voices = voices.collect();
         self.turn = self.voices.len();
         let stays = |encoding: &Encoding| {
             let hears = |voice: &Voice| encoding.without.is_none_or(|party| party == voice.party);
-            self.voices.iter().any(|voice| voice.plays.is_none() && hears(voice) && std::ptr::addr_eq(voice.codec, encoding.codec))
+            self.voices.iter().any(|voice| voice.plays.is_none() && hears(voice) && encoding.suits(voice))
         };
         self.encodings.retain(stays);
     }
@@ -273,7 +276,7 @@ impl Mixer {
     fn encoding(&mut self, index: usize) -> Option<usize> {
         let voice = self.voices.get(index)?;
         let without = self.spoke.iter().any(|(party, _)| *party == voice.party).then_some(voice.party);
-        let is_its = |encoding: &Encoding| encoding.without == without && std::ptr::addr_eq(encoding.codec, voice.codec);
+        let is_its = |encoding: &Encoding| encoding.without == without && encoding.suits(voice);
         if let Some(known) = voice.encoding.filter(|known| self.encodings.get(*known).is_some_and(is_its)) {
             return Some(known);
         }
@@ -281,7 +284,7 @@ impl Mixer {
         let found = match found {
             Some(found) => found,
             None => {
-                let encoding = Encoding::new(voice.codec, without, self.rate)?;
+                let encoding = Encoding::new(voice, without, self.rate)?;
                 self.encodings.push(encoding);
                 self.encodings.len() - 1
             }
@@ -316,6 +319,7 @@ impl Voice {
             party: listener.party,
             plays: listener.plays,
             codec,
+            parameters: Parameters::default(),
             payload_type: 0,
             identity: (a >> 32) as u32,
             sequence: b as u16 >> 1,
@@ -339,12 +343,17 @@ impl Voice {
 }
 
 impl Encoding {
-    fn new(codec: &'static dyn Codec, without: Option<u16>, rate: u32) -> Option<Self> {
+    fn new(voice: &Voice, without: Option<u16>, rate: u32) -> Option<Self> {
+        let Voice { codec, parameters, .. } = *voice;
         let own = codec_rate(codec, rate);
-        let encoder = codec.encoder(own, &Parameters::default()).ok()?;
+        let encoder = codec.encoder(own, &parameters).ok()?;
         let resampler = Resampler::new(rate, own).ok()?;
         let samples = vec![0; (own / FRAMES_A_SECOND) as usize];
-        Some(Self { codec, without, encoder, resampler, samples, payload: vec![0; MAX_PAYLOAD], length: None })
+        Some(Self { codec, parameters, without, encoder, resampler, samples, payload: vec![0; MAX_PAYLOAD], length: None })
+    }
+
+    fn suits(&self, voice: &Voice) -> bool {
+        std::ptr::addr_eq(voice.codec, self.codec) && voice.parameters == self.parameters
     }
 
     fn make(&mut self, heard: &[i16]) {

@@ -4,22 +4,25 @@
 //! A stream begins as its first source: while that feeds it, no packet is changed, and neither is RTCP. When another port or a
 //! transcoder takes over, its packets are given the numbers that follow. Sound is one source at a time, so all of it is one
 //! numbering. Of video the first SSRC that a port sends of each [`Class`] goes on with the numbers of that class, so that RTX is
-//! never taken for pictures; further SSRCs pass as they are.
+//! never taken for pictures; further SSRCs pass as they are. Where the receiver was told our SSRCs in the SDP, the first ones have those
+//! from the beginning.
 
 use std::time::{Duration, Instant};
 
 use super::{
+    keypad::Keypad,
     reports::{Random, Reports},
     route::{Class, Hop, Pass, Plan, Rescaling},
 };
 use crate::{
-    codec::Parameters,
-    dtmf::event::Rescale,
+    dtmf::{Digit, Press, event::Rescale},
+    port::rtp::Agreed,
     quality::Quality,
     rtp::{
         Packet,
         rewrite::{Identity, Marker, Rewriter},
     },
+    sdp::negotiate::Sources,
     transcode::{Input, Output, Transcoder},
 };
 
@@ -28,8 +31,10 @@ use crate::{
 const MIN_CHANGE: Duration = Duration::from_millis(500);
 /// What the rewriter calls the transcoder: no port, for those are numbered from 0 up.
 const TRANSCODER: u32 = u32::MAX;
+/// What it calls the keypad.
+const KEYPAD: u32 = u32::MAX - 1;
 /// What it calls the mix.
-const MIXER: u32 = u32::MAX - 1;
+const MIXER: u32 = u32::MAX - 2;
 
 /// One stream towards its receiver.
 #[derive(Debug, Default)]
@@ -37,8 +42,12 @@ pub(crate) struct Outgoing {
     rewriters: [Option<Box<Rewriter>>; 3],
     rescaling: Option<Box<Rescaling>>,
     work: Option<Box<Work>>,
+    /// While keys are pressed that signaling wants pressed; the receiver hears nothing else then.
+    keypad: Option<Box<Keypad>>,
     /// Of transcoding, which may be over.
     history: Option<Box<History>>,
+    /// What the receiver was told that our sources are called.
+    pub(crate) sources: Option<Box<Sources>>,
     /// Whether packets to the receiver are protected.
     pub(crate) is_protected: bool,
     /// Present where an end of the stream talks with us instead of the other end.
@@ -89,6 +98,7 @@ impl Outgoing {
         random: &mut Random,
     ) -> Fed {
         match (hop, plan) {
+            (_, _) if self.keypad.is_some() => Fed::Taken,
             (Hop::Pass(pass), _) => {
                 if self.work.is_some() && pass.class == Class::Media {
                     self.work = None;
@@ -112,9 +122,10 @@ impl Outgoing {
         if pass.class == Class::Retransmission && !self.name_original(packet) {
             return Fed::Dropped;
         }
+        let told = self.told(pass.class);
         let Some(rewriter) = self.rewriters.get_mut(pass.class as usize) else { return Fed::Dropped };
         match rewriter {
-            None => *rewriter = Some(Box::new(Rewriter::of(now, key, pass.clock_rate, packet, pass.marker))),
+            None => *rewriter = Some(Box::new(Rewriter::of(now, key, pass.clock_rate, packet, pass.marker, told))),
             Some(stream) => {
                 stream.set_renumbers(self.is_protected);
                 let is_further = pass.marker == Marker::Frame && stream.source_of(key).is_some_and(|ssrc| ssrc != packet.ssrc());
@@ -160,6 +171,32 @@ impl Outgoing {
         if told { Fed::Taken } else { Fed::Began }
     }
 
+    /// Presses a key: in the sound that is made for the receiver, else in place of the sound that is relayed.
+    pub(crate) fn press(&mut self, now: Instant, to: &Agreed, (digit, duration): (Digit, Duration), random: &mut Random) {
+        if let Some(work) = &mut self.work {
+            work.now = now;
+            work.transcoder.keep_on(now);
+            work.transcoder.press(Press::Down(digit));
+            work.transcoder.press(Press::Up(digit, duration));
+            return;
+        }
+        if self.keypad.is_none() {
+            self.keypad = Keypad::new(now, to, identity(random)).map(Box::new);
+        }
+        if let Some(keypad) = &mut self.keypad {
+            keypad.press(now, digit, duration);
+        }
+    }
+
+    /// The SSRC that the receiver was told, if it was.
+    pub(crate) fn told(&self, class: Class) -> Option<u32> {
+        self.sources.as_ref().map(|sources| match class {
+            Class::Media => sources.media,
+            Class::Retransmission => sources.retransmission,
+            Class::Repair => sources.repair,
+        })
+    }
+
     /// Sound and pictures themselves.
     pub(crate) fn media(&self) -> Option<&Rewriter> {
         self.rewriters.first()?.as_deref()
@@ -199,7 +236,8 @@ impl Outgoing {
         let is_ahead = |work: &Work, due: Instant| work.ticked.is_none_or(|ticked| due > ticked);
         let transcoder = self.work.as_ref().and_then(|work| work.transcoder.poll_timeout().filter(|due| is_ahead(work, *due)));
         let reports = self.reports.as_ref().map(|reports| reports.poll_timeout());
-        transcoder.into_iter().chain(reports).min()
+        let keypad = self.keypad.as_ref().and_then(|keypad| keypad.poll_timeout());
+        [transcoder, reports, keypad].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -207,6 +245,7 @@ impl Outgoing {
             (work.now, work.ticked) = (now, Some(now));
             work.transcoder.handle_timeout(now);
         }
+        self.keypad.iter_mut().for_each(|keypad| keypad.handle_timeout(now));
         if let Some(reports) = &mut self.reports {
             reports.handle_timeout(now);
         }
@@ -218,8 +257,18 @@ impl Outgoing {
         self.reports.as_mut()?.poll(media, quality, cname, buffer)
     }
 
-    /// The next packet of the transcoder, with the numbers of the stream.
+    /// The next packet of the keypad or the transcoder, with the numbers of the stream.
     pub(crate) fn poll_packet(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        while let Some(keypad) = &mut self.keypad {
+            let Some(length) = keypad.poll_packet(buffer) else {
+                self.keypad.take_if(|keypad| keypad.is_done());
+                break;
+            };
+            let (now, clock_rate) = (keypad.now, keypad.clock_rate);
+            if self.number(now, KEYPAD, clock_rate, buffer.get_mut(..length)?) {
+                return Some(length);
+            }
+        }
         while let Some(work) = &mut self.work {
             let length = work.transcoder.poll_packet(buffer)?;
             let (now, clock_rate) = (work.now, work.plan.to.clock_rate());
@@ -232,28 +281,35 @@ impl Outgoing {
 
     /// Gives a packet of the mix the numbers of the stream. Returns whether it may go.
     pub(crate) fn mixed(&mut self, now: Instant, clock_rate: u32, bytes: &mut [u8]) -> bool {
-        self.number(now, MIXER, clock_rate, bytes)
+        self.keypad.is_none() && self.number(now, MIXER, clock_rate, bytes)
     }
 
+    /// Gives a packet of ours the numbers of the stream. Returns whether it may go.
     fn number(&mut self, now: Instant, key: u32, clock_rate: u32, bytes: &mut [u8]) -> bool {
-        let (Ok(mut packet), [media, ..]) = (Packet::parse(bytes), &mut self.rewriters) else { return false };
+        let told = self.told(Class::Media);
+        let ([media, ..], Ok(mut packet)) = (&mut self.rewriters, Packet::parse(bytes)) else { return false };
         match media {
+            Some(stream) => stream.rewrite(now, key, clock_rate, &mut packet).is_ok(),
             None => {
-                *media = Some(Box::new(Rewriter::of(now, key, clock_rate, &packet, Marker::Talkspurt)));
+                *media = Some(Box::new(Rewriter::of(now, key, clock_rate, &mut packet, Marker::Talkspurt, told)));
                 true
             }
-            Some(stream) => stream.rewrite(now, key, clock_rate, &mut packet).is_ok(),
         }
     }
 }
 
+/// Numbers to begin with.
+fn identity(random: &mut Random) -> Identity {
+    let [a, b] = [random.next(), random.next()];
+    Identity { ssrc: (a >> 32) as u32, sequence: b as u16 >> 1, timestamp: (b >> 32) as u32 }
+}
+
 impl Work {
     fn new(now: Instant, plan: &Plan, random: &mut Random) -> Option<Self> {
-        let [a, b] = [random.next(), random.next()];
-        let identity = Identity { ssrc: (a >> 32) as u32, sequence: b as u16 >> 1, timestamp: (b >> 32) as u32 };
+        let identity = identity(random);
         let input = Input { codec: plan.from, payload_type: plan.from_type, comfort_noise: plan.noise_type, events: plan.events };
-        let parameters = Parameters::default();
-        let output = Output { codec: plan.to, payload_type: plan.to_type, parameters, digits: plan.digits, identity };
+        let Plan { to: codec, to_type: payload_type, parameters, digits, .. } = *plan;
+        let output = Output { codec, payload_type, parameters, digits, identity };
         Some(Self { plan: *plan, transcoder: Transcoder::new(input, output).ok()?, now, ticked: None })
     }
 

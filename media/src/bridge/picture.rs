@@ -93,6 +93,8 @@ fn units(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) struct Asking {
     /// As whom we ask.
     pub(crate) ssrc: u32,
+    /// What the numbers of our requests begin behind: they must differ from those before.
+    first: u8,
     /// When to ask next; none while the source is silent: it will begin with one.
     next: Option<Instant>,
     is_due: bool,
@@ -100,19 +102,10 @@ pub(crate) struct Asking {
     most: u8,
 }
 
-/// How a key frame is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// PLI.
-    PictureLoss,
-    /// FIR with its number.
-    FullIntra(u8),
-}
-
 impl Asking {
     /// Asks at once if the source is known.
     pub(crate) fn new(now: Instant, ssrc: u32, is_sending: bool) -> Self {
-        Self { ssrc, next: is_sending.then_some(now), is_due: is_sending, sent: 0, most: MOST }
+        Self { ssrc, first: ssrc as u8, next: is_sending.then_some(now), is_due: is_sending, sent: 0, most: MOST }
     }
 
     /// The source sends something that is no key frame, or of which we cannot tell.
@@ -137,14 +130,14 @@ impl Asking {
         false
     }
 
-    /// The request that is due. They take turns: some sources know only one of the two.
-    pub(crate) fn poll(&mut self) -> Option<Request> {
+    /// The number of the request that is due.
+    pub(crate) fn poll(&mut self) -> Option<u8> {
         if !std::mem::take(&mut self.is_due) {
             return None;
         }
         self.next = self.next.map(|next| next + AGAIN);
         self.sent = self.sent.saturating_add(1);
-        Some(if self.sent % 2 == 1 { Request::PictureLoss } else { Request::FullIntra(self.sent / 2) })
+        Some(self.first.wrapping_add(self.sent))
     }
 }
 
@@ -192,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_asked_until_it_is_enough_and_in_both_ways() {
+    fn a_source_is_asked_until_it_is_enough() {
         #[expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
         let start = Instant::now();
         let mut asking = Asking::new(start, 7, false);
@@ -207,7 +200,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(requests[..4], [Request::PictureLoss, Request::FullIntra(1), Request::PictureLoss, Request::FullIntra(2)]);
-        assert_eq!((requests.len(), asking.poll_timeout()), (10, Some(start + 10 * AGAIN)));
+        assert_eq!(requests, [8, 9, 10, 11, 12, 13, 14, 15, 16, 17], "each FIR has a number of its own");
+        assert_eq!(asking.poll_timeout(), Some(start + 10 * AGAIN));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     bridge::Place,
-    codec::{self, Codec},
+    codec::{self, Codec, Parameters},
     dtmf::event,
     port::rtp::Agreed,
     rtp::rewrite::Marker,
@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) events: Option<(u8, u32)>,
     pub(crate) to: &'static dyn Codec,
     pub(crate) to_type: u8,
+    /// How the other end wants its codec.
+    pub(crate) parameters: Parameters,
     pub(crate) digits: Digits,
     /// Whether there is a codec that both ends have, though the source does not use it.
     is_avoidable: bool,
@@ -78,7 +80,7 @@ impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
         let ends =
             |plan: &Self| (plan.from.name(), plan.from_type, plan.noise_type, plan.events, plan.to.name(), plan.to_type, plan.digits);
-        ends(self) == ends(other)
+        ends(self) == ends(other) && self.parameters == other.parameters
     }
 }
 
@@ -137,8 +139,9 @@ impl Route {
                     events: events_at(&from.receive, from_codec.clock_rate()),
                     to: to_codec,
                     to_type,
+                    parameters: to.wishes.parameters(to_type),
                     digits: events_at(&to.send, to_codec.clock_rate())
-                        .map_or(Digits::Tones, |(payload_type, clock_rate)| Digits::Events { payload_type, clock_rate }),
+                        .map_or(Digits::Reported, |(payload_type, clock_rate)| Digits::Events { payload_type, clock_rate }),
                     is_avoidable,
                 });
                 Hop::Transcode((plans.len() - 1) as u8)
@@ -197,7 +200,7 @@ fn counterpart(format: &Format, from: &[Format], to: &[Format]) -> Option<u8> {
 }
 
 /// The payload type and rate of named events; best those of the codec's own clock rate (RFC 4733 §2.1).
-fn events_at(formats: &[Format], clock_rate: u32) -> Option<(u8, u32)> {
+pub(super) fn events_at(formats: &[Format], clock_rate: u32) -> Option<(u8, u32)> {
     let events = || formats.iter().filter(|format| format.is_telephone_event());
     let best = events().find(|format| format.clock_rate == clock_rate).or_else(|| events().next())?;
     Some((best.payload_type, best.clock_rate))

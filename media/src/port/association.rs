@@ -6,12 +6,9 @@ use std::{net::SocketAddr, time::Instant};
 use super::{
     cipher::Cipher,
     destination::Policy,
-    webrtc::{Certificate, Event, Handled, Refusal, Remote, SrtpKeys, SrtpProfile, WebRtc},
+    webrtc::{Certificate, Event, Handled, Refusal, Remote, WebRtc},
 };
-use crate::{
-    rtp::srtp,
-    sdp::negotiate::{Handshake, Shared},
-};
+use crate::sdp::negotiate::{Handshake, Shared};
 
 /// What a packet was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +109,7 @@ impl Association {
     fn settle(&mut self) {
         while let Some(event) = self.transport.poll_event() {
             match event {
-                Event::Connected(keys) => self.cipher = cipher(&keys),
+                Event::Connected(keys) => self.cipher = Some(Cipher::new(&keys.send, &keys.receive)),
                 Event::Failed(failure) => {
                     self.cipher = None;
                     self.failure = Some(failure.to_string());
@@ -165,13 +162,4 @@ impl Association {
 fn remote_of(shared: &Shared) -> Remote {
     let Handshake { fingerprints, role } = shared.handshake.clone();
     Remote { ice: Some(shared.remote.clone()), fingerprints, role, address: None }
-}
-
-fn cipher(keys: &SrtpKeys) -> Option<Cipher> {
-    let profile = match keys.profile {
-        SrtpProfile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
-        SrtpProfile::Aes128CmHmacSha1_80 => srtp::Profile::AesCm128HmacSha1_80,
-    };
-    let master = |master: &super::webrtc::Master| srtp::Keys::new(profile, master.key(), master.salt());
-    Some(Cipher::new(&master(&keys.local)?, &master(&keys.remote)?))
 }

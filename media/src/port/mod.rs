@@ -6,6 +6,7 @@
 mod association;
 mod cipher;
 pub mod destination;
+mod keys;
 mod latch;
 pub mod rtp;
 pub mod webrtc;
@@ -24,9 +25,13 @@ use self::{
 };
 use crate::{
     bridge::View,
+    dtmf::Digit,
     quality::Statistics,
     rtp::{Packet, is_rtcp, rtcp},
-    sdp::negotiate::{MAX_STREAMS, Shared, Stream},
+    sdp::{
+        Direction,
+        negotiate::{MAX_STREAMS, Shared, Stream},
+    },
 };
 
 /// By which sockets a port's packets come.
@@ -130,7 +135,7 @@ pub(crate) struct Port {
     /// Whether it waits for [`Engine::poll_transmit`](crate::Engine::poll_transmit).
     pub(crate) is_busy: bool,
     /// What we are called in RTCP to it.
-    cname: u64,
+    pub(crate) cname: u64,
 }
 
 /// Whether the leg sends as it should.
@@ -166,7 +171,10 @@ impl Port {
             (Some(association), Some(shared)) => association.renew(now, shared, policy),
             (association @ None, Some(shared)) => *association = Some(Box::new(Association::with_ice(now, certificate, shared, policy))),
         }
-        let expected = self.streams.iter().filter_map(RtpStream::agreed).any(|agreed| agreed.direction.receives());
+        let told = settings.streams.iter().find_map(|stream| stream.sources);
+        self.cname = told.map_or(self.cname, |sources| sources.cname);
+        // One that only sends has put us on hold, and may well be silent.
+        let expected = self.streams.iter().filter_map(RtpStream::agreed).any(|agreed| agreed.direction == Direction::SendRecv);
         self.watch.limit = settings.media_timeout.filter(|_| expected);
         self.watch.heard = Some(now);
         self.watch.silent &= self.watch.limit.is_some();
@@ -266,12 +274,14 @@ impl Port {
         streams.chain(shared).chain(self.watch.due).min()
     }
 
-    /// Lets the transports do what is due.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.streams.iter_mut().for_each(|stream| stream.handle_timeout(now));
+    /// Lets streams and transports do what is due. Returns a digit whose end was lost.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<(Digit, Duration)> {
+        let digits = self.streams.iter_mut().map(|stream| stream.handle_timeout(now));
+        let digit = digits.fold(None, Option::or);
         self.shared.iter_mut().for_each(|association| association.handle_timeout(now));
         let associations = self.streams.iter_mut().flat_map(RtpStream::associations);
         associations.for_each(|(_, association)| association.handle_timeout(now));
+        digit
     }
 
     /// Why a transport failed, if one did since the last time.
@@ -307,7 +317,7 @@ impl Port {
         let Some(remote) = stream.agreed().and_then(|agreed| agreed.remote) else {
             return format!("no packet in {seconds} s; the SDP gave no address");
         };
-        let reason = match (stream.refusal(), stream.stranger, remote.ip().to_canonical()) {
+        let reason = match (stream.refusal(), stream.stranger.as_deref(), remote.ip().to_canonical()) {
             (Some(refusal), ..) => format!("; the SDP gave {refusal}"),
             _ if stream.quality.received.packets > 0 => {
                 format!("; {} came before", stream.quality.received.packets)

@@ -5,23 +5,25 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     association::{Association, Heard},
     cipher::Cipher,
     destination::{Policy, Refusal},
+    keys::Keys,
     latch::Latch,
     webrtc::Certificate,
 };
 use crate::{
     bridge::{Asking, Class, Fed, Hop, Outgoing, Plan, Random, begins_key_frame, key_frame_request},
+    dtmf::Digit,
     quality::{Quality, StreamStatistics},
-    rtp::{self, Packet, rtcp},
+    rtp::{self, Packet, rewrite::Rewriter, rtcp},
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Security, Stream},
+        negotiate::{Security, Stream, Wishes},
     },
 };
 
@@ -44,7 +46,7 @@ pub(crate) struct RtpStream {
     agreed: Option<Agreed>,
     pub(crate) quality: Quality,
     /// The last stranger, for the verdict.
-    pub(crate) stranger: Option<SocketAddr>,
+    pub(crate) stranger: Option<Box<SocketAddr>>,
     /// The sources of packets from the peer.
     heard: Recent,
     /// One of them that the engine has not been told.
@@ -55,6 +57,8 @@ pub(crate) struct RtpStream {
     pub(crate) out: Outgoing,
     /// Whether the peer is asked for a key frame.
     pub(crate) asking: Option<Box<Asking>>,
+    /// What the peer presses, once it has.
+    keys: Option<Box<Keys>>,
 }
 
 /// The sources seen last: sound or pictures, and their retransmission.
@@ -96,11 +100,13 @@ pub(crate) struct Agreed {
     mux: bool,
     is_shared: bool,
     /// What we told the peer to send.
-    payloads: Vec<Payload>,
+    payloads: Box<[Payload]>,
     /// What the peer takes, most wanted first.
-    pub(crate) send: Vec<Format>,
+    pub(crate) send: Box<[Format]>,
     /// What we told it to send, most wanted first.
-    pub(crate) receive: Vec<Format>,
+    pub(crate) receive: Box<[Format]>,
+    /// How it wants to be sent to.
+    pub(crate) wishes: Box<Wishes>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,9 +149,11 @@ impl RtpStream {
                     class: Class::of(format),
                 })
                 .collect(),
-            send: stream.send.clone(),
-            receive: stream.receive.clone(),
+            send: stream.send.clone().into(),
+            receive: stream.receive.clone().into(),
+            wishes: Box::new(stream.wishes.clone()),
         });
+        self.out.sources = stream.and_then(|stream| stream.sources).map(Box::new);
         let sends = self.agreed.as_ref().is_some_and(|agreed| agreed.direction.sends());
         self.out.keep(|_| sends);
     }
@@ -261,6 +269,9 @@ impl RtpStream {
             self.quality.withheld += 1;
             return Received::Kept;
         }
+        if event {
+            return Received::Event(length, Keys::hear(&mut self.keys, now, rate, packet.timestamp(), packet.payload()));
+        }
         Received::ToForward(Component::Rtp, length)
     }
 
@@ -281,7 +292,8 @@ impl RtpStream {
 
     fn turn_away(&mut self, from: SocketAddr) -> Received {
         self.quality.strangers += 1;
-        self.stranger = Some(from);
+        // Allocates for the first one only.
+        **self.stranger.get_or_insert_with(|| Box::new(from)) = from;
         Received::Dropped
     }
 
@@ -295,6 +307,20 @@ impl RtpStream {
             self.quality.sent.add(length);
         }
         fed
+    }
+
+    /// Presses a key towards the peer.
+    pub(crate) fn press(&mut self, now: Instant, digit: (Digit, Duration), random: &mut Random) {
+        if let Some(agreed) = &self.agreed {
+            self.out.press(now, agreed, digit, random);
+        }
+    }
+
+    /// Lets time pass. Returns a digit whose end was lost.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<(Digit, Duration)> {
+        self.out.handle_timeout(now);
+        self.asking.take_if(|asking| asking.handle_timeout(now));
+        self.keys.as_mut().and_then(|keys| keys.handle_timeout(now))
     }
 
     /// Whether media may go to the peer.
@@ -326,9 +352,10 @@ impl RtpStream {
             return Some((Component::Rtcp, length));
         }
         let asking = self.asking.as_mut()?;
-        let request = asking.poll()?;
-        let ssrc = self.out.media().map_or(asking.ssrc, |stream| stream.ssrc());
-        let length = key_frame_request(request, ssrc, self.quality.ssrc()?, cname, buffer)?;
+        let number = asking.poll()?;
+        let ssrc = self.out.told(Class::Media).or(self.out.media().map(Rewriter::ssrc)).unwrap_or(asking.ssrc);
+        let request = self.agreed.as_ref()?.wishes.key_frame;
+        let length = key_frame_request((request, number), ssrc, self.quality.ssrc()?, cname, buffer)?;
         Some((Component::Rtcp, length))
     }
 
@@ -353,12 +380,6 @@ impl RtpStream {
             (None, _) => {}
         }
         begins
-    }
-
-    /// Lets what is due be done.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.out.handle_timeout(now);
-        self.asking.take_if(|asking| asking.handle_timeout(now));
     }
 
     /// Gives a packet of the mix its numbers. Returns whether it may go to the peer.
@@ -394,7 +415,8 @@ impl RtpStream {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let associations = [&self.rtp, &self.rtcp].into_iter().filter_map(|side| side.association.as_ref()?.poll_timeout());
         let asking = self.asking.as_ref().and_then(|asking| asking.poll_timeout());
-        associations.chain(self.out.poll_timeout()).chain(asking).min()
+        let keys = self.keys.as_ref().and_then(|keys| keys.poll_timeout());
+        associations.chain(self.out.poll_timeout()).chain(asking).chain(keys).min()
     }
 
     /// What it waits for, if it does, in plain words.
@@ -411,7 +433,7 @@ impl RtpStream {
             codec: codec.map(|format| String::from_utf8_lossy(format.encoding.as_bytes()).into_owned()),
             transcoding: self.out.last().map(Plan::reason),
             waits_for: self.awaits().map(str::to_owned),
-            held_back: self.out.at_work().map_or(std::time::Duration::ZERO, |(_, delay)| delay),
+            held_back: self.out.at_work().map_or(Duration::ZERO, |(_, delay)| delay),
             kind: self.agreed.as_ref().map(|agreed| agreed.kind.clone()),
             remote: self.agreed.as_ref().and_then(|_| self.rtp.latch.destination()),
             ..self.quality.report()
@@ -434,4 +456,6 @@ pub(crate) enum Received {
     Kept,
     /// The peer's, for whoever is bridged; so many octets.
     ToForward(Component, usize),
+    /// The same, and a named event; with the digit that ended with it.
+    Event(usize, Option<(Digit, Duration)>),
 }

@@ -69,12 +69,6 @@ impl Crypto {
         let inline = Zeroizing::new(STANDARD.encode(self.keys.to_octets()));
         Text(Bytes::from(format!("{} {} inline:{}", self.tag, self.keys.profile().sdes_name(), *inline)))
     }
-
-    /// The line that answers this one: its tag, its profile, and new keys. `fill` writes random octets fit for keys.
-    #[must_use]
-    pub fn answer(&self, fill: &mut dyn FnMut(&mut [u8])) -> Self {
-        Self { tag: self.tag, keys: Keys::random(self.keys.profile(), fill) }
-    }
 }
 
 /// Reads the values of an m-line's `a=crypto` lines in their order, at most [`MAX_CRYPTO`].
@@ -257,14 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn first_usable_line_is_chosen_and_its_tag_and_profile_answered() {
+    fn first_usable_line_is_chosen() {
         let lines = ["4 AES_CM_128_HMAC_SHA1_32 inline:A", "2 F8_128_HMAC_SHA1_80 inline:A", &CM.replace("1 AES", "7 AES"), CM];
         let offered = read(lines.iter().map(|line| line.as_bytes()));
         assert_eq!(offered[..2], [Err(Unusable::Suite), Err(Unusable::Suite)]);
         let chosen = choose(&offered).unwrap();
-        let answer = chosen.answer(&mut count_up);
-        assert_eq!((answer.tag, answer.keys.profile()), (7, Profile::AesCm128HmacSha1_80));
-        assert!(answer.keys != chosen.keys);
+        assert_eq!((chosen.tag, chosen.keys.profile()), (7, Profile::AesCm128HmacSha1_80));
         assert_eq!(choose(&offered[..2]), None);
         assert_eq!(read(std::iter::repeat_n(CM.as_bytes(), 100)).len(), MAX_CRYPTO);
     }

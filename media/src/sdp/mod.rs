@@ -9,6 +9,7 @@ pub mod negotiate;
 mod parse;
 mod print;
 pub mod secret;
+pub mod source;
 mod template;
 pub mod transport;
 
@@ -145,8 +146,8 @@ pub const CLOCK_RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
 /// Most channels of an `rtpmap`; with more, or none, the attribute is left out.
 pub const MAX_CHANNELS: u8 = 8;
 
-/// A line that is neither v, o, s, c, b, m nor a.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A line that is neither v, o, s, c, b, m nor a. Its `Debug` is without a key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Line {
     /// The letter before `=`.
     pub kind: u8,
@@ -160,6 +161,16 @@ impl Line {
         matches!(self.kind, b'i' | b'u' | b'e' | b'p')
     }
 }
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = if self.kind == b'k' { &HIDDEN } else { &self.value };
+        write!(f, "{}={value:?}", char::from(self.kind))
+    }
+}
+
+/// What `Debug` shows in place of a secret.
+static HIDDEN: Text = Text(Bytes::from_static(b"..."));
 
 /// An m-line and the lines that belong to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,8 +207,8 @@ pub enum MediaKind {
 }
 
 /// An attribute. One that is known but malformed or out of range is left out when it is read, as if it were not there: an
-/// `a=ptime:0` must neither end a call nor reach the other side.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `a=ptime:0` must neither end a call nor reach the other side. Its `Debug` is without keys and passwords (S20).
+#[derive(Clone, PartialEq, Eq)]
 pub enum Attribute {
     /// `rtpmap`.
     Rtpmap(Format),
@@ -230,6 +241,28 @@ pub enum Attribute {
         /// What stands after the colon.
         value: Option<Text>,
     },
+}
+
+/// Attributes whose values are keys, passwords, or messages with them (RFC 4568, RFC 8839, RFC 4567).
+const SECRET: [&[u8]; 3] = [b"crypto", b"ice-pwd", b"key-mgmt"];
+
+impl fmt::Debug for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rtpmap(format) => f.debug_tuple("Rtpmap").field(format).finish(),
+            Self::Fmtp { payload_type, parameters } => f.debug_tuple("Fmtp").field(payload_type).field(parameters).finish(),
+            Self::Ptime(time) => f.debug_tuple("Ptime").field(time).finish(),
+            Self::MaxPtime(time) => f.debug_tuple("MaxPtime").field(time).finish(),
+            Self::Direction(direction) => f.debug_tuple("Direction").field(direction).finish(),
+            Self::Rtcp { port, address } => f.debug_tuple("Rtcp").field(port).field(address).finish(),
+            Self::RtcpMux => f.write_str("RtcpMux"),
+            Self::Other { name, value: Some(value) } => {
+                let is_secret = SECRET.iter().any(|secret| name.eq_ignore_case(secret));
+                write!(f, "{name}:{:?}", if is_secret { &HIDDEN } else { value })
+            }
+            Self::Other { name, value: None } => write!(f, "{name}"),
+        }
+    }
 }
 
 /// What a payload type stands for.
@@ -480,6 +513,18 @@ mod tests {
         let one = Format { payload_type: 96, encoding: "OPUS".into(), clock_rate: 48000, channels: 2 };
         assert!(one.same_codec(&Format { payload_type: 111, encoding: "opus".into(), ..one.clone() }));
         assert!(!one.same_codec(&Format { channels: 1, ..one.clone() }));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        // S20
+        let description = audio(
+            "k=clear:hush\r\na=Crypto:1 AEAD_AES_128_GCM inline:hush\r\nm=audio 4 RTP/SAVP 0\r\nk=base64:hush\r\n\
+             a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:hush\r\na=ice-pwd:hush\r\na=key-mgmt:mikey hush\r\na=ice-ufrag:shown\r\n",
+        );
+        let shown = format!("{description:?}");
+        assert!(!shown.contains("hush") && shown.contains("shown") && shown.contains("crypto"), "{shown}");
+        assert_eq!(description.to_bytes().windows(4).filter(|window| window == b"hush").count(), 6, "the wire has them");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod pictures;
 mod room;
 mod rtcp;
 mod scene;
+mod told;
 
 use media::sdp::Direction;
 use scene::{Heard, KINDS, Kind, Scene, ms, opus, pcma, pcmu};

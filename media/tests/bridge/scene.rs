@@ -14,10 +14,7 @@ use media::{
     port::{
         destination::{Loopback, Policy},
         rtp::Component,
-        webrtc::{
-            Certificate, Credentials, Event as TransportEvent, Fingerprint, Handled, Hash, Remote, Role, SrtpKeys, SrtpProfile, WebRtc,
-            stun,
-        },
+        webrtc::{Certificate, Credentials, Event as TransportEvent, Fingerprint, Handled, Hash, Remote, Role, SrtpKeys, WebRtc, stun},
     },
     quality::StreamStatistics,
     rtp::{
@@ -26,7 +23,7 @@ use media::{
     },
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Handshake, Security, Shared, Stream},
+        negotiate::{Handshake, Security, Shared, Stream, Wishes},
     },
 };
 
@@ -125,12 +122,7 @@ pub(crate) fn keys(seed: u8) -> Keys {
 }
 
 fn srtp_of(keys: &SrtpKeys) -> (srtp::Sender, srtp::Receiver) {
-    let profile = match keys.profile {
-        SrtpProfile::AeadAes128Gcm => srtp::Profile::AeadAes128Gcm,
-        SrtpProfile::Aes128CmHmacSha1_80 => srtp::Profile::AesCm128HmacSha1_80,
-    };
-    let master = |master: &media::port::webrtc::Master| Keys::new(profile, master.key(), master.salt()).unwrap();
-    (srtp::Sender::new(&master(&keys.local)), srtp::Receiver::new(&master(&keys.remote)))
+    (srtp::Sender::new(&keys.send), srtp::Receiver::new(&keys.receive))
 }
 
 impl Scene {
@@ -182,6 +174,8 @@ impl Scene {
             direction: Direction::SendRecv,
             send: formats.clone(),
             receive: formats,
+            wishes: Wishes::default(),
+            sources: None,
             security: match kind {
                 Kind::Plain => Security::None,
                 Kind::Sdes => Security::Sdes { send: keys(2 * number), receive: keys(2 * number + 1) },

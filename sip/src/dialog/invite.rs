@@ -11,11 +11,12 @@ use bytes::Bytes;
 use super::Dialog;
 pub use super::event::{CommandError, DialogEvent, DialogId, Ender};
 use super::offer::Acknowledgement;
+use super::refer::Reference;
 use super::refresh::{self, Due, Probe, Refresh, Verdict};
 use super::uac::Calling;
 use super::uas::{self, Pending, Provisional, TwoHundred};
 use crate::endpoint::{Core, Event};
-use crate::message::header::{CSeq, Reason};
+use crate::message::header::{CSeq, Reason, Replaces};
 use crate::message::{Headers, Method, Name, Request, StatusCode};
 use crate::transaction::timer::earlier;
 use crate::transaction::{ClientId, Owner, ServerId};
@@ -29,7 +30,7 @@ pub(crate) enum State {
     Incoming,
     /// A 2xx was sent or received.
     Established,
-    /// The last event was told.
+    /// The last event was told, or there never was a session; a REFER may still be under way.
     Ended,
 }
 
@@ -65,6 +66,8 @@ pub(crate) struct Invite {
     /// The ACK that is due.
     pub(super) ack: Option<Acknowledgement>,
     pub(super) refresh: Option<Refresh>,
+    /// What the peer asked for by REFER.
+    pub(super) references: Vec<Reference>,
     pub(super) probe: Probe,
     /// The last SDP we sent: a refreshing re-INVITE repeats it.
     pub(super) local_body: Bytes,
@@ -76,7 +79,7 @@ pub(crate) struct Invite {
 }
 
 impl Invite {
-    pub(super) fn new(id: u64, state: State, dialog: Dialog) -> Self {
+    pub(crate) fn new(id: u64, state: State, dialog: Dialog) -> Self {
         Self {
             id,
             state,
@@ -89,6 +92,7 @@ impl Invite {
             client: None,
             ack: None,
             refresh: None,
+            references: Vec::new(),
             probe: Probe::default(),
             local_body: Bytes::new(),
             peer_updates: false,
@@ -97,8 +101,8 @@ impl Invite {
         }
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
-        self.state == State::Ended
+    pub(crate) fn state(&self) -> State {
+        self.state
     }
 
     pub(crate) fn local_tag(&self) -> &str {
@@ -107,10 +111,6 @@ impl Invite {
 
     pub(crate) fn is_early(&self) -> bool {
         matches!(self.state, State::Calling | State::Incoming)
-    }
-
-    pub(crate) fn is_incoming(&self) -> bool {
-        self.state == State::Incoming
     }
 
     /// Returns true for a message of this dialog: our tag and the Call-ID match, and the peer's tag where we know it.
@@ -122,10 +122,22 @@ impl Invite {
         *self.dialog.call_id == *call_id && self.dialog.local_tag() == local_tag && tag_fits
     }
 
+    /// Returns what names this dialog to its peer; none while it has no tag.
+    pub(crate) fn replaces(&self) -> Option<Replaces> {
+        let early = self.calling.as_ref().and_then(|calling| calling.first_tag());
+        let (to_tag, from_tag) = (early.unwrap_or_else(|| self.dialog.remote_tag()), self.dialog.local_tag());
+        (self.state != State::Ended && !to_tag.is_empty()).then(|| Replaces {
+            call_id: self.dialog.call_id.clone(),
+            to_tag: to_tag.into(),
+            from_tag: from_tag.into(),
+            early_only: false,
+        })
+    }
+
     /// Returns the far end of the connection that requests go over, until the dialog is over; none for datagrams.
     pub(crate) fn peer(&self) -> Option<(Transport, SocketAddr)> {
         let hop = self.dialog.hop();
-        (!self.is_ended() && hop.transport().is_reliable()).then(|| (hop.transport(), hop.remote()))
+        (!self.is_over() && hop.transport().is_reliable()).then(|| (hop.transport(), hop.remote()))
     }
 
     pub(crate) fn reroute(&mut self, hop: Hop) {
@@ -136,11 +148,13 @@ impl Invite {
         core.events.push_back(Event::Dialog(DialogId(self.id), event));
     }
 
-    /// Tells the last event. What is still under way ends by its own timers.
+    /// Tells the last event. Transactions that are under way end by their own timers.
     pub(super) fn end(&mut self, core: &mut Core, now: Instant, event: DialogEvent) {
         if let Some((client, _)) = self.client.take() {
             core.transactions.abandon(now, client);
         }
+        self.drop_asked(core, now);
+        (self.pending, self.provisional, self.two_hundred, self.refresh) = (None, None, None, None);
         self.state = State::Ended;
         self.tell(core, event);
     }
@@ -168,8 +182,12 @@ impl Invite {
             return core.reply(now, server, &request, StatusCode::SERVER_INTERNAL_ERROR, self.dialog.local_tag());
         }
         *self.remote_seq(&request) = Some(number(&request.headers));
+        if self.state == State::Ended {
+            return self.handle_late_request(core, now, server, &request);
+        }
         self.probe.heard(now, core.session_interval);
         match request.method {
+            _ if Self::is_about_refer(&request) => self.handle_subscribe(core, now, server, &request),
             Method::Bye => self.handle_bye(core, now, server, &request),
             Method::Prack => self.handle_prack(core, now, server, &request),
             // The host is done with this call; only the ACK is missing for our BYE.
@@ -177,13 +195,22 @@ impl Invite {
             Method::Invite => self.handle_reinvite(core, now, (server, flow), request),
             Method::Update => self.handle_update(core, now, (server, flow), request),
             Method::Ack | Method::Cancel => {}
+            Method::Refer => self.handle_refer(core, now, server, request),
             Method::Register | Method::Publish => {
                 core.reply(now, server, &request, StatusCode::METHOD_NOT_ALLOWED, self.dialog.local_tag());
             }
-            Method::Options | Method::Info | Method::Message | Method::Subscribe | Method::Notify | Method::Refer | Method::Other(_) => {
+            Method::Options | Method::Info | Method::Message | Method::Subscribe | Method::Notify | Method::Other(_) => {
                 self.tell(core, DialogEvent::Request { server, request: Box::new(request) });
             }
         }
+    }
+
+    /// The session is over, and a REFER keeps the dialog.
+    fn handle_late_request(&mut self, core: &mut Core, now: Instant, server: ServerId, request: &Request) {
+        if Self::is_about_refer(request) {
+            return self.handle_subscribe(core, now, server, request);
+        }
+        core.reply(now, server, request, StatusCode::NO_TRANSACTION, self.dialog.local_tag());
     }
 
     fn handle_bye(&mut self, core: &mut Core, now: Instant, server: ServerId, request: &Request) {
@@ -236,7 +263,7 @@ impl Invite {
         }
     }
 
-    fn put_off(&mut self, core: &mut Core, now: Instant, server: ServerId, request: &Request, status: StatusCode) {
+    pub(super) fn put_off(&mut self, core: &mut Core, now: Instant, server: ServerId, request: &Request, status: StatusCode) {
         let mut response = core.response(request, status, self.dialog.local_tag());
         if status == StatusCode::SERVER_INTERNAL_ERROR {
             response.headers.push(Name::RetryAfter, core.random.below(11).to_string());
@@ -333,6 +360,7 @@ impl Invite {
     pub(crate) fn handle_timeout(&mut self, core: &mut Core, now: Instant) {
         self.handle_provisional_timeout(core, now);
         self.handle_two_hundred_timeout(core, now);
+        self.handle_reference_timeout(core, now);
         if self.state != State::Established {
             return;
         }
@@ -352,7 +380,7 @@ impl Invite {
         let refresh = if self.state == State::Established { alive() } else { None };
         let answered = self.two_hundred.as_ref().and_then(|answered| answered.poll_timeout());
         let provisional = self.provisional.as_ref().and_then(|provisional| provisional.poll_timeout());
-        earlier(refresh, earlier(provisional, answered))
+        earlier(earlier(refresh, self.poll_reference_timeout()), earlier(provisional, answered))
     }
 }
 

@@ -1,9 +1,12 @@
-//! Dialogs (RFC 3261 §12): the state two peers share, and the requests made from it. The INVITE usage is in [`invite`].
+//! Dialogs (RFC 3261 §12): the state two peers share, and the requests made from it. The INVITE usage is in [`invite`], the
+//! notifier's side of subscriptions in [`subscription`].
 
 mod event;
 pub mod invite;
 mod offer;
+pub(crate) mod refer;
 mod refresh;
+pub mod subscription;
 pub(crate) mod uac;
 mod uas;
 

@@ -83,6 +83,12 @@ impl Invite {
         if self.calling.as_ref().is_some_and(|calling| calling.client == client) {
             return self.handle_invite_response(core, now, response);
         }
+        if self.handle_notify_response(core, now, client, &response) {
+            return;
+        }
+        if self.state == State::Ended {
+            return hang_up_stray(core, now, client, &response);
+        }
         match self.client.take() {
             Some((id, purpose)) if id == client => self.handle_offer_response(core, now, (id, purpose), response),
             other => {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Core, Endpoint, Event, Incoming, OutgoingInvite, unsupported};
 use crate::dialog::invite::{CommandError, DialogEvent, DialogId, Invite};
-use crate::message::header::{Reason, Replaces};
+use crate::message::header::Reason;
 use crate::message::{Headers, Method, Name, StatusCode};
 use crate::transaction::ClientId;
 use crate::transport::Hop;
@@ -116,16 +116,7 @@ impl Endpoint {
         self.count(dialog.0);
     }
 
-    /// Finds the dialog that a Replaces header names, and whether it is early. An early dialog counts only if we began it (RFC 3891 §3).
-    #[must_use]
-    pub fn replaced(&self, replaces: &Replaces) -> Option<(DialogId, bool)> {
-        let id = u64::from_str_radix(replaces.to_tag.get(..16)?, 16).ok()?;
-        let invite = self.dialogs.get(&id)?;
-        let found = invite.matches(&replaces.call_id, &replaces.to_tag, &replaces.from_tag) && !invite.is_incoming();
-        found.then(|| (DialogId(id), invite.is_early()))
-    }
-
-    fn command(
+    pub(super) fn command(
         &mut self,
         now: Instant,
         dialog: DialogId,

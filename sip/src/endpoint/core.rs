@@ -22,7 +22,9 @@ pub(crate) struct Core {
 }
 
 /// The methods we take within calls; the host may take more outside.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REGISTER, SUBSCRIBE, PUBLISH";
+/// The event packages that a host of ours serves (RFC 3856, 4235).
+pub const ALLOW_EVENTS: &str = "presence, dialog";
 /// The extensions that a UAS of ours understands (RFC 3262, 4028).
 pub const SUPPORTED: [&str; 2] = ["100rel", "timer"];
 const SUPPORTED_TEXT: &str = "100rel, timer";

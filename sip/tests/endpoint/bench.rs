@@ -185,16 +185,12 @@ impl Bench {
     }
 
     pub(crate) fn place_to(&mut self, hop: Hop, body: Bytes) -> DialogId {
-        let call = OutgoingInvite {
-            uri: uri("sip:bob@10.0.0.2"),
-            routes: Vec::new(),
-            hop,
-            from: name_addr("<sip:ann@h>"),
-            to: name_addr("<sip:bob@h>"),
-            headers: Headers::default(),
-            body,
-        };
-        self.endpoint.place(self.now, call)
+        self.endpoint.place(self.now, call_to(hop, Headers::default(), body))
+    }
+
+    /// A call of ours with further headers.
+    pub(crate) fn place_with(&mut self, headers: Headers) -> DialogId {
+        self.endpoint.place(self.now, call_to(Hop::Flow(self.flow), headers, SDP.into()))
     }
 
     /// A call of ours, answered by the peer's tag `p` and acknowledged; returns the INVITE, too.
@@ -216,6 +212,11 @@ impl Bench {
         let _ = (self.left(), self.events());
         assert_eq!((self.endpoint.dialogs(), self.endpoint.transactions(), self.endpoint.poll_timeout()), (0, 0, None));
     }
+}
+
+fn call_to(hop: Hop, headers: Headers, body: Bytes) -> OutgoingInvite {
+    let (from, to) = (name_addr("<sip:ann@h>"), name_addr("<sip:bob@h>"));
+    OutgoingInvite { uri: uri("sip:bob@10.0.0.2"), routes: Vec::new(), hop, from, to, headers, body }
 }
 
 pub(crate) const CONTACT: &str = "Contact: <sip:bob@10.0.0.2>\r\n";

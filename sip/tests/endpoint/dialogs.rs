@@ -668,31 +668,6 @@ fn requests_follow_a_device_to_its_new_flow() {
 }
 
 #[test]
-fn replaces_finds_what_we_may_replace() {
-    // RFC 3891 §3
-    use sip::message::header::{Header as _, Replaces};
-    let replaces = |call: &str, to: &str, from: &str| Replaces::parse(&format!("{call};to-tag={to};from-tag={from}").into()).unwrap();
-    let mut bench = Bench::new();
-    let (dialog, tag) = bench.answered();
-    assert_eq!(bench.endpoint.replaced(&replaces("call", &tag, "p")), Some((dialog, false)));
-    assert_eq!(bench.endpoint.replaced(&replaces("call", "p", &tag)), None);
-    assert_eq!(bench.endpoint.replaced(&replaces("other", &tag, "p")), None);
-
-    let early = bench.place();
-    let sent = bench.one();
-    bench.receive(&answer(&sent, "180 Ringing", "p", CONTACT));
-    let (call, ours) = (sent.get(Name::CallId), sent.request().from_tag().unwrap());
-    assert_eq!(bench.endpoint.replaced(&replaces(&call, &ours, "p")), Some((early, true)));
-    assert_eq!(bench.endpoint.replaced(&replaces(&call, &ours, "q")), None);
-
-    let mut bench = Bench::new();
-    let dialog = bench.take(&invite(1, ""));
-    bench.endpoint.progress(bench.now, dialog, StatusCode::RINGING, Bytes::new()).unwrap();
-    let tag = bench.left()[1].response().to_tag().unwrap();
-    assert_eq!(bench.endpoint.replaced(&replaces("call", &tag, "p")), None, "an early dialog that the peer began");
-}
-
-#[test]
 fn a_call_that_rings_long_says_so_each_minute() {
     // §13.3.1.1
     let mut bench = Bench::new();

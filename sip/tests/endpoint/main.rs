@@ -8,5 +8,8 @@ mod dialogs;
 mod net;
 mod races;
 mod random_hosts;
+mod refer;
+mod replaces;
 mod requests;
+mod subscriptions;
 mod transactions;

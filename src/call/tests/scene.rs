@@ -2,23 +2,29 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::port::Kind;
 use media::quality::Statistics;
+use media::sdp::MediaKind;
 use media::sdp::negotiate::StreamAddress;
 use media::sdp::transport::{Local, Profile, Protection};
-use media::{Event as MediaEvent, PortId, Settings};
+use media::{BridgeId, Event as MediaEvent, Kinds, Member, PortId, Settings};
 use sip::message::header::Header as _;
 use sip::message::parse::parse;
 use sip::message::{Headers, Message, Name, NameAddr};
 use sip::random::Random;
 use sip::{DialogEvent, DialogId, Endpoint, Event, Flow, Hop, Listeners, Method, OutgoingInvite, Setup, StatusCode, Transport, Uri};
 
+use crate::call::command::{Answer, Command, Refusal, Ticket};
+use crate::call::graph::{self, View};
 use crate::call::leg::{Port, Ports};
+use crate::call::party::{PartyId, Person, Who};
 use crate::call::record::Record;
-use crate::call::{Calls, Output, Plan, Policy, Switch, Target};
+use crate::call::{Calls, Id, Output, Plan, Policy, Switch, Target};
+use crate::device;
 
 pub(super) const SWITCH: usize = 0;
 pub(super) const CALLER: usize = 1;
@@ -36,6 +42,14 @@ pub(super) const PCMU: &str = "m=audio 4000 RTP/AVP 0\r\n";
 pub(super) const HOLD: &str = "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n";
 pub(super) const BOTH: &str = "m=audio 4000 RTP/AVP 0 8\r\n";
 pub(super) const PCMA: &str = "m=audio 4000 RTP/AVP 8\r\n";
+/// Audio and video.
+pub(super) const FILM: &str = "m=audio 4000 RTP/AVP 0\r\nm=video 4002 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\n";
+/// Video alone.
+pub(super) const PICTURE: &str = "m=video 4002 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\n";
+/// Audio, and video refused.
+pub(super) const NO_PICTURE: &str = "m=audio 4000 RTP/AVP 0\r\nm=video 0 RTP/AVP 97\r\n";
+/// Video, and audio refused.
+pub(super) const NO_SOUND: &str = "m=audio 0 RTP/AVP 0\r\nm=video 4002 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\n";
 
 pub(super) fn address(node: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, u8::try_from(node + 1).expect("few phones")], 5060))
@@ -61,6 +75,11 @@ fn name_addr(text: &str) -> NameAddr {
     NameAddr::parse(&text.into()).expect("an address")
 }
 
+pub(super) fn person(name: &str) -> Person {
+    let shown = name_addr(&format!("<sip:{name}@h>"));
+    Person { who: Who::User(name.into()), address: format!("{name}@h").into(), shown }
+}
+
 /// Ports that only remember.
 #[derive(Default)]
 pub(super) struct FakePorts {
@@ -68,8 +87,13 @@ pub(super) struct FakePorts {
     /// How many more may be opened.
     pub(super) left: Option<u64>,
     pub(super) settings: BTreeMap<PortId, Settings>,
+    /// Of bridges of two: who hears whom.
     pub(super) bridged: BTreeMap<PortId, PortId>,
+    /// Who is in each bridge.
+    pub(super) arranged: BTreeMap<BridgeId, Vec<Member>>,
     pub(super) closed: Vec<PortId>,
+    /// Next to which port each was to be.
+    pub(super) beside: Vec<Option<PortId>>,
     events: VecDeque<MediaEvent>,
 }
 
@@ -80,7 +104,8 @@ fn stream(port: u64) -> StreamAddress {
 }
 
 impl Ports for FakePorts {
-    fn open(&mut self, _kind: Kind, streams: usize, _beside: Option<PortId>) -> Result<Port, String> {
+    fn open(&mut self, _kind: Kind, streams: usize, beside: Option<PortId>) -> Result<Port, String> {
+        self.beside.push(beside);
         if self.left.is_some_and(|left| self.opened >= left) {
             return Err("no media port is free".to_owned());
         }
@@ -99,16 +124,28 @@ impl Ports for FakePorts {
         self.settings.insert(port, settings);
     }
 
-    fn bridge(&mut self, a: PortId, b: PortId) {
-        assert!(!self.closed.contains(&a) && !self.closed.contains(&b), "a closed port is bridged");
-        self.bridged.retain(|x, y| ![a, b].contains(x) && ![a, b].contains(y));
-        self.bridged.extend([(a, b), (b, a)]);
+    fn arrange(&mut self, bridge: BridgeId, members: &[Member]) {
+        for before in self.arranged.remove(&bridge).iter().flatten() {
+            self.bridged.remove(&before.port);
+        }
+        if members.is_empty() {
+            return;
+        }
+        for member in members {
+            assert!(!self.closed.contains(&member.port), "a closed port is bridged");
+            let elsewhere = self.arranged.values().flatten().any(|other| other.port == member.port);
+            assert!(!elsewhere, "a port in two bridges");
+        }
+        if let [a, b] = members {
+            self.bridged.extend([(a.port, b.port), (b.port, a.port)]);
+        }
+        self.arranged.insert(bridge, members.to_vec());
     }
 
     fn close(&mut self, port: PortId) {
         assert!(!self.closed.contains(&port), "closed twice");
+        assert!(!self.arranged.values().flatten().any(|member| member.port == port), "closed in a bridge");
         self.closed.push(port);
-        self.bridged.retain(|x, y| *x != port && *y != port);
         self.events.push_back(MediaEvent::Closed { port, statistics: Statistics::default() });
     }
 }
@@ -157,6 +194,12 @@ pub(super) struct Scene {
     pub(super) wire: VecDeque<Carried>,
     pub(super) log: Vec<Carried>,
     pub(super) records: Vec<Record>,
+    /// The calls as events tell of them.
+    pub(super) views: BTreeMap<Id, Arc<View>>,
+    /// The number of the last event.
+    pub(super) told: u64,
+    /// What became of the commands that took time.
+    pub(super) outcomes: Vec<(Ticket, Result<(), Refusal>)>,
     pub(super) started: usize,
     /// The devices that ring.
     pub(super) targets: Vec<usize>,
@@ -204,6 +247,9 @@ impl Scene {
             wire: VecDeque::new(),
             log: Vec::new(),
             records: Vec::new(),
+            views: BTreeMap::new(),
+            told: 0,
+            outcomes: Vec::new(),
             started: 0,
             targets: (DESK..DESK + devices).collect(),
             plans: Vec::new(),
@@ -422,7 +468,7 @@ impl Scene {
                 return;
             }
             Event::Dialog(id, event) => (id, event),
-            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) => return,
+            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..) => return,
         };
         if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
             && this.acknowledges
@@ -475,7 +521,7 @@ impl Scene {
 
     pub(super) fn media_event(&mut self) -> bool {
         let Some(event) = self.media.events.pop_front() else { return false };
-        self.calls.handle_media(event);
+        self.with_calls(|calls, switch| calls.handle_media(switch, event));
         self.drain();
         true
     }
@@ -486,18 +532,37 @@ impl Scene {
                 match event {
                     Event::Request(incoming) => self.invite(*incoming),
                     Event::Dialog(dialog, event) => self.with_calls(|calls, switch| calls.handle_dialog(switch, dialog, event)),
-                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) => panic!("{event:?}"),
+                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..) => {
+                        panic!("{event:?}")
+                    }
                 }
             } else if let Some(send) = self.sip.next_send() {
                 let to = (0..self.phones.len()).find(|node| address(*node) == send.hop.remote());
                 if let Some(to) = to {
                     self.carry(SWITCH, to, send.bytes);
                 }
-            } else if let Some(Output::Record(record)) = self.calls.poll_output() {
-                self.records.push(*record);
+            } else if let Some(output) = self.calls.poll_output() {
+                match output {
+                    Output::Record(record) => self.records.push(*record),
+                    Output::Event(event) => self.follow(*event),
+                    Output::Outcome { ticket, result } => self.outcomes.push((ticket, result)),
+                }
             } else {
                 return;
             }
+        }
+    }
+
+    /// Events come in order, and each begins where the last one of its call ended.
+    fn follow(&mut self, event: graph::Event) {
+        self.told += 1;
+        assert_eq!(event.number, self.told);
+        assert_eq!(event.before, self.views.get(&event.call).cloned());
+        assert_ne!(event.before.as_ref(), Some(&event.after));
+        if event.after.state == graph::State::Ended {
+            self.views.remove(&event.call);
+        } else {
+            self.views.insert(event.call, event.after);
         }
     }
 
@@ -505,12 +570,12 @@ impl Scene {
         let offer = incoming.request.body.clone();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         let same = self.same_contact;
-        let target = |phone: &usize| Target {
-            uri: Uri::parse(&format!("sip:bob@10.0.0.{}", if same { 99 } else { phone + 1 }).into()).expect("a URI"),
-            routes: Vec::new(),
-            hops: vec![Hop::Flow(flow(SWITCH, *phone))],
-            protection: Protection::Prefer,
-            profiles: self.profiles.clone(),
+        let target = |phone: &usize| {
+            let mut target = self.target(*phone);
+            if same {
+                target.uri = Uri::parse(&"sip:bob@10.0.0.99".into()).expect("a URI");
+            }
+            target
         };
         let mut targets: Vec<Target> = self.targets.iter().map(target).collect();
         if self.one_device {
@@ -523,11 +588,10 @@ impl Scene {
             offer,
             signaling: address(CALLER).ip(),
             protection: Protection::Prefer,
-            caller: "ann@h".to_owned(),
+            caller: person("ann"),
+            device: Some(device::Id::named("phone1")),
             dialled: "bob".to_owned(),
-            callee: "bob@h".to_owned(),
-            from: name_addr("<sip:ann@h>"),
-            to: name_addr("<sip:bob@h>"),
+            callee: person("bob"),
             headers: Headers::default(),
             targets,
         };
@@ -535,6 +599,56 @@ impl Scene {
         if !self.plans_wait {
             self.start_plans();
         }
+    }
+
+    /// A device as a command names it.
+    pub(super) fn target(&self, phone: usize) -> Target {
+        Target {
+            device: Some(device::Id::named(&format!("phone{phone}"))),
+            uri: Uri::parse(&format!("sip:bob@10.0.0.{}", phone + 1).into()).expect("a URI"),
+            routes: Vec::new(),
+            hops: vec![Hop::Flow(flow(SWITCH, phone))],
+            protection: Protection::Prefer,
+            profiles: self.profiles.clone(),
+        }
+    }
+
+    /// The only call.
+    #[track_caller]
+    pub(super) fn call(&self) -> Id {
+        self.calls.views().next().expect("a call").id
+    }
+
+    pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
+        let answer = self.with_calls(|calls, switch| calls.command(switch, command));
+        self.drain();
+        answer
+    }
+
+    /// Has a party's media go to a device, as far as its INVITE or re-INVITE.
+    pub(super) fn hand_over(&mut self, party: u16, kinds: Kinds, phone: usize) -> Result<Answer, Refusal> {
+        let (call, target) = (self.call(), self.target(phone));
+        let answer = self.command(Command::Move { call, party: PartyId(party), kinds, target });
+        self.settle();
+        answer
+    }
+
+    /// Whoever is waited for in a handoff is heard.
+    pub(super) fn hear(&mut self, kind: MediaKind) {
+        let awaited: Vec<PortId> = self.media.arranged.values().flatten().filter_map(|member| member.until).collect();
+        for port in awaited {
+            self.media.events.push_back(MediaEvent::Heard { port, kind: kind.clone() });
+        }
+        self.settle();
+    }
+
+    /// Each device in the call by its number, with what it gives and takes.
+    #[track_caller]
+    pub(super) fn carried(&self) -> Vec<(usize, Kinds, Kinds)> {
+        let view = self.calls.views().next().expect("a call");
+        let legs = view.parties.iter().flat_map(|party| &party.legs);
+        let number = |id: &device::Id| id.as_str().trim_start_matches("phone").parse().expect("a phone");
+        legs.map(|leg| (leg.device.as_ref().map_or(0, number), leg.gives, leg.takes)).collect()
     }
 
     pub(super) fn start_plans(&mut self) {
@@ -608,10 +722,16 @@ impl Scene {
 
     /// A call of two phones, answered and acknowledged.
     pub(super) fn talking() -> Self {
-        let mut scene = Self::new(1);
-        scene.place(PCMU);
+        Self::talking_with(1, PCMU)
+    }
+
+    /// The same with other media, and with that many devices besides that do not ring.
+    pub(super) fn talking_with(devices: usize, media: &str) -> Self {
+        let mut scene = Self::new(devices);
+        scene.targets.truncate(1);
+        scene.place(media);
         scene.settle();
-        scene.accept(DESK, PCMU);
+        scene.accept(DESK, media);
         scene.settle();
         assert_eq!(scene.media.bridged.len(), 2);
         scene
@@ -634,7 +754,8 @@ impl Scene {
     pub(super) fn assert_over(&mut self) {
         self.advance(Duration::from_secs(150));
         let calls = &self.calls;
-        assert_eq!(calls.left(), [0; 6], "calls, dialogs, ports, passed requests, deadlines, given up: {:?}", self.records);
+        assert_eq!(calls.left(), [0; 7], "calls, dialogs, ports, passed requests, deadlines, given up, users: {:?}", self.records);
+        assert!(self.views.is_empty() && self.media.arranged.is_empty(), "{:?} {:?}", self.views, self.media.arranged);
         assert_eq!((self.sip.dialogs(), self.sip.transactions()), (0, 0));
         assert_eq!(u64::try_from(self.media.closed.len()), Ok(self.media.opened), "every port is closed once");
         assert_eq!(self.records.len(), self.started, "one record for each call");
@@ -646,7 +767,8 @@ impl Scene {
             assert_eq!((answered, record.answered_by.is_some()), (record.status == 200, answered), "{record:?}");
             assert!(record.started_at <= record.answered_at.unwrap_or(record.ended_at), "{record:?}");
             assert!(record.answered_at.unwrap_or(record.started_at) <= record.ended_at, "{record:?}");
-            assert!(record.media.len() <= 2, "{record:?}");
+            let legs = u64::try_from(record.media.len()).expect("few");
+            assert!(legs <= 2 || self.outcomes.len() + record.moves.len() > 0 && legs <= self.media.opened, "{record:?}");
         }
     }
 }

@@ -266,7 +266,7 @@ fn a_request_that_waits_is_answered_when_the_call_ends() {
     scene.bye(DESK);
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "481 INFO"), 1);
-    assert_eq!(scene.calls.left(), [0; 6]);
+    assert_eq!(scene.calls.left(), [0; 7]);
     scene.answer_requests(DESK);
     scene.assert_over();
 }

@@ -20,6 +20,7 @@ use super::{
     certificate::{Certificate, Fingerprint, matches},
     records::{Intake, first_message, kind},
 };
+use crate::rtp::srtp::{DTLS_LABEL, Keys, Profile};
 
 /// How long a handshake may take before the port has failed.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,85 +80,13 @@ impl Role {
     }
 }
 
-/// The SRTP protection profiles that we offer, best first (RFC 5764 §4.1.2, RFC 7714 §14.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SrtpProfile {
-    /// SRTP_AEAD_AES_128_GCM, 0x0007.
-    AeadAes128Gcm,
-    /// SRTP_AES128_CM_HMAC_SHA1_80, 0x0001.
-    Aes128CmHmacSha1_80,
-}
-
-impl SrtpProfile {
-    /// Octets of a master key.
-    pub const KEY: usize = 16;
-
-    /// Octets of a master salt.
-    #[must_use]
-    pub fn salt(self) -> usize {
-        match self {
-            Self::AeadAes128Gcm => 12,
-            Self::Aes128CmHmacSha1_80 => 14,
-        }
-    }
-}
-
-/// A master key and its salt.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Master {
-    key: [u8; SrtpProfile::KEY],
-    salt: [u8; 14],
-    salt_length: usize,
-}
-
-impl Master {
-    /// The master key.
-    #[must_use]
-    pub fn key(&self) -> &[u8; SrtpProfile::KEY] {
-        &self.key
-    }
-
-    /// The master salt.
-    #[must_use]
-    pub fn salt(&self) -> &[u8] {
-        self.salt.get(..self.salt_length).unwrap_or_default()
-    }
-}
-
-/// What SRTP needs. It is not printed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The SRTP keys of both directions. They are not printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SrtpKeys {
-    /// The agreed profile.
-    pub profile: SrtpProfile,
     /// For what we send.
-    pub local: Master,
+    pub send: Keys,
     /// For what the peer sends.
-    pub remote: Master,
-}
-
-impl fmt::Debug for SrtpKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SrtpKeys").field(&self.profile).finish()
-    }
-}
-
-impl SrtpKeys {
-    /// Cuts the exported material: client key, server key, client salt, server salt (RFC 5764 §4.2).
-    fn cut(profile: SrtpProfile, role: Role, material: &[u8]) -> Option<Self> {
-        let (keys, salts) = material.split_at_checked(2 * SrtpProfile::KEY)?;
-        let (client_key, server_key) = keys.split_first_chunk::<{ SrtpProfile::KEY }>()?;
-        let (client_salt, server_salt) = salts.split_at_checked(profile.salt())?;
-        let master = |key: &[u8], from: &[u8]| {
-            let mut salt = [0; 14];
-            salt.get_mut(..profile.salt())?.copy_from_slice(from);
-            Some(Master { key: key.try_into().ok()?, salt, salt_length: profile.salt() })
-        };
-        let (client, server) = (master(client_key, client_salt)?, master(server_key, server_salt)?);
-        Some(match role {
-            Role::Client => Self { profile, local: client, remote: server },
-            Role::Server => Self { profile, local: server, remote: client },
-        })
-    }
+    pub receive: Keys,
 }
 
 /// Why there are no keys.
@@ -372,14 +301,18 @@ impl Association {
         }
         #[expect(clippy::wildcard_enum_match_arm, reason = "the library's enum may grow, and only these were offered")]
         let profile = match state.srtp_protection_profile() {
-            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => SrtpProfile::AeadAes128Gcm,
-            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => SrtpProfile::Aes128CmHmacSha1_80,
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => Profile::AeadAes128Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => Profile::AesCm128HmacSha1_80,
             _ => return Err(Failure::Profile),
         };
-        let length = 2 * (SrtpProfile::KEY + profile.salt());
-        let exported = state.export_keying_material("EXTRACTOR-dtls_srtp", &[], length);
+        let exported = state.export_keying_material(DTLS_LABEL, &[], profile.exported_len());
         let material = exported.map_err(|error| Failure::Handshake(error.to_string()))?;
-        SrtpKeys::cut(profile, self.role, material.as_ref()).ok_or_else(|| Failure::Handshake("no keys".to_owned()))
+        let keys = Keys::from_dtls(profile, material.as_ref());
+        let (client, server) = keys.ok_or_else(|| Failure::Handshake("no keys".to_owned()))?;
+        Ok(match self.role {
+            Role::Client => SrtpKeys { send: client, receive: server },
+            Role::Server => SrtpKeys { send: server, receive: client },
+        })
     }
 
     /// Takes what the library has just queued, and sets the timer if it is a flight.

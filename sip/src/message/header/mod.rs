@@ -12,8 +12,11 @@ pub mod params;
 mod quoted;
 pub mod rack;
 pub mod reason;
+pub mod refer_to;
+pub mod referred_by;
 pub mod replaces;
 pub mod session_expires;
+pub mod target_dialog;
 pub mod via;
 
 use bytes::Bytes;
@@ -28,8 +31,11 @@ pub use params::Params;
 use quoted::Found;
 pub use rack::RAck;
 pub use reason::Reason;
+pub use refer_to::ReferTo;
+pub use referred_by::ReferredBy;
 pub use replaces::Replaces;
 pub use session_expires::{Refresher, SessionExpires};
+pub use target_dialog::TargetDialog;
 pub use via::Via;
 
 /// A header that is parsed into a type.

@@ -52,6 +52,21 @@ impl Params {
         find(&self.0, name)
     }
 
+    /// Returns the value of a parameter that stands once and is not empty, in a copy of its own.
+    pub(super) fn one(&self, name: &str) -> Option<ByteString> {
+        let mut all = self.iter().filter(|(n, v)| n.eq_ignore_ascii_case(name) && !v.is_empty());
+        let value = all.next()?.1;
+        all.next().is_none().then(|| value.into())
+    }
+
+    /// Reads `call-id;…`, which names a dialog (RFC 3891 §6.1, RFC 4538 §7).
+    pub(super) fn behind_call_id(text: &ByteString) -> Option<(ByteString, Self)> {
+        let end = text.find(';')?;
+        let call_id = text.get(..end)?.trim();
+        let valid = !call_id.is_empty() && call_id.bytes().all(|b| b.is_ascii_graphic());
+        valid.then_some((text.slice_ref(call_id), Self::parse(&text.slice_ref(text.get(end..)?))?))
+    }
+
     /// Returns names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         iter(&self.0)

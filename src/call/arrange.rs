@@ -1,0 +1,60 @@
+//! From the parties of a call to its bridge: who hears and sees whom. What media does follows from this alone.
+
+use media::{BridgeId, Kinds, Member, PortId, SoundId};
+
+use super::leg::{Leg, LegId};
+use super::{Call, Calls, Id, State, Switch};
+
+impl Call {
+    /// Returns the members of the call's bridge.
+    pub(super) fn members(&self) -> Vec<Member> {
+        let is_in = |leg: &&Leg| match &self.state {
+            State::Ringing(ringing) => ringing.early.is_some_and(|early| leg.id == early || leg.id == LegId::CALLER),
+            State::Established(_) => leg.is_up(),
+            State::Over => false,
+        };
+        let gives = |leg: &Leg| match self.party(leg.party) {
+            Some(party) if !party.holding => leg.carries - party.muted,
+            Some(_) | None => Kinds::NONE,
+        };
+        let is_holding = |leg: &Leg| self.party(leg.party).is_some_and(|party| party.holding);
+        let present: Vec<&Leg> = self.legs.iter().filter(is_in).collect();
+        let is_heard = |leg: &Leg| present.iter().any(|other| other.party != leg.party && !is_holding(other));
+        let member = |leg: &&Leg| {
+            let plays = !is_heard(leg) && !is_holding(leg);
+            Some(Member {
+                port: leg.media.port()?,
+                party: leg.party.0,
+                gives: gives(leg),
+                takes: if is_holding(leg) { Kinds::NONE } else { leg.carries },
+                until: self.until(leg),
+                plays: plays.then_some(SoundId::HOLD),
+            })
+        };
+        present.iter().filter_map(member).collect()
+    }
+
+    /// Returns the port that takes over from a leg once it is heard.
+    pub(super) fn until(&self, leg: &Leg) -> Option<PortId> {
+        let moving = self.party(leg.party)?.moving.as_ref()?;
+        let takes_over = moving.handoff.overlaps() && moving.to != leg.id && !(leg.carries & moving.handoff.leaves()).is_empty();
+        self.leg(moving.to).filter(|_| takes_over)?.media.port()
+    }
+}
+
+impl Calls {
+    /// Tells media who is in a call's bridge, if that has changed, and notes whose the ports are.
+    pub(super) fn arrange(&mut self, switch: &mut Switch<'_>, id: Id) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        for leg in &call.legs {
+            if let Some(port) = leg.media.port() {
+                self.by_port.insert(port, (id, leg.id));
+            }
+        }
+        let members = call.members();
+        if members != call.arranged {
+            switch.media.arrange(BridgeId(id.0), &members);
+            call.arranged = members;
+        }
+    }
+}

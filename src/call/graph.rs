@@ -1,0 +1,223 @@
+//! Graph: a call as a plain value, and its changes as ordered events. Users are nodes, their devices hang on them with what each carries.
+//! Whoever needs to know of calls outside `call/` reads these values; nobody else looks into a call.
+
+use std::sync::Arc;
+
+use media::Kinds;
+use sip::DialogId;
+
+use super::leg::{LegId, Stage};
+use super::party::{PartyId, Who};
+use super::{Call, Id, State as CallState};
+use crate::device;
+
+/// A call at a moment. Times are milliseconds since 1970, UTC.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Its number.
+    pub id: Id,
+    /// Where it stands.
+    pub state: State,
+    /// Who is in it, in the order in which they came.
+    pub parties: Vec<Party>,
+    /// How it came about.
+    pub constructed: Constructed,
+    /// What was dialled.
+    pub dialled: Arc<str>,
+    /// When it began.
+    pub started_at: u64,
+    /// When the first device rang.
+    pub ringing_at: Option<u64>,
+    /// When it was answered.
+    pub answered_at: Option<u64>,
+    /// When it was over.
+    pub ended_at: Option<u64>,
+    /// Where it is parked.
+    pub slot: Option<u16>,
+    /// Why it ended, in one sentence.
+    pub why: Option<String>,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It rings, or is about to.
+    Ringing,
+    /// Its parties talk.
+    Connected,
+    /// It waits in a slot.
+    Parked,
+    /// It is over.
+    Ended,
+}
+
+/// How a call came about.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Constructed {
+    /// It was dialled.
+    #[default]
+    Direct,
+    /// It was forwarded by somebody.
+    Forwarded(Who),
+    /// It was transferred by somebody.
+    Transferred(Who),
+    /// It was picked up by somebody.
+    PickedUp(Who),
+    /// Calls were joined.
+    Conference,
+}
+
+/// A party at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Party {
+    /// Its number in the call.
+    pub id: PartyId,
+    /// Who it is.
+    pub who: Who,
+    /// The AOR, or number and trunk.
+    pub address: Arc<str>,
+    /// The name that the others are shown.
+    pub name: Option<String>,
+    /// They asked not to be shown to the others.
+    pub anonymous: bool,
+    /// Where they are in the call.
+    pub state: Standing,
+    /// What of them the others do not get, by command.
+    pub muted: Kinds,
+    /// Their devices in the call.
+    pub legs: Vec<Leg>,
+}
+
+/// Where a party is in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// They call and wait for an answer.
+    Calling,
+    /// Their devices ring.
+    Ringing,
+    /// They talk.
+    Connected,
+    /// They put the others on hold.
+    Holding,
+    /// They are no longer in it.
+    Left,
+}
+
+/// A device of a party at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leg {
+    /// Its number in the call.
+    pub id: LegId,
+    /// The device, if it is one of a user's.
+    pub device: Option<device::Id>,
+    /// Its dialog; none where its signaling is not SIP.
+    pub dialog: Option<DialogId>,
+    /// Where it is: its contact.
+    pub contact: String,
+    /// Where it is in the call.
+    pub state: Standing,
+    /// What the others get of it.
+    pub gives: Kinds,
+    /// What it gets of the others.
+    pub takes: Kinds,
+}
+
+/// One change of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Counts all changes of all calls of a loop, without gaps.
+    pub number: u64,
+    /// Which call.
+    pub call: Id,
+    /// The call before; none when it began.
+    pub before: Option<Arc<View>>,
+    /// The call from now on. Its state is [`State::Ended`] in its last event.
+    pub after: Arc<View>,
+}
+
+impl View {
+    /// Returns the party of a user.
+    #[must_use]
+    pub fn party_of(&self, user: &str) -> Option<&Party> {
+        self.parties.iter().find(|party| party.who.user().is_some_and(|name| **name == *user))
+    }
+
+    /// Returns a party.
+    #[must_use]
+    pub fn party(&self, id: PartyId) -> Option<&Party> {
+        self.parties.iter().find(|party| party.id == id)
+    }
+}
+
+impl Party {
+    /// Returns the leg of a device.
+    #[must_use]
+    pub fn leg_of(&self, device: &device::Id) -> Option<&Leg> {
+        self.legs.iter().find(|leg| leg.device.as_ref() == Some(device))
+    }
+}
+
+impl Call {
+    /// Returns the call as it is now.
+    pub(super) fn view(&self) -> View {
+        let record = &self.record;
+        let is_over = matches!(self.state, CallState::Over);
+        View {
+            id: record.id,
+            state: match self.state {
+                CallState::Ringing(_) => State::Ringing,
+                CallState::Established(_) => State::Connected,
+                CallState::Over => State::Ended,
+            },
+            parties: self.parties.iter().map(|party| self.view_party(party)).collect(),
+            constructed: self.constructed.clone(),
+            dialled: Arc::clone(&record.dialled),
+            started_at: record.started_at,
+            ringing_at: record.ringing_at,
+            answered_at: record.answered_at,
+            ended_at: is_over.then_some(record.ended_at),
+            slot: None,
+            why: is_over.then(|| record.reason.clone()),
+        }
+    }
+
+    fn view_party(&self, party: &super::party::Party) -> Party {
+        let legs: Vec<Leg> = self.legs.iter().filter(|leg| leg.party == party.id).map(|leg| self.view_leg(leg)).collect();
+        let is_up = legs.iter().any(|leg| leg.state == Standing::Connected);
+        let shown = &party.person.shown;
+        Party {
+            id: party.id,
+            who: party.person.who.clone(),
+            address: Arc::clone(&party.person.address),
+            name: shown.display_name().filter(|name| !name.is_empty()),
+            anonymous: party.person.is_anonymous(),
+            state: match legs.first().map(|leg| leg.state) {
+                _ if is_up && party.holding => Standing::Holding,
+                _ if is_up => Standing::Connected,
+                Some(state) => state,
+                None if matches!(self.state, CallState::Over) => Standing::Left,
+                None => Standing::Ringing,
+            },
+            muted: party.muted,
+            legs,
+        }
+    }
+
+    fn view_leg(&self, leg: &super::leg::Leg) -> Leg {
+        let member = self.members().into_iter().find(|member| Some(member.port) == leg.media.port());
+        let (sends, receives) = leg.media.flows();
+        Leg {
+            id: leg.id,
+            device: leg.device.clone(),
+            dialog: Some(leg.dialog),
+            contact: leg.label.clone(),
+            state: match leg.stage {
+                Stage::Calling => Standing::Calling,
+                Stage::Reaching(_) => Standing::Ringing,
+                Stage::Up => Standing::Connected,
+            },
+            gives: member.map_or(Kinds::NONE, |member| member.gives & sends),
+            takes: member.map_or(Kinds::NONE, |member| member.takes & receives),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Party: one user, or one outside number, in a call, whichever devices they are in with.
+
+use std::sync::Arc;
+
+use media::Kinds;
+use serde::Serialize;
+use sip::message::NameAddr;
+
+use super::Target;
+use super::command::Ticket;
+use super::handoff::Handoff;
+use super::leg::LegId;
+
+/// Names a party within its call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct PartyId(pub u16);
+
+impl PartyId {
+    /// Who called.
+    pub const CALLER: Self = Self(0);
+    /// Who was called.
+    pub const CALLEE: Self = Self(1);
+}
+
+/// Who a party is to the switch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Who {
+    /// One of our users, by name.
+    User(Arc<str>),
+    /// Somebody behind a trunk.
+    Outside {
+        /// The trunk's name.
+        trunk: Arc<str>,
+        /// Their number.
+        number: Arc<str>,
+    },
+}
+
+impl Who {
+    /// Returns the name of the user, if it is one of ours.
+    #[must_use]
+    pub fn user(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::User(name) => Some(name),
+            Self::Outside { .. } => None,
+        }
+    }
+}
+
+/// A person as calls know them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Person {
+    /// Who it is.
+    pub who: Who,
+    /// For the record: the AOR, or number and trunk.
+    pub address: Arc<str>,
+    /// What the others are shown, in From and To: anonymous if they asked for it.
+    pub shown: NameAddr,
+}
+
+impl Person {
+    /// Returns true if they asked not to be shown to the others (RFC 3323).
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.shown.uri.host().is_some_and(|host| host.to_string() == "anonymous.invalid")
+    }
+}
+
+/// A person in a call.
+#[derive(Debug)]
+pub(super) struct Party {
+    pub(super) id: PartyId,
+    pub(super) person: Person,
+    /// They put the others on hold, by command.
+    pub(super) holding: bool,
+    /// What of them the others do not get, by command.
+    pub(super) muted: Kinds,
+    /// Their media on its way to another device.
+    pub(super) moving: Option<Box<Moving>>,
+}
+
+/// A handoff, and what it is about.
+#[derive(Debug)]
+pub(super) struct Moving {
+    /// The leg that is to carry the media.
+    pub(super) to: LegId,
+    /// What that leg was used for before; none: it came for this.
+    pub(super) before: Option<Kinds>,
+    pub(super) handoff: Handoff,
+    /// Who asked.
+    pub(super) ticket: Ticket,
+    /// What moves next, and where to.
+    pub(super) then: Option<(Kinds, Box<Target>)>,
+}
+
+impl Party {
+    pub(super) fn new(id: PartyId, person: Person) -> Self {
+        Self { id, person, holding: false, muted: Kinds::NONE, moving: None }
+    }
+}
