@@ -1,7 +1,7 @@
 //! tandem: the map of the system.
 //!
-//! A SIP switch. The protocols are in three crates without I/O, [`sip`] and [`media`] (and `cas`, to come); this crate has the sockets, the
-//! storage and the loops that own state.
+//! A SIP switch. The protocols are in three crates without I/O, [`sip`], [`media`] and [`cas`]; this crate has the sockets, the storage and
+//! the loops that own state.
 //!
 //! | to find | look in |
 //! | --- | --- |
@@ -12,6 +12,11 @@
 //! | calls: ringing, answer, hold, the end, the record | [`call`] |
 //! | whether people can be reached, and who watches them | [`presence`], `signaling/watcher.rs` |
 //! | who we serve, and where their devices are | [`user`], [`location`] |
+//! | the loop that serves client applications | [`clients`] |
+//! | CAS over HTTP and WebSocket, documents, health, metrics | [`http`] |
+//! | how the switch answers CAS | [`provider`] |
+//! | calls that are over, per user | [`history`] |
+//! | logs, and what is counted | [`telemetry`] |
 //! | what survives a restart | [`storage`] |
 //! | the configuration, every key of it | [`config`] |
 //! | the command line | [`cli`] |
@@ -22,6 +27,10 @@
 //!
 //! **One RTP packet.** A media thread of [`net::rtp`] reads it into its buffer, [`media::Engine`] says where it goes, and it leaves from the
 //! same buffer. Signaling never sees it.
+//!
+//! **One CAS request.** [`http`] decodes it on a thread of its own and gives it to [`clients`], where [`cas::server::Server`] decides who asks and
+//! whether they may; [`provider`] asks the signaling loop by its door, `signaling/ask.rs`. What happens there comes back as news and goes to
+//! whoever subscribed.
 //!
 //! **One REGISTER.** [`request`] checks the digest and computes the new bindings with [`sip::registrar`]; [`location`] takes them at once,
 //! [`storage`] writes them, and the 200 leaves when they are on the disk.

@@ -1,5 +1,7 @@
 //! `POST /cas` and `GET /cas/events`: HTTP to a request of `cas::Server`, and its reply to HTTP.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -16,7 +18,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use super::connection::Connection;
-use super::{BODY, Web, cors, socket, stream};
+use super::{Web, cors, socket, stream};
 use crate::clients::{Ask, Poll};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -41,7 +43,7 @@ async fn take(web: &Web, connection: &Connection, headers: &HeaderMap, body: Bod
     let token = token(headers)?;
     // Who has shown nothing may send as much as a login needs (S9, S11).
     let most = if token.is_some() || connection.peer == cas::server::Peer::Host { MAX_MESSAGE } else { MAX_SIGN_IN };
-    let body = read(headers, body, most).await?;
+    let body = read(headers, body, (most, connection.patience)).await?;
     let ask = Ask {
         peer: connection.peer,
         token,
@@ -53,18 +55,18 @@ async fn take(web: &Web, connection: &Connection, headers: &HeaderMap, body: Bod
     web.clients.request(ask).await.map_err(|stopped| Error::new(Fault::Unavailable, stopped.to_string()))
 }
 
-/// Reads a body up to a bound, which holds before anything is kept.
-async fn read(headers: &HeaderMap, body: Body, most: usize) -> Result<Bytes, Error> {
+/// Reads a body up to a bound in bytes and time; the first holds before anything is kept.
+async fn read(headers: &HeaderMap, body: Body, (most, patience): (usize, Duration)) -> Result<Bytes, Error> {
     let too_large = || Error::new(Fault::TooLarge, format!("the message is longer than {most} bytes"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
-    match timeout(BODY, Limited::new(body, most).collect()).await {
+    match timeout(patience, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
         Ok(Err(_)) => Err(Error::new(Fault::BadMessage, "the message broke off")),
-        Err(_) => Err(Error::new(Fault::RequestTimeout, format!("the message did not arrive within {} seconds", BODY.as_secs()))),
+        Err(_) => Err(Error::new(Fault::RequestTimeout, format!("the message did not arrive within {} seconds", patience.as_secs()))),
     }
 }
 

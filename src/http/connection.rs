@@ -2,6 +2,7 @@
 //! connections one address may have is `net`'s affair.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,14 +32,18 @@ const HEADERS: usize = 100;
 const STREAMS: u32 = 64;
 /// How long a peer of HTTP/2 may leave a ping unanswered.
 const PING: Duration = Duration::from_secs(20);
-/// How long a local client may take for a request's head.
-const LOCAL_HEAD: Duration = Duration::from_secs(20);
+/// How long a local client may take for a request's head, and for its body.
+const LOCAL: Duration = Duration::from_secs(20);
 
 /// The connection of a request.
 #[derive(Clone)]
 pub(super) struct Connection {
     /// Who is at the other end.
     pub(super) peer: Peer,
+    /// How long the head or the body of a request may take.
+    pub(super) patience: Duration,
+    /// Whether it was said that somebody has signed in.
+    is_known: Arc<AtomicBool>,
     /// Its place in the table of connections, until it goes back as SIP; none for local ones.
     bond: Option<Arc<Mutex<Option<Bond>>>>,
 }
@@ -46,7 +51,8 @@ pub(super) struct Connection {
 impl Connection {
     /// Says that whoever is there has signed in.
     pub(super) fn signed_in(&self) {
-        if let Some(bond) = &self.bond
+        if !self.is_known.swap(true, Ordering::Relaxed)
+            && let Some(bond) = &self.bond
             && let Some(bond) = &*bond.lock().unwrap_or_else(PoisonError::into_inner)
         {
             bond.door().signed_in();
@@ -64,15 +70,16 @@ pub(super) async fn serve_guest(router: Router, guest: Guest) {
     let Guest { socket, remote, tls, half_open, bond, mut broken } = guest;
     let wire = if tls.is_some() { Wire::Encrypted } else { Wire::Clear };
     let peer = Peer::Network { address: remote.ip(), wire };
-    let connection = Connection { peer, bond: Some(Arc::new(Mutex::new(Some(bond)))) };
+    let bond = Some(Arc::new(Mutex::new(Some(bond))));
+    let connection = Connection { peer, patience: half_open, is_known: Arc::default(), bond };
     let served = async {
         let socket = match TcpStream::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => return debug!(remote = %Pii(remote), %error, "a connection was lost"),
         };
-        let Some(tls) = tls else { return serve(router, connection, socket, half_open).await };
+        let Some(tls) = tls else { return serve(router, connection, socket).await };
         match timeout(half_open, TlsAcceptor::from(tls).accept(socket)).await {
-            Ok(Ok(stream)) => serve(router, connection, stream, half_open).await,
+            Ok(Ok(stream)) => serve(router, connection, stream).await,
             Ok(Err(error)) => debug!(remote = %Pii(remote), %error, "TLS handshake failed"),
             Err(_) => debug!(remote = %Pii(remote), "TLS handshake took too long"),
         }
@@ -82,12 +89,13 @@ pub(super) async fn serve_guest(router: Router, guest: Guest) {
 
 /// Serves a connection of the host's own socket to its end.
 pub(super) async fn serve_local(router: Router, stream: UnixStream) {
-    serve(router, Connection { peer: Peer::Host, bond: None }, stream, LOCAL_HEAD).await;
+    let connection = Connection { peer: Peer::Host, patience: LOCAL, is_known: Arc::default(), bond: None };
+    serve(router, connection, stream).await;
 }
 
-async fn serve<S: Stream + 'static>(router: Router, connection: Connection, stream: S, head: Duration) {
+async fn serve<S: Stream + 'static>(router: Router, connection: Connection, stream: S) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HEAD).max_headers(HEADERS);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(connection.patience).max_buf_size(HEAD).max_headers(HEADERS);
     let http2 = &mut builder.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(16 * 1024);
     http2.keep_alive_interval(PING).keep_alive_timeout(PING).max_pending_accept_reset_streams(STREAMS as usize);

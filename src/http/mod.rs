@@ -12,7 +12,6 @@ mod unix;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get, post};
@@ -26,8 +25,6 @@ use crate::net::web::Guest;
 
 pub use unix::{SocketError, listen};
 
-/// How long a request's body may take.
-const BODY: Duration = Duration::from_secs(20);
 /// Connections at once beyond which those on the Unix socket wait; `net` bounds the others.
 const MAX_CONNECTIONS: usize = 20_256;
 

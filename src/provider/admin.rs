@@ -22,6 +22,8 @@ use crate::{clock, device};
 
 type Answer<T> = Result<T, Error>;
 
+/// Users whose devices the loop looks up at once.
+const PORTION: usize = 200;
 /// Bytes of the secret of an API key.
 const SECRET: usize = 32;
 
@@ -80,18 +82,13 @@ impl Admin for Provider {
     }
 
     async fn devices(&self, user: Option<&UserName>, after: Option<DeviceId>) -> Answer<Devices> {
-        let user = user.cloned();
-        let found = self.signaling.look(move |people| {
-            let mut found = Vec::new();
-            let after = after.as_ref().map(DeviceId::as_str);
-            match &user {
-                Some(user) => devices_of(people, user.as_str(), &mut found),
-                None => people.users.after(None).for_each(|user| devices_of(people, &user.name, &mut found)),
-            }
-            found.sort_unstable_by(|a, b| a.device.cmp(&b.device));
-            page(found.into_iter().filter(|device| after.is_none_or(|after| device.device.as_str() > after)))
-        });
-        let (devices, more) = found.await?;
+        let mut found = match user.cloned() {
+            Some(user) => self.signaling.look(move |people| devices_of(people, user.as_str())).await?,
+            None => self.all_devices().await?,
+        };
+        found.sort_unstable_by(|a, b| a.device.cmp(&b.device));
+        let after = after.as_ref().map(DeviceId::as_str);
+        let (devices, more) = page(found.into_iter().filter(|device| after.is_none_or(|after| device.device.as_str() > after)));
         Ok(Devices { devices, more })
     }
 
@@ -231,11 +228,31 @@ fn managed(managed: user::Managed) -> Managed {
     }
 }
 
-fn devices_of(people: &People<'_>, user: &str, found: &mut Vec<Device>) {
-    let Some(aor) = Aor::new(user, people.domain) else { return };
-    let Ok(user) = UserName::parse(user) else { return };
+impl Provider {
+    /// Returns everybody's devices, asked for in portions: the loop has calls to serve meanwhile.
+    async fn all_devices(&self) -> Answer<Vec<Device>> {
+        let (mut found, mut last) = (Vec::new(), None);
+        loop {
+            let portion = self.signaling.look(move |people: &People<'_>| {
+                let users = people.users.after(last.as_deref()).take(PORTION);
+                let names: Vec<Box<str>> = users.map(|user| user.name.clone()).collect();
+                let devices: Vec<Device> = names.iter().flat_map(|user| devices_of(people, user)).collect();
+                (devices, names.into_iter().last())
+            });
+            let (devices, next) = portion.await?;
+            found.extend(devices);
+            match next {
+                Some(name) => last = Some(name),
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+fn devices_of(people: &People<'_>, user: &str) -> Vec<Device> {
+    let (Some(aor), Ok(user)) = (Aor::new(user, people.domain), UserName::parse(user)) else { return Vec::new() };
     let bindings = people.locations.of(&aor).into_iter().filter(|binding| !binding.is_expired(people.now));
-    found.extend(bindings.filter_map(|binding| device(&user, &binding)));
+    bindings.filter_map(|binding| device(&user, &binding)).collect()
 }
 
 fn device(user: &UserName, binding: &Binding) -> Option<Device> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use sip::Transport;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -506,6 +508,53 @@ async fn what_a_user_says_and_does_is_seen_by_who_watches() {
         assert_eq!(events.event("presence").await["body"]["presence"]["telephony"], "idle");
         ok(&bob.ask("presence", "set", json!({ "status": "busy", "note": "back at two" })).await);
         assert_eq!(events.event("presence").await["body"]["presence"]["note"], "back at two");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_dawdles_is_closed_whatever_it_has_begun() {
+    // S11
+    let hasty = format!("{WEB}[limits]\nhalf_open = \"300ms\"\n");
+    switch(&hasty, async |switch| {
+        let begun: [&[u8]; 3] =
+            [b"", b"POST /cas HTTP/1.1\r\nHost: x\r\n", b"POST /cas HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"];
+        for begun in begun {
+            let mut stream = TcpStream::connect(web(switch)).await.unwrap();
+            stream.write_all(begun).await.unwrap();
+            let mut told = Vec::new();
+            // a reset is an end as well
+            let _end = timeout(PATIENCE, stream.read_to_end(&mut told)).await.expect("it is closed");
+            assert!(told.is_empty() || told.starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&told));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_web_is_encrypted_unless_it_is_told_not_to_be_and_speaks_both_versions() {
+    switch("[http]\nlisten = [\"127.0.66.1:0\"]\n", async |switch| {
+        let address = switch.address(Transport::Wss);
+        let certificate = CertificateDer::from_pem_file(switch.data().join("self-signed.pem")).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        for versions in [&[&b"h2"[..], b"http/1.1"][..], &[b"http/1.1"]] {
+            config.alpn_protocols = versions.iter().map(|version| version.to_vec()).collect();
+            let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config.clone()));
+            let stream = TcpStream::connect(address).await.unwrap();
+            let mut stream = connector.connect(address.ip().into(), stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), versions.first().copied());
+            if versions.len() == 1 {
+                stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+                assert_eq!(read_answer(&mut stream).await.status, 200);
+            }
+        }
+        let mut plain = TcpStream::connect(address).await.unwrap();
+        plain.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut told = Vec::new();
+        let _end = timeout(PATIENCE, plain.read_to_end(&mut told)).await.expect("it is closed");
+        assert!(!told.starts_with(b"HTTP"));
     })
     .await;
 }
