@@ -21,6 +21,7 @@ use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::rtp::{self, Media, music};
 use crate::net::{Listener, Net, Place};
+use crate::presence::Kept;
 use crate::provider::Provider;
 use crate::signaling::{self, Parts, Signaling};
 use crate::storage::{Options, Storage, StorageError, Table};
@@ -139,6 +140,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let storage = Storage::open(&config.data_dir, &Options::default())?;
     let mut users = Users::new(config);
     users.keep(&storage).await?;
+    let said = Kept::load(&storage)?;
     let locations = Locations::load(&storage, UnixTime(clock::unix().as_secs()))?;
     let listeners = Listeners(net.listeners().iter().filter(|l| l.place == Place::Sip).map(|l| (l.transport, l.address)).collect());
     let local = http::listen(&config.data_dir)?;
@@ -173,6 +175,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
         writer: storage.writer(),
         users,
         locations,
+        said,
         challenger: Challenger::new(seed()?, config.domain.as_str(), guesses, clock::now()),
         random,
         registrar: registrar::Policy {

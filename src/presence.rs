@@ -2,20 +2,23 @@
 //! themselves and what their devices publish (RFC 3903); watchers over SIP and applications over CAS see the same.
 //!
 //! [`Presences`] is a machine: the loop that owns it tells it what happened and passes its changes on. It knows no SIP dialogs, no HTTP
-//! and no storage.
+//! and, but for the form in which something is kept, no storage.
 
 pub mod dialog_info;
+mod kept;
 pub mod pidf;
 mod publication;
+pub mod right;
 mod xml;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cas::text::Line;
-use cas::topic::presence::{Availability, Presence, Status, Telephony};
+pub use cas::text::Line;
+pub use cas::topic::presence::{Availability, Presence, Status, Telephony};
 
+pub use kept::Kept;
 pub use publication::{Publish, PublishError};
 
 use crate::call::graph::{Standing, View};
@@ -85,6 +88,11 @@ impl Presences {
     /// See [`PublishError`].
     pub fn publish(&mut self, now: Instant, user: &str, publish: Publish, tag: &str) -> Result<(), PublishError> {
         self.with(now, user, |person| person.publications.publish(now, publish, tag))
+    }
+
+    /// Forgets a user who is none any more.
+    pub fn remove(&mut self, now: Instant, user: &str) {
+        self.with(now, user, |person| *person = Person { told: person.told.clone(), scheduled: person.scheduled, ..Person::new() });
     }
 
     /// Returns a user as they are now.

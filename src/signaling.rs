@@ -37,7 +37,7 @@ use crate::config::{Config, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
-use crate::presence::Presences;
+use crate::presence::{Kept, Presences};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
@@ -66,6 +66,7 @@ pub(crate) struct Parts {
     pub(crate) writer: Writer,
     pub(crate) users: Users,
     pub(crate) locations: Locations,
+    pub(crate) said: Vec<(String, Kept)>,
     pub(crate) challenger: Challenger,
     pub(crate) random: Random,
     pub(crate) registrar: registrar::Policy,
@@ -134,6 +135,13 @@ struct Registered {
 
 impl Signaling {
     pub(crate) fn new(parts: Parts, config: &Config) -> Self {
+        let (now, unix) = (clock::now(), clock::unix());
+        let mut presences = Presences::default();
+        for (user, kept) in parts.said {
+            if parts.users.named(&user).is_some() {
+                presences.say(now, &user, kept.said(now, millis(unix)));
+            }
+        }
         Self {
             net: parts.net,
             sip: parts.sip,
@@ -153,7 +161,7 @@ impl Signaling {
             unwritten: HashMap::new(),
             next_write: 0,
             forwards: Forwards::default(),
-            presences: Presences::default(),
+            presences,
             watchers: Watchers::default(),
             dns: parts.dns,
             asks: parts.asks,
@@ -328,7 +336,7 @@ impl Signaling {
 
     /// Returns the calls, and what they act on.
     fn calls(&mut self) -> (&mut Calls, Switch<'_>) {
-        let unix = u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX);
+        let unix = millis(self.unix);
         let switch = Switch { now: self.now, unix, sip: &mut self.sip, media: &mut self.media, random: &mut self.random };
         (&mut self.calls, switch)
     }
@@ -346,6 +354,8 @@ impl Signaling {
                 self.send(send);
             } else if let Some(output) = self.calls.poll_output() {
                 self.carry_out(output);
+            } else if let Some(aor) = self.locations.poll_changed() {
+                self.look_at(aor.user());
             } else if let Some(user) = self.presences.poll_output() {
                 self.presence_changed(&user);
             } else {
@@ -369,12 +379,12 @@ impl Signaling {
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
                 if let Some(answer) = self.ordered.remove(&ticket) {
-                    drop(answer.send(result.map_err(Into::into))); // who asked may have gone away meanwhile
+                    let _gone = answer.send(result.map_err(Into::into));
                 }
             }
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
-                self.show_call(&event);
+                self.follow_call(&event);
                 self.call_changed(event);
             }
         }
@@ -438,4 +448,9 @@ impl Signaling {
 /// Returns the source address of a request's flow.
 fn source(flow: &sip::Flow) -> IpAddr {
     flow.remote.ip()
+}
+
+/// Returns a time of day in milliseconds since 1970.
+fn millis(unix: Duration) -> u64 {
+    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
 }

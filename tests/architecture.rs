@@ -34,7 +34,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("history", &["storage"], &["cas"]),
     ("http", &["clients", "net"], &["cas"]),
     ("net", &[], &["sip", "media"]),
-    ("presence", &["call"], &["sip", "cas"]),
+    ("presence", &["call", "storage", "user"], &["sip", "cas"]),
     ("provider", &["call", "presence", "storage", "directory", "history", "signaling", "user"], &["cas", "media", "sip"]),
     ("push", &["storage"], &[]),
     ("request", &["presence", "route", "directory", "storage", "user"], &["sip"]),

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media::dtmf::Digit;
 use media::port::Kind;
 use media::sdp::negotiate::{Error, Finality, Negotiation, Stream, passes_unchanged};
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Local, Profile, Protection};
-use media::sdp::{self, Description, Format, MediaDescription};
+use media::sdp::{self, Description, Format, MediaDescription, MediaKind};
 use media::{BridgeId, Kinds, Member, PortId, Settings};
 use serde::Serialize;
 use sip::DialogId;
@@ -114,6 +115,8 @@ pub(super) struct Leg {
     pub(super) mends: u8,
     /// Why it was silent, if it was.
     pub(super) verdict: Option<String>,
+    /// Whether its device has sent a digit in an INFO, and so takes them.
+    pub(super) takes_info: bool,
     pub(super) media: Media,
 }
 
@@ -139,6 +142,7 @@ impl Leg {
             tries: 0,
             mends: 0,
             verdict: None,
+            takes_info: false,
             media,
         }
     }
@@ -184,6 +188,12 @@ impl Media {
     pub(super) fn new(manner: Manner, signaling: Option<IpAddr>, beside: Option<PortId>) -> Self {
         let negotiation = Negotiation::new(manner.session_id, manner.profile, manner.protection, manner.secret);
         Self { negotiation, port: None, beside, signaling, offered: Kinds::NONE, refused: Kinds::NONE, parked: Kinds::NONE }
+    }
+
+    /// Returns true if its device takes digits as named events.
+    pub(super) fn takes_events(&self) -> bool {
+        let sound = self.negotiation.streams().into_iter().find(|stream| stream.kind == MediaKind::Audio);
+        sound.is_some_and(|stream| stream.send.iter().any(Format::is_telephone_event))
     }
 
     /// Returns its port.

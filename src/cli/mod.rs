@@ -1,5 +1,5 @@
-//! The command line: `tandem NOUN VERB`. One file a noun, one line in the table below; what they share is in [`command`] and [`table`].
-//! Everything that asks the switch is a client of CAS ([`client`]). Exit codes are in [`failure`].
+//! The command line: `tandem NOUN VERB`. One file a noun, one line in the table below; what they share is in `command.rs` and `table.rs`.
+//! Everything that asks the switch is a client of CAS (`client/`). Exit codes are in `failure.rs`.
 
 mod call;
 mod client;
@@ -126,6 +126,17 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_argument_of_a_verb_has_the_name_of_an_option_of_all() {
+        for word in Cli::command().get_subcommands() {
+            let of_all: Vec<_> = word.get_arguments().filter(|argument| argument.is_global_set()).map(clap::Arg::get_id).collect();
+            for verb in word.get_subcommands() {
+                let clash = verb.get_arguments().map(clap::Arg::get_id).find(|id| of_all.contains(id));
+                assert_eq!(clash, None, "{} {}", word.get_name(), verb.get_name());
+            }
+        }
     }
 
     #[test]

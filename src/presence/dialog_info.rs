@@ -19,7 +19,9 @@ pub const MAX_DIALOGS: usize = 20;
 pub enum Sight {
     /// That there is one.
     State,
-    /// Also with whom, and what an INVITE with Replaces needs to take it over (RFC 3891).
+    /// Also with whom.
+    Parties,
+    /// Also what an INVITE with Replaces needs to take it over (RFC 3891).
     Whole,
 }
 
@@ -78,7 +80,7 @@ fn push_dialog(text: &mut String, aor: &Aor, sight: Sight, shown: &Shown<'_>) {
         text.push_str("\"><param pname=\"+sip.rendering\" pvalue=\"no\"/></target></local>");
     }
     let other = shown.view.parties.iter().find(|party| party.id != shown.party.id && party.state != Standing::Left);
-    if let Some(other) = other.filter(|other| sight == Sight::Whole && !other.anonymous) {
+    if let Some(other) = other.filter(|other| sight >= Sight::Parties && !other.anonymous) {
         push_remote(text, aor, other);
     }
     text.push_str("</dialog>");
@@ -169,6 +171,8 @@ mod tests {
         // S5
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::State);
         assert!(text.contains("<dialog id=\"0000000000000005-1-1\" direction=\"recipient\"><state>early</state></dialog>"), "{text}");
+        let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::Parties);
+        assert!(text.contains("<remote>") && !text.contains("call-id"), "{text}");
     }
 
     #[test]

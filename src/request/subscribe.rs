@@ -1,5 +1,5 @@
 //! SUBSCRIBE outside a dialog (RFC 6665): which event package of which user, and whether the sender may watch it. Strangers and trunks may
-//! not; users may watch each other's presence and whether their telephones are busy, and all of their own.
+//! not; users may watch each other as far as their rights reach.
 
 use sip::Incoming;
 use sip::digest::Side;
@@ -7,8 +7,8 @@ use sip::message::header;
 use sip::message::{HeaderError, Name};
 
 use super::{Context, Outcome, Rejection, Sender, auth};
-use crate::presence::dialog_info::{self, Sight};
-use crate::presence::pidf;
+use crate::presence::right::sight;
+use crate::presence::{dialog_info, pidf};
 
 /// An event package that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,13 +50,6 @@ pub struct Watch {
     pub package: Package,
 }
 
-/// Returns how much of a user another may see over SIP. What names a dialog lets its holder take the call over, so that and who is on
-/// the line is for the user's own devices alone.
-#[must_use]
-pub fn sight(watcher: &str, user: &str) -> Sight {
-    if watcher == user { Sight::Whole } else { Sight::State }
-}
-
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
     let sender = auth::sender(context, incoming, Side::Proxy)?;
@@ -67,6 +60,9 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
         return Err(Rejection::NotAcceptable(package.content_type()));
     }
     let user = context.user(&request.uri)?;
+    if context.users.named(watcher).and_then(|watcher| sight(watcher, user)).is_none() {
+        return Err(Rejection::Forbidden("no right to watch this user"));
+    }
     Ok(Outcome::Subscribe(Watch { watcher: watcher.as_str().into(), user: user.name.clone(), package }))
 }
 

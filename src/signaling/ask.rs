@@ -11,6 +11,7 @@ use super::drain::Draining;
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
 use crate::location::Locations;
+use crate::presence::{Kept, Presence};
 use crate::storage::{Batch, StorageError};
 use crate::user::Users;
 
@@ -67,6 +68,10 @@ pub(crate) enum Ask {
     Drain(Draining, oneshot::Sender<()>),
     /// A call, also one that ended lately.
     Call(call::Id, oneshot::Sender<Option<Arc<View>>>),
+    /// How users are.
+    Presence(Vec<String>, oneshot::Sender<Vec<(String, Presence)>>),
+    /// To note what a user says.
+    Say(String, Kept, oneshot::Sender<Result<Option<Presence>, StorageError>>),
     /// The calls that are not over, of a user or all.
     Calls(Option<String>, oneshot::Sender<Vec<Arc<View>>>),
 }
@@ -140,6 +145,18 @@ impl Handle {
         self.ask(Ask::Calls(user, answer), answered).await
     }
 
+    /// Tells how users are; unknown ones are left out.
+    pub(crate) async fn presence(&self, users: Vec<String>) -> Result<Vec<(String, Presence)>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Presence(users, answer), answered).await
+    }
+
+    /// Notes what a user says, waits until that is durable, and tells how they are seen by it; none for an unknown user.
+    pub(crate) async fn say<E>(&self, user: String, kept: Kept) -> Result<Option<Presence>, Failed<E>> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Say(user, kept, answer), answered).await?.map_err(Failed::Unwritten)
+    }
+
     async fn ask<T>(&self, ask: Ask, answered: oneshot::Receiver<T>) -> Result<T, Stopped> {
         self.0.send(ask).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
@@ -195,6 +212,8 @@ impl Signaling {
                 let _gone = answer.send(());
             }
             Ask::Call(id, answer) => drop(answer.send(self.calls.view(id).or_else(|| self.past.find(id)))),
+            Ask::Presence(users, answer) => drop(answer.send(self.look_at_all(users))),
+            Ask::Say(user, kept, answer) => self.say(&user, kept, answer),
             Ask::Calls(Some(user), answer) => drop(answer.send(self.calls.views_of(&user).collect())),
             Ask::Calls(None, answer) => drop(answer.send(self.calls.views().collect())),
         }

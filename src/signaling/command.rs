@@ -68,7 +68,8 @@ pub(super) struct Prepared {
 impl Signaling {
     pub(super) fn handle_order(&mut self, order: Order) {
         if self.ordered.len() >= MAX_UNDER_WAY {
-            return drop(order.answer.send(Err(Unable::TooMany)));
+            let _gone = order.answer.send(Err(Unable::TooMany));
+            return;
         }
         let devices = match &order.want {
             Want::Hold | Want::Resume | Want::Drop | Want::Digits(_) => Vec::new(),
@@ -85,7 +86,9 @@ impl Signaling {
             }
         };
         match found {
-            Err(refusal) => drop(order.answer.send(Err(refusal.into()))),
+            Err(refusal) => {
+                let _gone = order.answer.send(Err(refusal.into()));
+            }
             Ok((party, targets)) => {
                 let (ways, targets) = targets.into_iter().unzip();
                 self.resolve_all(ways, Job::Order(Box::new(Prepared { order, party, targets })));
@@ -115,14 +118,21 @@ impl Signaling {
             (Want::Digits(digits), _) => Command::Digits { call, party, digits },
             (Want::Move(_), [target]) => Command::Move { call, party, kinds: Kinds::BOTH, target: target.clone() },
             (Want::Split(..), [audio, video]) => Command::Split { call, party, audio: audio.clone(), video: video.clone() },
-            (Want::Move(_) | Want::Split(..), _) => return drop(answer.send(Err(Refusal::NoDevice.into()))),
+            (Want::Move(_) | Want::Split(..), _) => {
+                let _gone = answer.send(Err(Refusal::NoDevice.into()));
+                return;
+            }
         };
         let (calls, mut switch) = self.calls();
-        match calls.command(&mut switch, command) {
-            Ok(Answer::Pending(ticket)) => drop(self.ordered.insert(ticket, answer)),
-            Ok(Answer::Done) => drop(answer.send(Ok(()))),
-            Err(refusal) => drop(answer.send(Err(refusal.into()))),
-        }
+        let done = match calls.command(&mut switch, command) {
+            Ok(Answer::Pending(ticket)) => {
+                self.ordered.insert(ticket, answer);
+                return self.settle();
+            }
+            Ok(Answer::Done) => Ok(()),
+            Err(refusal) => Err(refusal.into()),
+        };
+        let _gone = answer.send(done);
         // a look-up may have come between: nothing else carries out what this led to
         self.settle();
     }

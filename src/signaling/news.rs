@@ -12,6 +12,7 @@ use crate::call;
 use crate::call::graph::{Event, Party, Standing, State, View};
 use crate::call::party::{PartyId, Who};
 use crate::history::{Kept, Kind, Part};
+use crate::presence::Presence;
 use crate::storage::Batch;
 
 /// News that wait to be told; beyond it they are lost.
@@ -26,6 +27,8 @@ pub(crate) enum News {
     Call(Box<Event>),
     /// An entry was added to a history.
     Entry(Box<Kept>),
+    /// A user's presence is another.
+    Presence(Arc<str>, Box<Presence>),
 }
 
 /// The way of news out of the loop.

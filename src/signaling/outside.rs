@@ -114,7 +114,6 @@ impl Signaling {
             }
         }
         let batch = self.locations.replace(&aor, &registered.bindings);
-        self.look_at(aor.user());
         self.write(&batch, Unwritten::Registered(Registered { server, response, flow: incoming.flow, aor }));
     }
 

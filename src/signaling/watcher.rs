@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use sip::message::Name;
 use sip::{Aor, Incoming, Response, StatusCode, SubscriptionEvent, SubscriptionId, Termination};
+use tokio::sync::oneshot;
 use tracing::{debug, info};
 
-use super::Signaling;
+use super::{News, Signaling, Unwritten, millis};
 use crate::call::graph::{self, State, View};
 use crate::pii::Pii;
 use crate::presence::dialog_info::{self, Shown};
-use crate::presence::{PublishError, pidf, telephony};
+use crate::presence::right::sight;
+use crate::presence::{Kept, Presence, PublishError, pidf, telephony};
 use crate::request::publish::Publication;
-use crate::request::subscribe::{Package, Watch, sight};
+use crate::request::subscribe::{Package, Watch};
+use crate::storage::StorageError;
 
 /// The subscriptions and what each is for.
 #[derive(Debug, Default)]
@@ -103,9 +106,12 @@ impl Signaling {
         let Some(entry) = self.watchers.watches.get_mut(&id) else { return };
         let (user, package, version) = (Arc::clone(&entry.user), entry.package, entry.version);
         entry.version = entry.version.wrapping_add(1);
-        let sight = sight(&entry.watcher, &user);
-        let Some(aor) = self.users.named(&user).and_then(|user| Aor::new(&user.name, &self.domain)) else {
+        let watched = self.users.named(&user).and_then(|user| Some((user, Aor::new(&user.name, &self.domain)?)));
+        let Some((watched, aor)) = watched else {
             return self.sip.terminate(self.now, id, Termination::NoResource);
+        };
+        let Some(sight) = self.users.named(&entry.watcher).and_then(|watcher| sight(watcher, watched)) else {
+            return self.sip.terminate(self.now, id, Termination::Rejected);
         };
         let body = match package {
             Package::Presence => {
@@ -150,9 +156,36 @@ impl Signaling {
         self.sip.respond(self.now, server, &response);
     }
 
+    /// Tells of users as they are now; unknown ones are left out.
+    pub(super) fn look_at_all(&mut self, users: Vec<String>) -> Vec<(String, Presence)> {
+        let users = users.into_iter().filter(|user| self.users.named(user).is_some()).collect::<Vec<_>>();
+        let each = users.into_iter().map(|user| {
+            self.look_at(&user);
+            let presence = self.presences.seen(&user).presence;
+            (user, presence)
+        });
+        each.collect()
+    }
+
+    /// Notes what a user says; answers when that is durable.
+    pub(super) fn say(&mut self, user: &str, kept: Kept, answer: oneshot::Sender<Result<Option<Presence>, StorageError>>) {
+        if self.users.named(user).is_none() {
+            // who asked may have gone away meanwhile
+            return drop(answer.send(Ok(None)));
+        }
+        let batch = kept.batch(user);
+        self.look_at(user);
+        self.presences.say(self.now, user, kept.said(self.now, millis(self.unix)));
+        let presence = self.presences.seen(user).presence;
+        let told = move |written: Result<(), _>| drop(answer.send(written.map(|()| Some(presence))));
+        self.write(&batch, Unwritten::Asked(Box::new(told)));
+    }
+
     /// A user's bindings may have changed, or somebody asks for the first time.
     pub(super) fn look_at(&mut self, user: &str) {
-        let Some(aor) = Aor::new(user, &self.domain) else { return };
+        let Some(aor) = Aor::new(user, &self.domain).filter(|_| self.users.named(user).is_some()) else {
+            return self.presences.remove(self.now, user);
+        };
         let (now, unix) = (self.now, self.unix());
         let left = |at: sip::UnixTime| Duration::from_secs(at.0.saturating_sub(unix.0));
         let bindings = self.locations.of(&aor);
@@ -161,7 +194,8 @@ impl Signaling {
         self.presences.registered(now, user, until);
     }
 
-    pub(super) fn show_call(&mut self, event: &graph::Event) {
+    /// What a call comes to for each user in it.
+    pub(super) fn follow_call(&mut self, event: &graph::Event) {
         let views = [event.before.as_ref(), Some(&event.after)];
         let users = views.into_iter().flatten().flat_map(|view| &view.parties).filter_map(|party| party.who.user());
         let users: BTreeSet<Arc<str>> = users.cloned().collect();
@@ -180,6 +214,7 @@ impl Signaling {
 
     /// A user's presence is another.
     pub(super) fn presence_changed(&mut self, user: &Arc<str>) {
+        self.news.tell(News::Presence(Arc::clone(user), Box::new(self.presences.seen(user).presence)));
         for id in self.watchers.of(user, Package::Presence) {
             self.sip.changed(self.now, id);
         }

@@ -1,9 +1,11 @@
 //! Presence over SIP: who may watch whom, what watchers are told of registrations and calls, and what PUBLISH adds to it.
 
+use serde_json::{Value, json};
 use sip::message::Name;
 use sip::{Request, Transport};
 
 use super::harness::{Phone, SDP, Switch, switch, text};
+use super::web::Client;
 
 /// Subscribes; returns the status of the answer.
 async fn subscribe(phone: &mut Phone, user: &str, event: &str, more: &str) -> u16 {
@@ -173,6 +175,61 @@ async fn what_may_not_be_watched_or_published_is_refused() {
         let mut trunk = switch.phone_at("trunk", Transport::Udp, super::harness::TRUNK).await;
         assert_eq!(subscribe(&mut trunk, "bob", "presence", "").await, 403);
         assert_eq!(publish(&mut trunk, "bob", "", &document("away")).await.0, 403);
+    })
+    .await;
+}
+
+const WEB: &str = "[http]\nlisten = [\"127.0.66.1:0\"]\nplain = true\n";
+
+fn ok(reply: &Value) -> &Value {
+    assert_eq!(reply["response"], 0, "{reply}");
+    &reply["body"]
+}
+
+#[tokio::test]
+async fn applications_and_watchers_see_the_same() {
+    switch(WEB, async |switch: &Switch| {
+        let mut ann = switch.phone("ann", Transport::Udp).await;
+        let mut bob = switch.phone("bob", Transport::Udp).await;
+        let application = Client::sign_in(switch.address(Transport::Ws), "ann").await;
+        let mut events = application.socket(None).await;
+        let listing = events.ask("presence", "get", json!({ "users": ["bob"], "subscribe": true })).await;
+        assert_eq!(ok(&listing)["users"][0]["presence"]["telephony"], "offline");
+        assert_eq!(subscribe(&mut ann, "bob", "presence", "").await, 200);
+        notified(&mut ann).await;
+        assert_eq!(bob.register(600).await, 200);
+        assert_eq!(events.event("presence").await["body"]["presence"]["telephony"], "idle");
+        assert!(notified(&mut ann).await.2.contains("open"));
+        // Bob says by an application how he is
+        let bobs = Client::sign_in(switch.address(Transport::Ws), "bob").await;
+        let set = bobs.ask("presence", "set", json!({ "status": "do-not-disturb", "note": "writing" })).await;
+        assert_eq!(ok(&set)["users"][0]["presence"]["status"], "do-not-disturb");
+        assert_eq!(events.event("presence").await["body"]["presence"]["note"], "writing");
+        let body = notified(&mut ann).await.2;
+        assert!(body.contains("<rpid:busy/>") && body.contains("writing"), "{body}");
+        // and his phone says something else: what he says himself counts until he takes it back
+        assert_eq!(publish(&mut bob, "bob", "", &document("away")).await.0, 200);
+        ok(&bobs.ask("presence", "set", json!({})).await);
+        assert_eq!(events.event("presence").await["body"]["presence"]["status"], "away");
+        assert!(notified(&mut ann).await.2.contains("<rpid:away/>"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_loses_the_right_to_watch_is_told_no_more() {
+    // S5, S15
+    switch(WEB, async |switch: &Switch| {
+        let mut ann = switch.phone("ann", Transport::Udp).await;
+        let mut bob = switch.phone("bob", Transport::Udp).await;
+        assert_eq!(subscribe(&mut ann, "bob", "presence", "").await, 200);
+        notified(&mut ann).await;
+        let change = json!({ "user": "ann", "right": "presence.get", "reach": "own" });
+        ok(&super::http::host(switch, "permission", "set", change).await);
+        assert_eq!(bob.register(600).await, 200);
+        let (_, state, body) = notified(&mut ann).await;
+        assert_eq!((&*state, &*body), ("terminated;reason=rejected", ""));
+        assert_eq!(subscribe(&mut ann, "bob", "presence", "").await, 403);
     })
     .await;
 }

@@ -183,7 +183,9 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::List { user } => Command::reads("tel", "list", json!({ "user": user }), View::List("/calls", COLUMNS, "There are no calls.")),
         Verb::Show(Call { call }) => Command::reads("tel", "show", json!({ "call": call }), View::By(show::whole)),
         Verb::Watch(args) => return watch::run(options, &args),
-        Verb::Why(Call { call }) => Command::reads("tel", "why", json!({ "call": call }), View::By(|verdict| plain(&verdict["why"]))),
+        Verb::Why(Call { call }) => {
+            Command::reads("tel", "why", json!({ "call": call }), View::By(|verdict| show::why(&plain(&verdict["why"]))))
+        }
         Verb::Add { destination, user, device, video } => {
             let media = video.then_some(["audio", "video"]);
             let body = json!({ "destination": destination, "user": user, "device": device, "media": media });

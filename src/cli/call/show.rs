@@ -51,6 +51,14 @@ pub(in crate::cli) fn sentence(call: &Value) -> String {
     printable(&format!("Call {id} of {} is {state}{place}{why}", parties(&call["parties"])))
 }
 
+/// Writes why a call ended as a sentence, also where a peer's few words are all that is known.
+pub(super) fn why(said: &str) -> String {
+    let mut letters = said.trim().chars();
+    let Some(first) = letters.next() else { return "It ended, and nobody said why.".to_owned() };
+    let sentence: String = first.to_uppercase().chain(letters).collect();
+    printable(&if sentence.ends_with(['.', '!', '?']) { sentence } else { format!("{sentence}.") })
+}
+
 /// Writes who is in a call, and where they are if that is not talking.
 pub(in crate::cli) fn parties(parties: &Value) -> String {
     let written = |one: &Value| match one["state"].as_str() {
@@ -87,6 +95,14 @@ mod tests {
         assert_eq!(sentence(&call), "Call 7 of ann (left), +49301 is parked in 701");
         let ended = json!({ "id": "7", "state": "ended", "parties": [], "why": "ann hung up." });
         assert_eq!(sentence(&ended), "Call 7 of nobody is ended: ann hung up.");
+    }
+
+    #[test]
+    fn why_is_always_a_sentence() {
+        assert_eq!(
+            [why("busy here"), why("ann hung up."), why(" "), why("a\nb")],
+            ["Busy here.", "Ann hung up.", "It ended, and nobody said why.", "A\\u{a}b."]
+        );
     }
 
     #[test]

@@ -94,11 +94,15 @@ impl Events {
 
     async fn renew(&mut self) -> anyhow::Result<()> {
         self.renew_at = clock::now() + RENEW;
-        let granted = self.client.ask("login", "refresh", Value::Null).await?;
-        if let Some(token) = granted["token"].as_str() {
-            self.client.token = Some(token.to_owned());
+        match self.client.ask("login", "refresh", Value::Null).await {
+            Ok(granted) => {
+                self.client.token = granted["token"].as_str().map(str::to_owned).or(self.client.token.take());
+                Ok(())
+            }
+            // a key that is not for this: its login lasts as long as it lasts
+            Err(error) if error.downcast_ref::<Failure>().is_some_and(Failure::is_refusal) => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     async fn reconnect(&mut self) -> anyhow::Result<()> {

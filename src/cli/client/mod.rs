@@ -160,8 +160,11 @@ impl Client {
     ///
     /// No switch answers.
     pub(super) async fn get(&mut self, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
-        let http = Request::get(path).header(ACCEPT, "*/*").body(Full::default()).context("no such path")?;
-        self.exchange(http).await
+        let mut http = Request::get(path).header(ACCEPT, "*/*");
+        if let Some(token) = &self.token {
+            http = http.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        self.exchange(http.body(Full::default()).context("the token is no token")?).await
     }
 
     /// Waits for a reply that takes longer: it comes as an event.

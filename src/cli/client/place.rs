@@ -30,7 +30,7 @@ pub(in crate::cli) struct On {
     #[arg(long, global = true, env = "TANDEM_TOKEN", hide_env_values = true)]
     pub(in crate::cli) token: Option<String>,
     /// API key to sign in with
-    #[arg(long, global = true, env = "TANDEM_KEY", hide_env_values = true)]
+    #[arg(id = "api-key", long = "key", value_name = "KEY", global = true, env = "TANDEM_KEY", hide_env_values = true)]
     pub(in crate::cli) key: Option<String>,
     /// Further certificate authorities (PEM) to trust, such as the switch's own self-signed certificate
     #[arg(long, global = true, value_name = "FILE")]
