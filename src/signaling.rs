@@ -9,6 +9,7 @@ mod forward;
 mod load;
 mod outside;
 mod port;
+mod refer;
 mod resolve;
 
 use std::collections::HashMap;
@@ -27,7 +28,7 @@ use tracing::{debug, error, warn};
 
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
-use crate::config::{Config, MediaPath, Srtp, Trunk};
+use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
@@ -72,6 +73,8 @@ pub(crate) struct Signaling {
     registrar: registrar::Policy,
     domain: String,
     trunks: Vec<Trunk>,
+    features: Features,
+    groups: Vec<Group>,
     media_path: MediaPath,
     srtp: Srtp,
     /// Responses that wait until what they say is durable.
@@ -112,6 +115,8 @@ impl Signaling {
             registrar: parts.registrar,
             domain: config.domain.as_str().to_owned(),
             trunks: config.trunks.clone(),
+            features: config.features.clone(),
+            groups: config.groups.clone(),
             media_path: config.policy.media,
             srtp: config.media.srtp,
             unwritten: HashMap::new(),
@@ -288,6 +293,7 @@ impl Signaling {
                     warn!(call = %record.id, %error, "the call's record is lost");
                 }
             }
+            Output::Recall { call, user } => self.recall(call, &user),
             Output::Event(event) => debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed"),
         }
     }

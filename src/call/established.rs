@@ -93,7 +93,7 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let is_mending = call.pair(leg).is_some_and(|(leg, other)| leg.media.has_local_offer() || other.media.has_local_offer());
         let is_quiet = matches!(call.state, State::Established(Talk { relayed: None, late_offer: false, .. })) && !is_mending;
-        if is_quiet && self.answer_alone(switch, id, leg, body) {
+        if self.answer_lone(switch, id, leg, body) || is_quiet && self.answer_alone(switch, id, leg, body) {
             return;
         }
         let talk = self.calls.get_mut(&id).and_then(super::Call::talk);
@@ -234,7 +234,10 @@ impl Calls {
         let Some((leg, _)) = self.calls.get_mut(&id).and_then(|call| call.pair(leg)) else { return };
         switch.sip.acknowledge(switch.now, leg.dialog, Bytes::new());
         match leg.media.receive_answer(body, Finality::Final) {
-            Ok(()) => leg.media.apply(switch.media, limit),
+            Ok(()) => {
+                leg.media.apply(switch.media, limit);
+                self.align_next(switch, id);
+            }
             Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
         }
     }
@@ -367,7 +370,7 @@ impl Calls {
     }
 
     /// Hangs up every leg but one that is gone already, and closes the call.
-    fn hang_up(&mut self, switch: &mut Switch<'_>, id: Id, gone: Option<LegId>, reason: Option<&Reason>) {
+    pub(super) fn hang_up(&mut self, switch: &mut Switch<'_>, id: Id, gone: Option<LegId>, reason: Option<&Reason>) {
         let Some(call) = self.calls.get(&id) else { return };
         for leg in call.legs.iter().filter(|leg| Some(leg.id) != gone) {
             leg.give_up(switch, reason);

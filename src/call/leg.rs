@@ -209,6 +209,11 @@ impl Media {
         self.negotiation.offer_moves_only()
     }
 
+    /// Returns true if every stream goes both ways.
+    pub(super) fn is_open(&self) -> bool {
+        self.negotiation.streams().iter().all(|stream| stream.direction == sdp::Direction::SendRecv)
+    }
+
     /// Forgets the peer's pending offer: what was agreed before holds.
     pub(super) fn drop_offer(&mut self) {
         self.negotiation.reject_offer();

@@ -8,13 +8,16 @@ mod arrange;
 mod established;
 pub mod graph;
 pub mod leg;
+pub mod park;
 pub mod party;
+pub mod pickup;
 mod reach;
 pub mod record;
 pub mod ring;
 mod ringing;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -34,9 +37,11 @@ use tracing::{debug, info};
 use crate::device;
 use graph::{Constructed, Event, View};
 use leg::{Leg, LegId, Manner, Ports};
+use park::Parked;
 use party::{Party, PartyId, Person};
 use record::{EndedBy, LegMedia, Record};
 use ring::Ring;
+use transfer::Transfer;
 
 /// Our number of a call: milliseconds since 1970 in the upper 42 bits, so that later calls have higher ones, also after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -80,6 +85,8 @@ pub struct Policy {
     pub no_answer: Duration,
     /// Silence after which a leg is reported.
     pub media_timeout: Duration,
+    /// How long a call is parked before the one who parked it is called back.
+    pub park: Duration,
 }
 
 /// A call to set up: who, whom, and the devices to ring.
@@ -131,6 +138,13 @@ pub enum Output {
     Record(Box<Record>),
     /// Tell whoever follows calls.
     Event(Box<Event>),
+    /// Find the devices of a user who has to be called back into a call, for [`Calls::recall`].
+    Recall {
+        /// The call.
+        call: Id,
+        /// The user's name.
+        user: Arc<str>,
+    },
 }
 
 /// An offer that one leg's peer made in the session and the other's has not answered.
@@ -195,6 +209,14 @@ struct Call {
     /// Figures of ports that are closed.
     heard: BTreeMap<LegId, LegMedia>,
     closing: Vec<Closing>,
+    /// Somebody is on the way in, in the place of a party.
+    transfer: Option<Box<Transfer>>,
+    /// Whose devices are looked for, to be called back.
+    awaited: Option<(PartyId, Person)>,
+    /// It waits in a slot.
+    parked: Option<Parked>,
+    /// Legs that get an offer to bring them in line, the next one last.
+    aligning: Vec<LegId>,
     /// The bridge as media knows it.
     arranged: Vec<Member>,
     /// The call as it was told last.
@@ -215,6 +237,8 @@ pub struct Calls {
     /// Callers that gave up before their call was started: names were looked up for it.
     given_up: BTreeSet<DialogId>,
     deadlines: BTreeSet<(Instant, Id)>,
+    /// The parked calls.
+    slots: BTreeMap<u16, Id>,
     outputs: VecDeque<Output>,
     last_id: Id,
     /// The number of the last event.
@@ -240,6 +264,7 @@ impl Calls {
             passed: HashMap::new(),
             given_up: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            slots: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_id: Id(0),
             last_event: 0,
@@ -294,6 +319,8 @@ impl Calls {
             self.impatient(switch, id);
             self.no_answer(switch, id);
             self.mend_again(switch, id);
+            self.transfer_timeout(switch, id);
+            self.park_timeout(switch, id);
             self.tell(id);
         }
     }
@@ -311,10 +338,18 @@ impl Calls {
         [self.calls.len(), dialogs, ports, passed, deadlines, given_up, self.by_user.len()]
     }
 
+    /// Returns the newest dialog with a device.
+    #[cfg(test)]
+    fn dialog_of(&self, device: &device::Id) -> Option<DialogId> {
+        let legs = self.calls.values().rev().flat_map(|call| call.legs.iter().rev());
+        legs.filter(|leg| leg.device.as_ref() == Some(device)).map(|leg| leg.dialog).next()
+    }
+
     /// Something happened on a leg.
     pub fn handle_dialog(&mut self, switch: &mut Switch<'_>, dialog: DialogId, event: DialogEvent) {
         let Some((id, leg)) = self.by_dialog.get(&dialog).copied() else { return self.handle_stray(switch, dialog, &event) };
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
+        let Some(event) = self.transfer_event(switch, id, leg, event) else { return self.tell(id) };
         match event {
             DialogEvent::Progress { status, body, .. } => self.progress(switch, id, leg, status, &body),
             DialogEvent::Answered { body } => self.answered(switch, id, leg, &body),
@@ -460,6 +495,10 @@ impl Calls {
         if matches!(call.state, State::Over) {
             return;
         }
+        if let Some(transfer) = call.transfer.take() {
+            self.deadlines.remove(&(transfer.poll_timeout(), id));
+            transfer.give_up(switch);
+        }
         call.state = State::Over;
         call.record.ended_at = switch.unix;
         for party in &call.parties {
@@ -474,6 +513,8 @@ impl Calls {
                 switch.sip.respond(switch.now, server, &response);
             }
         }
+        self.unpark(id);
+        let Some(call) = self.calls.get(&id) else { return };
         let record = &call.record;
         info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");
         let legs: Vec<LegId> = call.legs.iter().map(|leg| leg.id).collect();
@@ -498,6 +539,10 @@ impl Call {
             record,
             heard: BTreeMap::new(),
             closing: Vec::new(),
+            transfer: None,
+            awaited: None,
+            parked: None,
+            aligning: Vec::new(),
             arranged: Vec::new(),
             told: None,
         }

@@ -4,13 +4,15 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use sip::locate::{Dns as Lookups, Permit, Policy, RecordKind, Target};
+use sip::locate::{Dns as Lookups, Permit, Policy, RecordKind, Target as Located};
 use sip::proxy::Forward;
 use sip::{Hop, Transport, Uri};
 use tracing::info;
 
 use super::Signaling;
-use crate::call::Plan;
+use crate::call::party::PartyId;
+use crate::call::transfer::Referral;
+use crate::call::{Id, Plan, Target};
 use crate::net::dns::Dns;
 
 /// How to get somewhere.
@@ -28,6 +30,10 @@ pub(super) enum Way {
 pub(super) enum Job {
     /// A call whose devices are to ring: the dialog is taken.
     Call(Box<Plan>),
+    /// A party of a call that is sent to these devices.
+    Transfer { call: Id, party: PartyId, referral: Box<Referral> },
+    /// Devices of a user who is called back into a call.
+    Recall { call: Id, targets: Vec<Target> },
     /// A branch of a forwarded request.
     Forward(u64, Box<Forward>),
     /// An ACK that is passed on.
@@ -68,6 +74,8 @@ impl Signaling {
         let first = |hops: Vec<Vec<Hop>>| hops.into_iter().flatten().next();
         match job {
             Job::Call(plan) => self.start_call(*plan, hops),
+            Job::Transfer { call, party, referral } => self.start_transfer(call, party, *referral, hops),
+            Job::Recall { call, targets } => self.start_recall(call, targets, hops),
             Job::Forward(id, forward) => self.send_forward(id, *forward, first(hops)),
             Job::Ack(forward) => {
                 if let Some(hop) = first(hops) {
@@ -126,6 +134,6 @@ async fn look_up(dns: &Dns, way: &Way, policy: &Policy, random: u64) -> Vec<Hop>
     }
 }
 
-fn hop(target: Target) -> Hop {
+fn hop(target: Located) -> Hop {
     Hop::Address { transport: target.transport, remote: target.address, name: Some(target.server_name.to_string().into()) }
 }

@@ -5,3 +5,4 @@ mod random;
 mod ringing;
 mod scene;
 mod talking;
+mod transfer;
