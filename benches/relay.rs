@@ -24,7 +24,7 @@ use media::{
     rtp::srtp::{Keys, PROFILES, Profile},
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Security, Stream},
+        negotiate::{Security, Stream, Wishes},
     },
 };
 use tandem::net::rtp::{Config, Media, OpenPort};
@@ -84,6 +84,8 @@ fn stream(remote: SocketAddr, security: Security) -> Stream {
         send: vec![format.clone()],
         receive: vec![format],
         security,
+        wishes: Wishes::default(),
+        sources: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cas::server::Settings;
 use media::port::destination::Loopback;
 use media::port::webrtc::Certificate;
 use sip::digest::{self, Challenger};
@@ -12,18 +13,25 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::call::{self, Calls};
+use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
+use crate::http::{self, Http};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::rtp::{self, Media};
 use crate::net::{Listener, Net, Place};
-use crate::signaling::{Parts, Signaling};
+use crate::provider::Provider;
+use crate::signaling::{self, Parts, Signaling};
 use crate::storage::{Options, Storage, StorageError, Table};
 use crate::user::Users;
 
 /// Media events that may wait for the signaling loop; beyond it the media threads drop reports, never packets.
 const MEDIA_EVENTS: usize = 16 * 1024;
+/// Threads for reads of the disk that client applications ask for; more wait.
+const BLOCKING: usize = 4;
+/// How long such a read may go on after the loops have ended.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 /// The session interval that we propose (RFC 4028 §4: 30 minutes).
 const SESSION_INTERVAL: Duration = Duration::from_secs(1800);
 
@@ -77,7 +85,8 @@ pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::R
 /// Those of `work`, and those of [`serve`].
 pub async fn run_beside<T>(config: &Config, work: impl AsyncFnOnce(Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let (stop, stopped) = watch::channel(false);
-    let (signaling, running) = build(config).await?;
+    let (signaling, web, running) = build(config).await?;
+    let web = web.start(stopped.clone())?;
     let run = signaling.run(stopped);
     tokio::pin!(run);
     let done = tokio::select! {
@@ -87,16 +96,45 @@ pub async fn run_beside<T>(config: &Config, work: impl AsyncFnOnce(Running) -> a
     };
     let _ended = stop.send(true);
     run.await;
+    if web.join().is_err() {
+        anyhow::bail!("the web's thread panicked");
+    }
     done
 }
 
-async fn build(config: &Config) -> anyhow::Result<(Signaling, Running)> {
-    let net = Net::bind(config)?;
+/// The loops that serve client applications. They have a thread of their own: what they do delays no call.
+struct Web {
+    clients: Clients,
+    http: Http,
+}
+
+impl Web {
+    fn start(self, stopped: watch::Receiver<bool>) -> anyhow::Result<std::thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build()?;
+        let Self { clients, http } = self;
+        let run = move || {
+            runtime.block_on(async { tokio::join!(biased; clients.run(stopped.clone()), http.run(stopped)) });
+            runtime.shutdown_timeout(SHUTDOWN);
+        };
+        Ok(std::thread::Builder::new().name("web".to_owned()).spawn(run)?)
+    }
+}
+
+async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
+    let mut net = Net::bind(config)?;
     let storage = Storage::open(&config.data_dir, &Options::default())?;
-    let users = Users::new(config);
+    let mut users = Users::new(config);
     users.keep(&storage).await?;
     let locations = Locations::load(&storage, UnixTime(clock::unix().as_secs()))?;
     let listeners = Listeners(net.listeners().iter().filter(|l| l.place == Place::Sip).map(|l| (l.transport, l.address)).collect());
+    let local = http::listen(&config.data_dir)?;
+    let (handle, asks) = signaling::Handle::new();
+    let (news, told) = signaling::Feed::new();
+    let settings = Settings { failed_logins_per_minute: config.limits.failed_logins_per_minute.get(), ..Settings::default() };
+    let provider = Provider::new(handle, storage.clone(), clock::now());
+    let (clients, to_clients) = Clients::new(settings, seed()?, provider, told);
+    let guests = net.guests().ok_or_else(|| anyhow::anyhow!("the web's connections are taken"))?;
+    let http = Http::new(to_clients, net.origins(config), guests, local);
     let (events, media_events) = mpsc::channel(MEDIA_EVENTS);
     let mut random = Random::new(seed()?);
     let media = Media::start(media_config(config, &net, random.number())?, events)?;
@@ -136,9 +174,11 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Running)> {
         },
         dns: if config.sip.dns { Dns::system().map_err(|error| anyhow::anyhow!("sip.dns: {error}"))? } else { Dns::off() },
         net,
+        asks,
+        news,
     };
     let running = Running { listeners: parts.net.listeners().to_vec(), storage };
-    Ok((Signaling::new(parts, config), running))
+    Ok((Signaling::new(parts, config), Web { clients, http }, running))
 }
 
 fn media_config(config: &Config, net: &Net, seed: u64) -> anyhow::Result<rtp::Config> {

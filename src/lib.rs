@@ -28,12 +28,16 @@
 pub mod app;
 pub mod call;
 pub mod cli;
+pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod device;
+pub mod history;
+pub mod http;
 pub mod location;
 pub mod net;
 pub mod pii;
+pub mod provider;
 pub mod request;
 mod signaling;
 pub mod storage;

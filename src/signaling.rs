@@ -3,10 +3,12 @@
 //! An input comes from a socket, the storage, the media threads or the clock; then whatever it led to is carried out until nothing is left
 //! ([`Signaling::settle`]), and the loop waits again.
 
+mod ask;
 mod connection;
 mod dispatch;
 mod forward;
 mod load;
+mod news;
 mod outside;
 mod port;
 mod refer;
@@ -34,8 +36,11 @@ use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::user::Users;
+pub(crate) use ask::{Ask, Failed, Handle, People, Stopped};
 use forward::Forwards;
 use load::Load;
+use news::Ended;
+pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
 
@@ -56,6 +61,8 @@ pub(crate) struct Parts {
     pub(crate) random: Random,
     pub(crate) registrar: registrar::Policy,
     pub(crate) dns: Dns,
+    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) news: Feed,
 }
 
 /// The loop's state.
@@ -77,7 +84,10 @@ pub(crate) struct Signaling {
     groups: Vec<Group>,
     media_path: MediaPath,
     srtp: Srtp,
-    /// Responses that wait until what they say is durable.
+    asks: mpsc::Receiver<Ask>,
+    news: Feed,
+    ended: Ended,
+    /// What waits until what it says is durable.
     unwritten: HashMap<u64, Unwritten>,
     next_write: u64,
     forwards: Forwards,
@@ -90,8 +100,16 @@ pub(crate) struct Signaling {
     unix: Duration,
 }
 
+/// What waits for a write.
+enum Unwritten {
+    /// A response to a REGISTER.
+    Registered(Registered),
+    /// Somebody who asked for a change.
+    Asked(Box<dyn FnOnce(Result<(), StorageError>) + Send>),
+}
+
 /// A response to a REGISTER whose bindings are on their way to the disk.
-struct Unwritten {
+struct Registered {
     server: ServerId,
     response: Response,
     /// The flow that a registration lives on from now on, and whose it is.
@@ -123,6 +141,9 @@ impl Signaling {
             next_write: 0,
             forwards: Forwards::default(),
             dns: parts.dns,
+            asks: parts.asks,
+            news: parts.news,
+            ended: Ended::default(),
             looks_up: config.sip.dns,
             resolving: FuturesUnordered::new(),
             load: Load::new(clock::now()),
@@ -149,6 +170,7 @@ impl Signaling {
                 _ = stop.changed() => break,
                 committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
                 event = self.net.next() => { self.tick(); self.handle_net(event) }
+                Some(ask) = self.asks.recv() => { self.tick(); self.handle_ask(ask) }
                 Some(event) = self.media_events.recv() => { self.tick(); self.calls.handle_media(event) }
                 Some(resolved) = self.resolving.next() => { self.tick(); self.handle_resolved(resolved) }
                 () = &mut timer, if deadline.is_some() => { self.tick(); armed = None }
@@ -208,30 +230,39 @@ impl Signaling {
         match committed {
             Ok(tokens) => {
                 for token in tokens {
-                    if let Some(unwritten) = self.unwritten.remove(&token) {
-                        self.net.keep(&unwritten.flow);
-                        self.locations.registered(&unwritten.flow, &unwritten.aor);
-                        self.sip.respond(self.now, unwritten.server, &unwritten.response);
+                    match self.unwritten.remove(&token) {
+                        Some(Unwritten::Registered(registered)) => {
+                            self.net.keep(&registered.flow);
+                            self.locations.registered(&registered.flow, &registered.aor);
+                            self.sip.respond(self.now, registered.server, &registered.response);
+                        }
+                        Some(Unwritten::Asked(answer)) => answer(Ok(())),
+                        None => {}
                     }
                 }
             }
             Err(error) => {
-                error!(%error, "no registration can be acknowledged any more");
+                error!(%error, "nothing can be kept any more: no registration and no change is acknowledged");
                 for (_, unwritten) in std::mem::take(&mut self.unwritten) {
-                    self.refuse_unwritten(unwritten);
+                    self.refuse_unwritten(unwritten, &error);
                 }
             }
         }
     }
 
     /// What could not be made durable is not acknowledged.
-    fn refuse_unwritten(&mut self, unwritten: Unwritten) {
-        let mut response = Response::to_headers(&unwritten.response.headers, sip::StatusCode::SERVER_INTERNAL_ERROR);
-        response.headers.push(sip::message::Name::RetryAfter, (30 + self.random.below(60)).to_string());
-        self.sip.respond(self.now, unwritten.server, &response);
+    fn refuse_unwritten(&mut self, unwritten: Unwritten, error: &StorageError) {
+        match unwritten {
+            Unwritten::Asked(answer) => answer(Err(error.clone())),
+            Unwritten::Registered(registered) => {
+                let mut response = Response::to_headers(&registered.response.headers, sip::StatusCode::SERVER_INTERNAL_ERROR);
+                response.headers.push(sip::message::Name::RetryAfter, (30 + self.random.below(60)).to_string());
+                self.sip.respond(self.now, registered.server, &response);
+            }
+        }
     }
 
-    /// Submits a write whose acknowledgement lets a response go.
+    /// Submits a write that somebody waits for.
     fn write(&mut self, batch: &Batch, unwritten: Unwritten) {
         self.next_write += 1;
         match self.writer.submit(batch, self.next_write) {
@@ -239,8 +270,8 @@ impl Signaling {
                 self.unwritten.insert(self.next_write, unwritten);
             }
             Err(error) => {
-                warn!(%error, "a registration is refused");
-                self.refuse_unwritten(unwritten);
+                warn!(%error, "a write is refused");
+                self.refuse_unwritten(unwritten, &error);
             }
         }
     }
@@ -294,7 +325,10 @@ impl Signaling {
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),
-            Output::Event(event) => debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed"),
+            Output::Event(event) => {
+                debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
+                self.call_changed(event);
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use media::{
     port::{Kind, destination::Loopback, webrtc::Certificate},
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Security, Stream},
+        negotiate::{Security, Stream, Wishes},
     },
 };
 use tandem::net::rtp::{Config, Error, Media, OpenPort};
@@ -86,6 +86,8 @@ impl Phone {
             send: vec![format.clone()],
             receive: vec![format],
             security: Security::None,
+            wishes: Wishes::default(),
+            sources: None,
         }
     }
 

@@ -445,8 +445,8 @@ async fn messages_go_both_ways_over_a_websocket() {
 }
 
 #[tokio::test]
-async fn secure_websockets_come_in_at_both_lists() {
-    let mut switch = open("[sip]\nwss = [\"127.0.0.1:0\"]\n[http]\nlisten = [\"127.0.0.1:0\"]");
+async fn secure_websockets_come_in() {
+    let mut switch = open("[sip]\nwss = [\"127.0.0.1:0\"]\n");
     let certificate = switch.folder.path().join("data/self-signed.pem");
     for listener in switch.net.listeners().to_vec() {
         assert_eq!(listener.transport, Transport::Wss);
@@ -454,8 +454,7 @@ async fn secure_websockets_come_in_at_both_lists() {
         let headers = [SIP, ("origin", origin.as_str())];
         let phone = async {
             let stream = tls(listener.address, &certificate).await.unwrap();
-            let path = if listener.place == Place::Http { "/sip?x" } else { "/" };
-            let mut phone = upgrade(stream, path, &headers).await.unwrap();
+            let mut phone = upgrade(stream, "/any", &headers).await.unwrap();
             phone.send(Message::text(OPTIONS)).await.unwrap();
             phone
         };
@@ -487,17 +486,39 @@ async fn a_frame_beyond_the_limit_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn the_web_listener_serves_sip_at_its_path_only() {
+async fn a_connection_of_the_web_is_lent_and_comes_back_for_sip_at_its_old_place() {
     let mut switch = open("[sip]\n[http]\nlisten = [\"127.0.0.1:0\"]\nplain = true\n");
+    let mut guests = switch.net.guests().unwrap();
     assert_eq!(switch.net.listeners()[0].place, Place::Http);
     assert!(switch.net.listeners()[0].to_string().starts_with("http=127.0.0.1:"));
     let address = switch.address(Transport::Ws);
-    assert_eq!(switch.during(websocket(address, "/sip", &[SIP])).await.0.map(drop), Ok(()));
-    assert_eq!(switch.during(websocket(address, "/", &[SIP])).await.0.map(drop), Err(404));
     let mut browser = TcpStream::connect(address).await.unwrap();
-    browser.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    let (answer, _) = switch.during(rest(&mut browser)).await;
-    assert!(answer.starts_with(b"HTTP/1.1 404 Not Found\r\n"));
+    let (guest, _) = switch.during(guests.recv()).await;
+    let guest = guest.unwrap();
+    assert_eq!((guest.remote, guest.tls.is_some()), (browser.local_addr().unwrap(), false));
+    // its first message, in a masked frame whose mask is zero
+    let frame = [&[0x82, 0x80 | u8::try_from(OPTIONS.len()).unwrap(), 0, 0, 0, 0], OPTIONS.as_bytes()].concat();
+    browser.write_all(&frame).await.unwrap();
+    guest.bond.go_back(Box::pin(TcpStream::from_std(guest.socket).unwrap()));
+    let (flow, bytes) = switch.message().await;
+    assert_eq!((flow.transport, flow.local, bytes), (Transport::Ws, address, OPTIONS.into()));
+}
+
+#[tokio::test]
+async fn a_guest_keeps_a_place_like_everybody_and_loses_it_like_everybody() {
+    // S11
+    let mut switch =
+        open("[sip]\n[http]\nlisten = [\"127.0.0.1:0\"]\nplain = true\n[limits]\nconnections = 2\nconnections_per_address = 2");
+    let (address, mut guests) = (switch.address(Transport::Ws), switch.net.guests().unwrap());
+    let (_first, _second) = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+    let (mut first, mut second) = (switch.during(guests.recv()).await.0.unwrap(), switch.during(guests.recv()).await.0.unwrap());
+    let mut refused = TcpStream::connect(address).await.unwrap();
+    assert_eq!(switch.during(rest(&mut refused)).await.0, b"");
+    first.bond.door().signed_in();
+    let _third = TcpStream::connect(address).await.unwrap();
+    let (_third, _) = switch.during(guests.recv()).await;
+    switch.during(second.broken.wait()).await;
+    assert!(tokio::time::timeout(Duration::from_millis(1), first.broken.wait()).await.is_err(), "who has signed in stays");
 }
 
 #[tokio::test]

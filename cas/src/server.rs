@@ -81,7 +81,7 @@ pub struct VerifyId(pub u64);
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// The host's own Unix socket: who may open it is an administrator.
+    /// The host's own Unix socket: who may open it is an administrator, and needs no login for requests.
     Host,
     /// Somebody on the network.
     Network {
@@ -339,6 +339,8 @@ pub struct Server {
     guesses: Guesses,
     verifying: BTreeMap<VerifyId, Verifying>,
     last_verify: u64,
+    /// The login of the host's own socket, once somebody asked there without one.
+    host: Option<LoginId>,
     pendings: Pendings,
     bulks: BTreeMap<u64, Bulk>,
     last_bulk: u64,
@@ -364,6 +366,7 @@ impl Server {
             guesses: Guesses::new(settings.failed_logins_per_minute),
             verifying: BTreeMap::new(),
             last_verify: 0,
+            host: None,
             pendings: Pendings::default(),
             bulks: BTreeMap::new(),
             last_bulk: 0,

@@ -1,6 +1,9 @@
 //! `media::sdp::crypto`: a usable line reads the same after printing, and its answer has its tag and profile.
 
-use media::sdp::crypto::{Crypto, MAX_CRYPTO, agree, choose, read};
+use media::{
+    rtp::srtp::Keys,
+    sdp::crypto::{Crypto, MAX_CRYPTO, agree, choose, read},
+};
 
 /// Tries one input: a line of it is the value of an `a=crypto` attribute.
 #[must_use]
@@ -14,7 +17,8 @@ pub fn run(data: &[u8]) -> bool {
         assert!(line.tag <= 999_999_999);
     }
     let Some(chosen) = choose(&lines) else { return false };
-    let answer = [Ok(chosen.clone())];
+    let keys = Keys::random(chosen.keys.profile(), &mut |octets| octets.fill(7));
+    let answer = [Ok(Crypto { tag: chosen.tag, keys })];
     let offered: Vec<Crypto> = lines.iter().flatten().cloned().collect();
     assert!(agree(&offered, &answer).is_some_and(|(ours, _)| ours == chosen), "the answer is to the first usable line");
     true

@@ -55,7 +55,9 @@ fn rtp(bytes: &mut [u8]) -> bool {
 
 fn report(bytes: &mut [u8]) -> bool {
     let (sent, received) = (stream(1), stream(2));
-    let Ok(length) = report::rewrite(report::Streams { sent: &sent, received: &received }, bytes) else { return false };
+    let Ok(length) = report::rewrite(report::Streams { sent: Some(&sent), received: Some(&received), cname: 7 }, bytes) else {
+        return false;
+    };
     assert!(length <= bytes.len() && (length == 0 || rtcp::parse(&bytes[..length]).is_ok()));
     true
 }

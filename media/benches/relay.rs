@@ -17,7 +17,7 @@ use media::{
     rtp::srtp::{self, Keys},
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Handshake, Security, Shared, Stream},
+        negotiate::{Handshake, Security, Shared, Stream, Wishes},
     },
 };
 
@@ -52,6 +52,8 @@ fn settings(address: ([u8; 4], u16), security: Security, shared: Option<Shared>)
         send: vec![format.clone()],
         receive: vec![format],
         security,
+        wishes: Wishes::default(),
+        sources: None,
     };
     Settings { streams: vec![stream], shared, signaling: None, media_timeout: Some(Duration::from_secs(30)) }
 }

@@ -384,8 +384,9 @@ impl Engine {
         if received.reports.is_some() {
             return Some(Relayed::Taken);
         }
-        if let (false, Some(sent), Some(received)) = (sent.is_identity() && received.is_identity(), sent.media(), received.media()) {
-            length = report::rewrite(report::Streams { sent, received }, buffer.get_mut(..length)?).ok()?;
+        if !(sent.is_identity() && received.is_identity()) {
+            let streams = report::Streams { sent: sent.media(), received: received.media(), cname: other.cname };
+            length = report::rewrite(streams, buffer.get_mut(..length)?).ok()?;
             if length == 0 {
                 return Some(Relayed::Taken);
             }

@@ -7,8 +7,9 @@ use media::{
     port::webrtc::Role,
     sdp::{
         Description, Direction,
-        negotiate::{Error, Finality, Negotiation, Security, StreamAddress},
+        negotiate::{Error, Finality, KeyFrameRequest, Negotiation, Security, StreamAddress},
         secret::Secret,
+        source,
         transport::{Local, Profile, Protection},
     },
 };
@@ -294,4 +295,85 @@ fn with_numbers(line: &str, number: &str) -> String {
         in_number = c.is_ascii_digit();
     }
     out
+}
+
+#[test]
+fn a_browser_is_told_the_sources_of_what_it_gets() {
+    let (mut leg, offered) = offer(Profile::WebRtc, &browser("abcd", "actpass", true));
+    leg.receive_answer(browser("efgh", "active", true), Finality::Final).unwrap();
+    let streams = leg.streams();
+    let [sound, picture] = [0, 1].map(|stream: usize| streams[stream].sources.unwrap());
+    let cname = source::cname(sound.cname);
+    assert_eq!(sound.cname, picture.cname);
+    let (audio, video) = offered.split_once("m=video").unwrap();
+    assert!(audio.contains(&format!("a=ssrc:{} cname:{cname}\r\n", sound.media)) && !audio.contains("a=ssrc-group"), "{audio}");
+    let group = format!("a=ssrc-group:FID {} {}\r\n", picture.media, picture.retransmission);
+    assert!(video.contains(&group) && video.matches(&format!(" cname:{cname}\r\n")).count() == 2, "{video}");
+    let all = [sound.media, picture.media, picture.retransmission];
+    assert!(all.iter().enumerate().all(|(at, ssrc)| !all[..at].contains(ssrc)), "each has its own");
+
+    // An answer, and whatever is offered later, name the same ones.
+    let (mut answering, answered) = answer(browser("abcd", "actpass", true), &browser("efgh", "active", true));
+    assert_eq!(answering.streams()[1].sources, Some(picture));
+    assert!(answered.contains(&group));
+    let again = text(&answering.make_offer(&browser("ijkl", "actpass", true), &local(2)).unwrap());
+    assert!(again.contains(&group));
+}
+
+#[test]
+fn a_phone_is_told_no_sources() {
+    let (mut leg, offered) = offer(Profile::Sdes, &browser("abcd", "actpass", true));
+    assert!(!offered.contains("ssrc:") && !offered.contains("msid"), "{offered}");
+    leg.receive_answer(sdes_answer(&offered), Finality::Final).unwrap();
+    assert_eq!(leg.streams()[0].sources, None);
+}
+
+/// Takes the first stream of an offer.
+fn sdes_answer(offered: &str) -> Description {
+    body(&format!("m=audio 4000 RTP/SAVP 0\r\na=crypto:{}\r\nm=video 0 RTP/SAVP 96\r\n", value(offered, "crypto")))
+}
+
+#[test]
+fn a_browser_that_gets_nothing_is_told_no_sources() {
+    let (_, offered) = offer(Profile::WebRtc, &body(&format!("{PLAIN}a=recvonly\r\n")));
+    assert!(!offered.contains("a=ssrc:") && offered.contains("a=recvonly"), "{offered}");
+}
+
+#[test]
+fn the_peers_wishes_are_those_of_its_own_line() {
+    let ms = std::time::Duration::from_millis;
+    let opus = |rest: &str| body(&format!("m=audio 4000 RTP/AVP 96 0\r\na=rtpmap:96 opus/48000/2\r\n{rest}"));
+    let (mut leg, _) = offer(Profile::Plain, &opus("a=fmtp:96 maxplaybackrate=48000\r\na=ptime:20\r\n"));
+    let wishes = "a=fmtp:96 maxplaybackrate=16000;useinbandfec=1;usedtx=1;minptime=30\r\na=ptime:20\r\na=maxptime:40\r\n";
+    leg.receive_answer(opus(wishes), Finality::Final).unwrap();
+    let wishes = &leg.streams()[0].wishes;
+    let (opus, pcmu) = (wishes.parameters(96), wishes.parameters(0));
+    assert_eq!((opus.max_playback_rate, opus.use_inband_fec, opus.use_dtx, opus.ptime), (16000, true, true, ms(30)));
+    assert_eq!((pcmu.use_inband_fec, pcmu.ptime), (false, ms(20)));
+}
+
+#[test]
+fn longest_frame_bounds_the_wanted_one() {
+    // S18: the two contradict each other, or are extreme
+    let ms = std::time::Duration::from_millis;
+    for (lines, ptime) in
+        [("a=ptime:60\r\na=maxptime:30\r\n", 30), ("a=ptime:30\r\na=ptime:60\r\n", 30), ("a=maxptime:10\r\n", 10), ("a=ptime:0\r\n", 20)]
+    {
+        let (leg, _) = answer(body(&format!("m=audio 4000 RTP/AVP 0\r\n{lines}")), &body(PLAIN));
+        assert_eq!(leg.streams()[0].wishes.parameters(0).ptime, ms(ptime), "{lines}");
+    }
+}
+
+#[test]
+fn key_frame_is_asked_for_by_fir_where_only_that_was_agreed() {
+    let video = |feedback: &str| body(&format!("m=video 4002 RTP/AVPF 96\r\na=rtpmap:96 VP8/90000\r\n{feedback}"));
+    for (theirs, request) in [
+        ("a=rtcp-fb:96 ccm fir\r\n", KeyFrameRequest::Fir),
+        ("a=rtcp-fb:* ccm fir\r\na=rtcp-fb:96 nack pli\r\n", KeyFrameRequest::Pli),
+        ("a=rtcp-fb:96 nack\r\n", KeyFrameRequest::Pli),
+        ("", KeyFrameRequest::Pli),
+    ] {
+        let (leg, _) = answer(video(theirs), &video(theirs));
+        assert_eq!(leg.streams()[0].wishes.key_frame, request, "{theirs}");
+    }
 }

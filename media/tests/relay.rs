@@ -20,7 +20,7 @@ use media::{
     rtp::Packet,
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Security, Stream},
+        negotiate::{Security, Stream, Wishes},
     },
 };
 
@@ -52,6 +52,8 @@ fn stream(index: usize, line: usize, remote: &str) -> Stream {
         send: formats.clone(),
         receive: formats,
         security: Security::None,
+        wishes: Wishes::default(),
+        sources: None,
     }
 }
 

@@ -99,7 +99,7 @@ impl Calls {
     fn take_over(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<(), Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
         call.two_talk()?;
-        if !call.party(party).is_some_and(|party| party.person.who == entrant.person.who) {
+        if call.party(party).is_none_or(|party| party.person.who != entrant.person.who) {
             return Err(Refusal::NotYours);
         }
         let person = entrant.person.clone();

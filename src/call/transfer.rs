@@ -200,7 +200,18 @@ impl Calls {
                 self.leave(switch, id, leg);
                 None
             }
-            other => Some(other),
+            event @ (DialogEvent::Progress { .. }
+            | DialogEvent::Answered { .. }
+            | DialogEvent::Failed { .. }
+            | DialogEvent::Cancelled { .. }
+            | DialogEvent::Acknowledged { .. }
+            | DialogEvent::Offered { .. }
+            | DialogEvent::OfferCancelled
+            | DialogEvent::OfferAnswered { .. }
+            | DialogEvent::OfferFailed { .. }
+            | DialogEvent::Request { .. }
+            | DialogEvent::Response { .. }
+            | DialogEvent::Ended { .. }) => Some(event),
         }
     }
 

@@ -75,18 +75,16 @@ impl Features {
     /// Returns what a dialled number asks for, if it is a feature code.
     #[must_use]
     pub fn find(&self, dialled: &str) -> Option<Feature> {
+        let behind = |code: &Code| if code.0.is_empty() { None } else { dialled.strip_prefix(&*code.0) };
         let slot = |rest: &str| sip::message::header::params::decimal::<u16>(rest);
-        let all: [(&Code, fn(&str, Option<u16>) -> Option<Feature>); 5] = [
-            (&self.pull, |rest, _| rest.is_empty().then_some(Feature::Pull)),
-            (&self.group_pickup, |rest, _| rest.is_empty().then_some(Feature::GroupPickup)),
-            (&self.park, |rest, slot| (rest.is_empty() || slot.is_some()).then_some(Feature::Park(slot))),
-            (&self.retrieve, |_, slot| slot.map(Feature::Retrieve)),
-            (&self.pickup, |rest, _| (!rest.is_empty()).then(|| Feature::Pickup(rest.to_owned()))),
+        let found = [
+            (&self.pull, behind(&self.pull).filter(|rest| rest.is_empty()).map(|_| Feature::Pull)),
+            (&self.group_pickup, behind(&self.group_pickup).filter(|rest| rest.is_empty()).map(|_| Feature::GroupPickup)),
+            (&self.park, behind(&self.park).filter(|rest| rest.is_empty() || slot(rest).is_some()).map(|rest| Feature::Park(slot(rest)))),
+            (&self.retrieve, behind(&self.retrieve).and_then(slot).map(Feature::Retrieve)),
+            (&self.pickup, behind(&self.pickup).filter(|rest| !rest.is_empty()).map(|rest| Feature::Pickup(rest.to_owned()))),
         ];
-        let found = all.iter().filter(|(code, _)| !code.0.is_empty()).filter_map(|(code, read)| {
-            let rest = dialled.strip_prefix(&*code.0)?;
-            Some((code.0.len(), read(rest, slot(rest))?))
-        });
+        let found = found.into_iter().filter_map(|(code, feature)| Some((code.0.len(), feature?)));
         found.max_by_key(|(length, _)| *length).map(|(_, feature)| feature)
     }
 

@@ -18,9 +18,11 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::Event;
+use super::Place;
 use super::error::{CloseReason, SendError};
 use super::tcp::{self, Acceptor};
 use super::tls::Tls;
+use super::web::{self, Guest};
 use crate::clock;
 use crate::config;
 use crate::pii::Pii;
@@ -44,6 +46,8 @@ pub(super) enum What {
     Message(Bytes, Instant),
     KeepAlive(Instant),
     Silent,
+    /// Whoever is there has signed in.
+    SignedIn,
     Malformed(FramingError),
     Closed(CloseReason),
 }
@@ -72,7 +76,26 @@ pub(super) struct Times {
     pub(super) idle: Duration,
 }
 
+/// A way for a guest to keep its place.
+#[derive(Clone)]
+pub struct Door {
+    id: ConnectionId,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Door {
+    /// Says that whoever is there has signed in: the connection does not have to make room for others any more.
+    pub fn signed_in(&self) {
+        // a loop that is too busy leaves a stranger a stranger
+        let _ = self.reports.try_send(Report { id: self.id, what: What::SignedIn });
+    }
+}
+
 impl Task {
+    pub(super) fn door(&self) -> Door {
+        Door { id: self.id, reports: self.reports.clone() }
+    }
+
     /// Tells the table; waits where the loop is busy, so that the peer has to wait too.
     pub(super) async fn report(&self, what: What) {
         // the table is gone only when the process ends
@@ -132,10 +155,11 @@ pub(super) struct Connections {
     strangers_at: BTreeMap<IpAddr, u32>,
     next: u64,
     reports: mpsc::Sender<Report>,
+    guests: mpsc::Sender<Guest>,
 }
 
 impl Connections {
-    pub(super) fn new(limits: &config::Limits, reports: mpsc::Sender<Report>) -> Self {
+    pub(super) fn new(limits: &config::Limits, reports: mpsc::Sender<Report>, guests: mpsc::Sender<Guest>) -> Self {
         Self {
             limit: usize::try_from(limits.connections.get()).unwrap_or(usize::MAX),
             limit_per_address: limits.connections_per_address.get(),
@@ -145,6 +169,7 @@ impl Connections {
             strangers_at: BTreeMap::new(),
             next: 0,
             reports,
+            guests,
         }
     }
 
@@ -162,8 +187,14 @@ impl Connections {
             return event;
         }
         let (transport, local) = (acceptor.listener.transport, acceptor.listener.address);
-        let (server, upgrade) = (tls.server(transport), acceptor.upgrade.clone());
-        let id = self.open(transport, local, remote, Side::Incoming, |task, queue| tcp::serve(task, queue, socket, server, upgrade));
+        let id = if acceptor.listener.place == Place::Http {
+            let (server, guests) = (tls.web_server(transport), self.guests.clone());
+            tcp::tune(&socket);
+            self.open(transport, local, remote, Side::Incoming, |task, queue| web::serve(task, queue, socket, remote, server, guests))
+        } else {
+            let (server, origins) = (tls.server(transport), acceptor.origins.clone());
+            self.open(transport, local, remote, Side::Incoming, |task, queue| tcp::serve(task, queue, socket, server, origins))
+        };
         self.strangers.insert(id);
         *self.strangers_at.entry(address).or_default() += 1;
         event
@@ -244,6 +275,10 @@ impl Connections {
             What::Message(bytes, now) => Some(Event::Message { flow, bytes, now }),
             What::KeepAlive(now) => Some(Event::KeepAlive { flow, now }),
             What::Silent => Some(Event::Silent { flow }),
+            What::SignedIn => {
+                self.keep(report.id);
+                None
+            }
             What::Malformed(error) => Some(Event::Malformed { flow, error }),
             What::Closed(reason) => self.end(report.id, reason),
         }

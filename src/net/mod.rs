@@ -10,6 +10,7 @@ pub mod rtp;
 mod tcp;
 mod tls;
 mod udp;
+pub mod web;
 mod ws;
 
 use std::collections::VecDeque;
@@ -24,8 +25,9 @@ use sip::framing::FramingError;
 use sip::transport::{Flow, Transport};
 use tokio::sync::mpsc;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Origin};
 
+pub use connection::Door;
 pub use error::{BindError, CloseReason, SendError};
 
 /// Events of stream connections between their tasks and the loop; beyond it the tasks wait, and so do their peers.
@@ -122,6 +124,7 @@ pub struct Net {
     turn: Turn,
     rested: bool,
     tls: tls::Tls,
+    guests: Option<mpsc::Receiver<web::Guest>>,
 }
 
 /// What one look at the sources found.
@@ -145,8 +148,21 @@ impl Net {
         let (udp, mut listeners) = udp::Sockets::bind(config)?;
         let acceptors = tcp::Acceptors::bind(config, &mut listeners)?;
         let (sender, reports) = mpsc::channel(REPORTS);
-        let connections = connection::Connections::new(&config.limits, sender);
-        Ok(Self { listeners, udp, acceptors, connections, reports, ready: VecDeque::new(), turn: Turn::Idle, rested: true, tls })
+        let (lent, guests) = mpsc::channel(web::GUESTS);
+        let connections = connection::Connections::new(&config.limits, sender, lent);
+        let (ready, turn, guests) = (VecDeque::new(), Turn::Idle, Some(guests));
+        Ok(Self { listeners, udp, acceptors, connections, reports, ready, turn, rested: true, tls, guests })
+    }
+
+    /// Returns the connections of the web's listeners as they come, for whoever speaks HTTP; once.
+    pub fn guests(&mut self) -> Option<mpsc::Receiver<web::Guest>> {
+        self.guests.take()
+    }
+
+    /// Returns the origins of web pages that may open a WebSocket: our own, and those of the configuration.
+    #[must_use]
+    pub fn origins(&self, config: &Config) -> Vec<Origin> {
+        ws::origins(config, &self.listeners)
     }
 
     /// Finds out what [`Self::bind`] would refuse, without keeping a port, and returns notes on ports in use: those of a

@@ -23,7 +23,7 @@ use super::connection::{Task, Watch, What, watch};
 use super::error::CloseReason;
 use super::tls::{Client, Server};
 use super::udp::refused;
-use super::ws::{self, Upgrade};
+use super::ws::{self, Origins};
 use super::{Listener, Place, Turn};
 use crate::clock;
 use crate::config::{Config, ConfigError};
@@ -47,8 +47,8 @@ const CHUNK: usize = 8192;
 pub(super) struct Acceptor {
     io: TcpListener,
     pub(super) listener: Listener,
-    /// What a WebSocket handshake must ask for; none for TCP and TLS.
-    pub(super) upgrade: Option<Arc<Upgrade>>,
+    /// Whose pages may open a WebSocket; none for TCP and TLS.
+    pub(super) origins: Option<Origins>,
 }
 
 /// The stream listeners.
@@ -83,16 +83,13 @@ impl Acceptors {
                 let (address, io) = opened.map_err(|error| refused(config, &format!("{list}[{index}]"), *address, &error))?;
                 let listener = Listener { transport, address, place };
                 listeners.push(listener);
-                acceptors.push(Acceptor { io, listener, upgrade: None });
+                acceptors.push(Acceptor { io, listener, origins: None });
             }
         }
         let origins: Arc<[_]> = ws::origins(config, listeners).into();
         for acceptor in &mut acceptors {
             let listener = acceptor.listener;
-            acceptor.upgrade = listener.transport.is_websocket().then(|| {
-                let path = (listener.place == Place::Http).then_some("/sip");
-                Arc::new(Upgrade { path, origins: origins.clone() })
-            });
+            acceptor.origins = listener.transport.is_websocket().then(|| origins.clone());
         }
         Ok(Self { acceptors, rest: None })
     }
@@ -153,7 +150,7 @@ fn listen(address: SocketAddr) -> io::Result<(SocketAddr, TcpListener)> {
 }
 
 /// Sends small messages at once, and finds peers that vanished.
-fn tune(socket: &TcpStream) {
+pub(super) fn tune(socket: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20)).with_retries(3);
     let reference = SockRef::from(socket);
     let tuned = reference
@@ -171,15 +168,15 @@ pub(super) async fn serve(
     queue: mpsc::Receiver<Bytes>,
     socket: TcpStream,
     server: Option<Server>,
-    upgrade: Option<Arc<Upgrade>>,
+    origins: Option<Origins>,
 ) -> CloseReason {
     tune(&socket);
     let until = Instant::now() + task.limits.half_open;
     let Some(server) = server else {
-        return serve_plain(&task, queue, socket, upgrade, until).await;
+        return serve_plain(&task, queue, socket, origins, until).await;
     };
     match timeout_at(until, TlsAcceptor::from(server).accept(socket)).await {
-        Ok(Ok(stream)) => serve_plain(&task, queue, stream, upgrade, until).await,
+        Ok(Ok(stream)) => serve_plain(&task, queue, stream, origins, until).await,
         Ok(Err(error)) => CloseReason::Handshake(error.to_string()),
         Err(_) => CloseReason::HalfOpen,
     }
@@ -189,13 +186,13 @@ async fn serve_plain<S: AsyncRead + AsyncWrite + Unpin>(
     task: &Task,
     queue: mpsc::Receiver<Bytes>,
     stream: S,
-    upgrade: Option<Arc<Upgrade>>,
+    origins: Option<Origins>,
     until: Instant,
 ) -> CloseReason {
-    let Some(upgrade) = upgrade else {
+    let Some(origins) = origins else {
         return run(task, queue, stream, watch(task, true)).await;
     };
-    match timeout_at(until, ws::accept(stream, &upgrade)).await {
+    match timeout_at(until, ws::accept(stream, &origins)).await {
         Ok(Ok(stream)) => ws::run(task, queue, stream, watch(task, true)).await,
         Ok(Err(reason)) => reason,
         Err(_) => CloseReason::HalfOpen,

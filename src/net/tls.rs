@@ -35,6 +35,7 @@ pub(super) type Client = (TlsConnector, ServerName<'static>);
 /// Our side of every TLS connection.
 pub(super) struct Tls {
     server: Option<Server>,
+    web: Option<Server>,
     client: TlsConnector,
     reloader: Option<AbortHandle>,
 }
@@ -54,7 +55,7 @@ impl Tls {
         // also without TLS: nobody means to end the switch by this signal
         let hangup = signal(SignalKind::hangup()).map_err(|error| config.fault("tls", error))?;
         if !is_used(config) {
-            return Ok(Self { server: None, client, reloader: None });
+            return Ok(Self { server: None, web: None, client, reloader: None });
         }
         let pair = Pair::of(config)?;
         let certificate = pair.load().map_err(|fault| config.fault(fault.key, fault.text))?;
@@ -66,12 +67,19 @@ impl Tls {
             .with_cert_resolver(resolver.clone());
         #[expect(clippy::disallowed_methods, reason = "the one task that watches the certificate")]
         let reloader = tokio::spawn(reload(pair, resolver, hangup)).abort_handle();
-        Ok(Self { server: Some(Arc::new(server)), client, reloader: Some(reloader) })
+        let mut web = server.clone();
+        web.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { server: Some(Arc::new(server)), web: Some(Arc::new(web)), client, reloader: Some(reloader) })
     }
 
     /// Returns what a connection of this transport needs, none where it is plain.
     pub(super) fn server(&self, transport: Transport) -> Option<Server> {
         self.server.clone().filter(|_| transport.is_secure())
+    }
+
+    /// Returns what a connection of a web listener needs, none where it is plain.
+    pub(super) fn web_server(&self, transport: Transport) -> Option<Server> {
+        self.web.clone().filter(|_| transport.is_secure())
     }
 
     /// Returns what a connection to a peer needs, none where it is plain.

@@ -37,13 +37,8 @@ const STALL: Duration = Duration::from_secs(20);
 /// How long a farewell may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What a handshake must ask for.
-pub(super) struct Upgrade {
-    /// The only path; none: any.
-    pub(super) path: Option<&'static str>,
-    /// The origins of web pages that may come in; a client without an origin is no web page.
-    pub(super) origins: Arc<[Origin]>,
-}
+/// The origins of web pages that may come in; a client without an origin is no web page.
+pub(super) type Origins = Arc<[Origin]>;
 
 /// Returns the origins of the configuration and our own: our web listeners, by domain and by address.
 pub(super) fn origins(config: &Config, listeners: &[Listener]) -> Vec<Origin> {
@@ -60,7 +55,10 @@ pub(super) fn origins(config: &Config, listeners: &[Listener]) -> Vec<Origin> {
 }
 
 /// Does the server's handshake. A refused one gets its HTTP response.
-pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, upgrade: &Upgrade) -> Result<WebSocketStream<S>, CloseReason> {
+pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    origins: &[Origin],
+) -> Result<WebSocketStream<S>, CloseReason> {
     let mut request = BytesMut::new();
     let (head, answer) = loop {
         match stream.read_buf(&mut request).await {
@@ -68,7 +66,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, upg
             Ok(_) => {}
             Err(error) => return Err(lost(&error)),
         }
-        match answer(&request, upgrade) {
+        match answer(&request, origins) {
             Ok(Some((head, key))) => break (head, Ok(accepted(&key))),
             Ok(None) if request.len() <= REQUEST => {}
             Ok(None) => break (0, Err("431 Request Header Fields Too Large")),
@@ -89,16 +87,16 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, upg
         return Err(CloseReason::Handshake(format!("answered {status}")));
     }
     let rest = request.split_off(head.min(request.len())).to_vec();
-    let config = WebSocketConfig::default()
-        .read_buffer_size(4096)
-        .write_buffer_size(0)
-        .max_message_size(Some(MESSAGE))
-        .max_frame_size(Some(MESSAGE));
-    Ok(WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config)).await)
+    Ok(WebSocketStream::from_partially_read(stream, rest, Role::Server, Some(config())).await)
+}
+
+/// Returns the bounds of a connection.
+pub(super) fn config() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0).max_message_size(Some(MESSAGE)).max_frame_size(Some(MESSAGE))
 }
 
 /// Reads a request: none while it is incomplete, its length and key where it is accepted, else the status that refuses it.
-fn answer(request: &[u8], upgrade: &Upgrade) -> Result<Option<(usize, String)>, &'static str> {
+fn answer(request: &[u8], origins: &[Origin]) -> Result<Option<(usize, String)>, &'static str> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let head = match parsed.parse(request) {
@@ -108,10 +106,6 @@ fn answer(request: &[u8], upgrade: &Upgrade) -> Result<Option<(usize, String)>, 
         Err(httparse::Error::TooManyHeaders) => return Err("431 Request Header Fields Too Large"),
         Err(_) => return Err("400 Bad Request"),
     };
-    let path = parsed.path.unwrap_or_default();
-    if upgrade.path.is_some_and(|only| path.split('?').next() != Some(only)) {
-        return Err("404 Not Found");
-    }
     let headers = Headers(parsed.headers);
     if parsed.method != Some("GET") || !headers.has("connection", "upgrade") || !headers.has("upgrade", "websocket") {
         return Err("426 Upgrade Required");
@@ -121,7 +115,7 @@ fn answer(request: &[u8], upgrade: &Upgrade) -> Result<Option<(usize, String)>, 
     }
     if let Some(origin) = headers.one("origin")? {
         let origin = Origin::parse(origin).ok_or("403 Forbidden")?;
-        if !upgrade.origins.iter().any(|allowed| allowed.covers(&origin)) {
+        if !origins.iter().any(|allowed| allowed.covers(&origin)) {
             return Err("403 Forbidden");
         }
     }

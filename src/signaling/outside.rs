@@ -8,7 +8,7 @@ use sip::{Aor, Hop, Incoming, Method, Response, StatusCode, Transport, Uri};
 use tracing::info;
 
 use super::resolve::{Job, Way};
-use super::{Signaling, Unwritten, source};
+use super::{Registered, Signaling, Unwritten, source};
 use crate::call::party::{Person, Who};
 use crate::call::{Plan, Target};
 use crate::config::Srtp;
@@ -111,7 +111,7 @@ impl Signaling {
             }
         }
         let batch = self.locations.replace(&aor, &registered.bindings);
-        self.write(&batch, Unwritten { server, response, flow: incoming.flow, aor });
+        self.write(&batch, Unwritten::Registered(Registered { server, response, flow: incoming.flow, aor }));
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {

@@ -45,6 +45,13 @@ impl Batch {
         self
     }
 
+    /// Adds the changes of another batch behind these.
+    pub fn append(&mut self, other: Self) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.changes += other.changes;
+        self.refused = self.refused.take().or(other.refused);
+    }
+
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

@@ -40,6 +40,16 @@ pub enum Table {
     Binding = 4,
     /// Call detail records.
     Cdr = 5,
+    /// Rights of users, where they are not those of everybody.
+    Rights = 6,
+    /// Numbers that an administrator gave to users.
+    Number = 7,
+    /// API keys.
+    Key = 8,
+    /// Entries of the users' histories, newest first.
+    History = 9,
+    /// Whose an entry of a history is.
+    Entry = 10,
 }
 
 /// Says why a write was not taken or not kept, or a read gave nothing.

@@ -39,7 +39,7 @@ pub(crate) async fn switch_for(domain: &'static str, more: &str, work: impl Asyn
     );
     let config = Config::parse(&folder.path().join("tandem.toml"), &text).unwrap_or_else(|e| panic!("{e}"));
     let run = app::run_beside(&config, async |running| {
-        work(&Switch { running, domain, _folder: folder }).await;
+        work(&Switch { running, domain, folder }).await;
         Ok(())
     });
     run.await.unwrap();
@@ -48,10 +48,15 @@ pub(crate) async fn switch_for(domain: &'static str, more: &str, work: impl Asyn
 pub(crate) struct Switch {
     pub(crate) running: Running,
     domain: &'static str,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Switch {
+    /// Returns the folder of what survives a restart.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     pub(crate) fn address(&self, transport: Transport) -> SocketAddr {
         self.running.listeners().iter().find(|l| l.transport == transport).unwrap().address
     }

@@ -4,4 +4,6 @@
 mod connection;
 mod harness;
 mod hostile;
+mod http;
 mod torture;
+mod web;

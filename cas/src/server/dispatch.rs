@@ -82,8 +82,12 @@ impl Server {
     }
 
     /// Finds out who sent a request, before anything in it is read.
-    fn sender(&self, now: Instant, request: &Request) -> Result<Sender, Error> {
+    fn sender(&mut self, now: Instant, request: &Request) -> Result<Sender, Error> {
         match &request.channel {
+            Channel::Once { peer: Peer::Host, token: None } => {
+                let login = self.host_login(now)?;
+                Ok(Sender { peer: Peer::Host, stream: None, login: Some(login) })
+            }
             Channel::Once { peer, token } => {
                 check_wire(*peer)?;
                 let login = token.as_ref().map(|token| self.logins.authenticate(now, token)).transpose()?;

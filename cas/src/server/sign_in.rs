@@ -38,6 +38,12 @@ pub(super) struct Verifying {
     until: Instant,
 }
 
+/// Whoever may open the host's own socket.
+fn administrator() -> Identity {
+    let user = UserName::parse("administrator").expect("a plain word");
+    Identity { user, rights: Arc::new(Rights::of(Role::Administrator)), scopes: None, key: None }
+}
+
 impl Server {
     /// Takes the request `login`.
     pub(super) fn sign_in(&mut self, now: Instant, asked: Asked, peer: Peer, stream: Option<StreamId>, body: Value) {
@@ -48,11 +54,7 @@ impl Server {
         let credential = match (login.user.clone(), login.password.take(), login.key.take()) {
             (Some(user), Some(password), None) => Credential::Password(user, password),
             (None, None, Some(key)) => Credential::Key(key),
-            (None, None, None) if peer == Peer::Host => {
-                let user = UserName::parse("administrator").expect("a plain word");
-                let identity = Identity { user, rights: Arc::new(Rights::of(Role::Administrator)), scopes: None, key: None };
-                return self.begin_login(now, asked, stream, login, identity);
-            }
+            (None, None, None) if peer == Peer::Host => return self.begin_login(now, asked, stream, login, administrator()),
             _ => {
                 let error = Error::field("user", "expected the fields user and password, or the field key");
                 return self.answer(now, asked, Err(error.accepting(["user", "password", "key"])));
@@ -90,6 +92,20 @@ impl Server {
         if let Some(verifying) = self.verifying.remove(&verify) {
             self.answer(now, verifying.asked, Err(Error::new(Fault::Unavailable, "the login could not be checked in time")));
         }
+    }
+
+    /// Returns the login of those who ask over the host's own socket without one of their own. It begins with the first of them and
+    /// has no events: who wants some signs in.
+    pub(super) fn host_login(&mut self, now: Instant) -> Result<LoginId, Error> {
+        if let Some(id) = self.host.filter(|id| self.logins.find(*id).is_some()) {
+            return Ok(id);
+        }
+        let new = New { identity: administrator(), application: Line::parse("host").ok(), device: None };
+        let (id, _) = self.logins.admit(now, self.unix(now), self.settings.token_lifetime, new)?;
+        self.after(now + self.settings.idle_limit, Timer::Idle(id));
+        self.after(now + self.settings.token_lifetime, Timer::TokenEnds(id));
+        self.host = Some(id);
+        Ok(id)
     }
 
     fn begin_login(&mut self, now: Instant, mut asked: Asked, stream: Option<StreamId>, login: Login, identity: Identity) {

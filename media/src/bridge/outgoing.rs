@@ -4,7 +4,8 @@
 //! A stream begins as its first source: while that feeds it, no packet is changed, and neither is RTCP. When another port or a
 //! transcoder takes over, its packets are given the numbers that follow. Sound is one source at a time, so all of it is one
 //! numbering. Of video the first SSRC that a port sends of each [`Class`] goes on with the numbers of that class, so that RTX is
-//! never taken for pictures; further SSRCs pass as they are.
+//! never taken for pictures; further SSRCs pass as they are. Where the receiver was told our SSRCs in the SDP, the first ones have those
+//! from the beginning.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,13 @@ use super::{
     route::{Class, Hop, Pass, Plan, Rescaling},
 };
 use crate::{
-    codec::Parameters,
     dtmf::event::Rescale,
     quality::Quality,
     rtp::{
         Packet,
         rewrite::{Identity, Marker, Rewriter},
     },
+    sdp::negotiate::Sources,
     transcode::{Input, Output, Transcoder},
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct Outgoing {
     work: Option<Box<Work>>,
     /// Of transcoding, which may be over.
     history: Option<Box<History>>,
+    /// What the receiver was told that our sources are called.
+    pub(crate) sources: Option<Box<Sources>>,
     /// Whether packets to the receiver are protected.
     pub(crate) is_protected: bool,
     /// Present where an end of the stream talks with us instead of the other end.
@@ -110,9 +113,10 @@ impl Outgoing {
         if pass.class == Class::Retransmission && !self.name_original(packet) {
             return Fed::Dropped;
         }
+        let told = self.told(pass.class);
         let Some(rewriter) = self.rewriters.get_mut(pass.class as usize) else { return Fed::Dropped };
         match rewriter {
-            None => *rewriter = Some(Box::new(Rewriter::of(now, key, pass.clock_rate, packet, pass.marker))),
+            None => *rewriter = Some(Box::new(Rewriter::of(now, key, pass.clock_rate, packet, pass.marker, told))),
             Some(stream) => {
                 stream.set_renumbers(self.is_protected);
                 let is_further = pass.marker == Marker::Frame && stream.source_of(key).is_some_and(|ssrc| ssrc != packet.ssrc());
@@ -156,6 +160,15 @@ impl Outgoing {
         let Some(work) = Work::new(now, plan, random) else { return Fed::Dropped };
         self.work.insert(Box::new(work)).take(now, packet);
         if told { Fed::Taken } else { Fed::Began }
+    }
+
+    /// The SSRC that the receiver was told, if it was.
+    pub(crate) fn told(&self, class: Class) -> Option<u32> {
+        self.sources.as_ref().map(|sources| match class {
+            Class::Media => sources.media,
+            Class::Retransmission => sources.retransmission,
+            Class::Repair => sources.repair,
+        })
     }
 
     /// Sound and pictures themselves.
@@ -218,13 +231,14 @@ impl Outgoing {
 
     /// The next packet of the transcoder, with the numbers of the stream.
     pub(crate) fn poll_packet(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let told = self.told(Class::Media);
         let work = self.work.as_mut()?;
         let media = self.rewriters.first_mut()?;
         while let Some(length) = work.transcoder.poll_packet(buffer) {
             let Ok(mut packet) = Packet::parse(buffer.get_mut(..length)?) else { continue };
             let (now, clock_rate) = (work.now, work.plan.to.clock_rate());
             match media {
-                None => *media = Some(Box::new(Rewriter::of(now, TRANSCODER, clock_rate, &packet, Marker::Talkspurt))),
+                None => *media = Some(Box::new(Rewriter::of(now, TRANSCODER, clock_rate, &mut packet, Marker::Talkspurt, told))),
                 Some(stream) => {
                     if stream.rewrite(now, TRANSCODER, clock_rate, &mut packet).is_err() {
                         continue;
@@ -242,8 +256,8 @@ impl Work {
         let [a, b] = [random.next(), random.next()];
         let identity = Identity { ssrc: (a >> 32) as u32, sequence: b as u16 >> 1, timestamp: (b >> 32) as u32 };
         let input = Input { codec: plan.from, payload_type: plan.from_type, comfort_noise: plan.noise_type, events: plan.events };
-        let parameters = Parameters::default();
-        let output = Output { codec: plan.to, payload_type: plan.to_type, parameters, digits: plan.digits, identity };
+        let Plan { to: codec, to_type: payload_type, parameters, digits, .. } = *plan;
+        let output = Output { codec, payload_type, parameters, digits, identity };
         Some(Self { plan: *plan, transcoder: Transcoder::new(input, output).ok()?, now, ticked: None })
     }
 

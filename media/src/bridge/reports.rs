@@ -1,9 +1,16 @@
 //! RTCP that we make ourselves (RFC 3550 §6), where an end of a stream talks with us and not with the other end: sound is
-//! transcoded. And the request for a key frame (RFC 4585 §6.3.1). What the other end says passes by `rtp/report.rs` instead.
+//! transcoded. And the request for a key frame (RFC 4585 §6.3.1, RFC 5104 §4.3.1). What the other end says passes by `rtp/report.rs` instead.
 
 use std::time::{Duration, Instant};
 
-use crate::{quality::Quality, rtp::rewrite::Rewriter, rtp::rtcp::Block};
+use crate::{
+    quality::Quality,
+    rtp::{
+        rewrite::Rewriter,
+        rtcp::{self, Block},
+    },
+    sdp::negotiate::KeyFrameRequest,
+};
 
 /// Mean time between reports (RFC 3550 §6.2).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -46,6 +53,11 @@ impl Reports {
         Self { random, epoch, ssrc, next, due: None }
     }
 
+    /// With the SSRC that the receiver was told, if it was.
+    pub(crate) fn named(self, told: Option<u32>) -> Self {
+        Self { ssrc: told.unwrap_or(self.ssrc), ..self }
+    }
+
     pub(crate) fn poll_timeout(&self) -> Instant {
         self.next
     }
@@ -77,7 +89,7 @@ impl Reports {
             }
             None => out.packet(count, 201, &[ssrc], block)?,
         }
-        out.description(ssrc, cname)?;
+        out.put(&rtcp::description(ssrc, cname))?;
         Some((now, out.length))
     }
 }
@@ -94,12 +106,21 @@ fn ntp(time: Duration) -> u64 {
     (time.as_secs() + NTP_START) << 32 | fraction
 }
 
-/// Writes a compound that asks a source for a key frame (PLI). Returns its length.
-pub(crate) fn key_frame_request(ssrc: u32, media: u32, cname: u64, buffer: &mut [u8]) -> Option<usize> {
+/// Writes a compound that asks a source for a key frame. Returns its length.
+pub(crate) fn key_frame_request(
+    (request, sequence): (KeyFrameRequest, u8),
+    ssrc: u32,
+    media: u32,
+    cname: u64,
+    buffer: &mut [u8],
+) -> Option<usize> {
     let mut out = Writer { buffer, length: 0 };
     out.packet(0, 201, &[ssrc], None)?;
-    out.description(ssrc, cname)?;
-    out.packet(1, 206, &[ssrc, media], None)?;
+    out.put(&rtcp::description(ssrc, cname))?;
+    match request {
+        KeyFrameRequest::Pli => out.packet(1, 206, &[ssrc, media], None)?,
+        KeyFrameRequest::Fir => out.put(&rtcp::full_intra_request(ssrc, media, sequence))?,
+    }
     Some(out.length)
 }
 
@@ -128,19 +149,5 @@ impl Writer<'_> {
             self.put(&word.to_be_bytes())?;
         }
         Some(())
-    }
-
-    /// SDES with the CNAME of the leg, sixteen hexadecimal digits (RFC 7022).
-    fn description(&mut self, ssrc: u32, cname: u64) -> Option<()> {
-        self.put(&[0x81, 202, 0, 6])?;
-        self.put(&ssrc.to_be_bytes())?;
-        self.put(&[1, 16])?;
-        let mut digits = [0; 16];
-        for (nibble, digit) in digits.iter_mut().rev().enumerate() {
-            let value = (cname >> (4 * nibble) & 0xf) as u8;
-            *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
-        }
-        self.put(&digits)?;
-        self.put(&[0, 0])
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     bridge::Place,
-    codec::{self, Codec},
+    codec::{self, Codec, Parameters},
     dtmf::event,
     port::rtp::Agreed,
     rtp::rewrite::Marker,
@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) events: Option<(u8, u32)>,
     pub(crate) to: &'static dyn Codec,
     pub(crate) to_type: u8,
+    /// How the other end wants its codec.
+    pub(crate) parameters: Parameters,
     pub(crate) digits: Digits,
     /// Whether there is a codec that both ends have, though the source does not use it.
     is_avoidable: bool,
@@ -78,7 +80,7 @@ impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
         let ends =
             |plan: &Self| (plan.from.name(), plan.from_type, plan.noise_type, plan.events, plan.to.name(), plan.to_type, plan.digits);
-        ends(self) == ends(other)
+        ends(self) == ends(other) && self.parameters == other.parameters
     }
 }
 
@@ -135,6 +137,7 @@ impl Route {
                     events: events_at(&from.receive, from_codec.clock_rate()),
                     to: to_codec,
                     to_type,
+                    parameters: to.wishes.parameters(to_type),
                     digits: events_at(&to.send, to_codec.clock_rate())
                         .map_or(Digits::Tones, |(payload_type, clock_rate)| Digits::Events { payload_type, clock_rate }),
                     is_avoidable,

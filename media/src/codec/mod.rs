@@ -138,6 +138,8 @@ pub struct Parameters {
     pub use_dtx: bool,
     /// The frame the peer prefers, from its `a=ptime`; default [`DEFAULT_PTIME`].
     pub ptime: Duration,
+    /// The shortest frame the peer takes, its `minptime`; default [`MIN_PTIME`].
+    pub minptime: Duration,
 }
 
 impl Default for Parameters {
@@ -149,6 +151,7 @@ impl Default for Parameters {
             use_inband_fec: false,
             use_dtx: false,
             ptime: DEFAULT_PTIME,
+            minptime: MIN_PTIME,
         }
     }
 }
@@ -159,6 +162,7 @@ impl Parameters {
     #[must_use]
     pub fn parse(fmtp: &str) -> Self {
         let mut parameters = Self::default();
+        let milliseconds = |number: u32| Duration::from_millis(number.into()).clamp(MIN_PTIME, MAX_PTIME);
         for (name, value) in fmtp.split(';').filter_map(|part| part.split_once('=')) {
             let (name, value) = (name.trim(), value.trim());
             let number = |range: std::ops::RangeInclusive<u32>| value.parse().ok().filter(|number| range.contains(number));
@@ -169,17 +173,22 @@ impl Parameters {
                 "stereo" => parameters.stereo = flag,
                 "useinbandfec" => parameters.use_inband_fec = flag,
                 "usedtx" => parameters.use_dtx = flag,
-                "ptime" => parameters.set_ptime(number(1..=1000)),
+                "ptime" => parameters.ptime = number(1..=1000).map_or(DEFAULT_PTIME, milliseconds),
+                "minptime" => parameters.minptime = number(3..=120).map_or(MIN_PTIME, milliseconds),
                 _ => {}
             }
         }
         parameters
     }
 
-    /// Takes the value of `a=ptime` in milliseconds; none, or one that is out of range, is the default or the nearest bound.
-    pub fn set_ptime(&mut self, milliseconds: Option<u32>) {
-        let wanted = milliseconds.map_or(DEFAULT_PTIME, |milliseconds| Duration::from_millis(milliseconds.into()));
-        self.ptime = wanted.clamp(MIN_PTIME, MAX_PTIME);
+    /// Reads what a peer's m-line says: the parameters of `a=fmtp`, empty when there are none, `a=ptime` and `a=maxptime`. Where they
+    /// contradict each other, a frame is rather too short than too long.
+    #[must_use]
+    pub fn agreed(fmtp: &str, ptime: Option<Duration>, maxptime: Option<Duration>) -> Self {
+        let mut parameters = Self::parse(fmtp);
+        let wanted = ptime.unwrap_or(parameters.ptime).max(parameters.minptime);
+        parameters.ptime = wanted.min(maxptime.unwrap_or(MAX_PTIME));
+        parameters
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Engine;
 use crate::{
     arrange::{BridgeId, Kinds, Member},
-    bridge::{self, Feed, Leg, Place, Reports, Room, View, carrier},
+    bridge::{self, Class, Feed, Leg, Place, Reports, Room, View, carrier},
     engine::Event,
     port::{PortId, rtp::RtpStream},
     sdp::{MediaKind, negotiate::MAX_STREAMS},
@@ -167,7 +167,7 @@ impl Engine {
     pub(super) fn report_to(&mut self, now: Instant, place: Place) {
         let reports = Reports::new(now, self.epoch.unwrap_or(now), self.random.next());
         if let Some(stream) = self.stream_mut(place).filter(|stream| stream.out.reports.is_none()) {
-            stream.out.reports = Some(Box::new(reports));
+            stream.out.reports = Some(Box::new(reports.named(stream.out.told(Class::Media))));
         }
         self.arm(place.parts().0);
     }

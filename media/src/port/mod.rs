@@ -130,7 +130,7 @@ pub(crate) struct Port {
     /// Whether it waits for [`Engine::poll_transmit`](crate::Engine::poll_transmit).
     pub(crate) is_busy: bool,
     /// What we are called in RTCP to it.
-    cname: u64,
+    pub(crate) cname: u64,
 }
 
 /// Whether the leg sends as it should.
@@ -166,6 +166,8 @@ impl Port {
             (Some(association), Some(shared)) => association.renew(now, shared, policy),
             (association @ None, Some(shared)) => *association = Some(Box::new(Association::with_ice(now, certificate, shared, policy))),
         }
+        let told = settings.streams.iter().find_map(|stream| stream.sources);
+        self.cname = told.map_or(self.cname, |sources| sources.cname);
         let expected = self.streams.iter().filter_map(RtpStream::agreed).any(|agreed| agreed.direction.receives());
         self.watch.limit = settings.media_timeout.filter(|_| expected);
         self.watch.heard = Some(now);

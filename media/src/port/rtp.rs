@@ -18,10 +18,10 @@ use super::{
 use crate::{
     bridge::{Class, Fed, Hop, Outgoing, Plan, Random, key_frame_request},
     quality::{Quality, StreamStatistics},
-    rtp::{self, Packet, rtcp},
+    rtp::{self, Packet, rewrite::Rewriter, rtcp},
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Security, Stream},
+        negotiate::{Security, Stream, Wishes},
     },
 };
 
@@ -55,6 +55,8 @@ pub(crate) struct RtpStream {
     pub(crate) out: Outgoing,
     /// Whether the peer is to be asked for a key frame, and as whom.
     pub(crate) key_frame: Option<u32>,
+    /// How often it was.
+    asked: u8,
 }
 
 /// The sources seen last: sound or pictures, and their retransmission.
@@ -96,11 +98,13 @@ pub(crate) struct Agreed {
     mux: bool,
     is_shared: bool,
     /// What we told the peer to send.
-    payloads: Vec<Payload>,
+    payloads: Box<[Payload]>,
     /// What the peer takes, most wanted first.
-    pub(crate) send: Vec<Format>,
+    pub(crate) send: Box<[Format]>,
     /// What we told it to send, most wanted first.
-    pub(crate) receive: Vec<Format>,
+    pub(crate) receive: Box<[Format]>,
+    /// How it wants to be sent to.
+    pub(crate) wishes: Box<Wishes>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,9 +147,11 @@ impl RtpStream {
                     class: Class::of(format),
                 })
                 .collect(),
-            send: stream.send.clone(),
-            receive: stream.receive.clone(),
+            send: stream.send.clone().into(),
+            receive: stream.receive.clone().into(),
+            wishes: Box::new(stream.wishes.clone()),
         });
+        self.out.sources = stream.and_then(|stream| stream.sources).map(Box::new);
         let sends = self.agreed.as_ref().is_some_and(|agreed| agreed.direction.sends());
         self.out.keep(|_| sends);
     }
@@ -326,7 +332,10 @@ impl RtpStream {
             return Some((Component::Rtcp, length));
         }
         let ssrc = self.key_frame.take()?;
-        let length = key_frame_request(self.out.media().map_or(ssrc, |stream| stream.ssrc()), self.quality.ssrc()?, cname, buffer)?;
+        let ssrc = self.out.told(Class::Media).or(self.out.media().map(Rewriter::ssrc)).unwrap_or(ssrc);
+        self.asked = self.asked.wrapping_add(1);
+        let request = self.agreed.as_ref()?.wishes.key_frame;
+        let length = key_frame_request((request, self.asked), ssrc, self.quality.ssrc()?, cname, buffer)?;
         Some((Component::Rtcp, length))
     }
 

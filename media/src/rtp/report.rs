@@ -6,10 +6,12 @@ use super::{rewrite::Rewriter, rtcp};
 /// The two streams of a leg's RTCP: what its sender sends, and what it receives.
 #[derive(Clone, Copy, Debug)]
 pub struct Streams<'a> {
-    /// The stream that the sender of the RTCP feeds, towards the one the RTCP goes to.
-    pub sent: &'a Rewriter,
-    /// The stream that the sender of the RTCP receives, fed by the one the RTCP goes to.
-    pub received: &'a Rewriter,
+    /// The stream that the sender of the RTCP feeds, towards the one the RTCP goes to, if it has begun.
+    pub sent: Option<&'a Rewriter>,
+    /// The stream that the sender of the RTCP receives, fed by the one the RTCP goes to, if it has begun.
+    pub received: Option<&'a Rewriter>,
+    /// What we are called by the one the RTCP goes to: the CNAME of `sent` whatever feeds it (RFC 3550 §6.5.1).
+    pub cname: u64,
 }
 
 /// Edits a compound for the other side and returns the octets that are left, from the beginning; 0 when nothing is left to send.
@@ -31,7 +33,7 @@ pub fn rewrite(streams: Streams<'_>, bytes: &mut [u8]) -> Result<usize, rtcp::Er
 pub fn feedback(sender: u32, received: &Rewriter, buffer: &mut [u8], length: usize) -> Result<usize, rtcp::Error> {
     let bytes = buffer.get_mut(..length).ok_or(rtcp::Error::Length)?;
     rtcp::parse(bytes)?;
-    let streams = Streams { sent: received, received };
+    let streams = Streams { sent: None, received: Some(received), cname: 0 };
     let kept = each(bytes, |packet| {
         let [first, kind @ (RTPFB | PSFB), ..] = *packet else { return None };
         let kept = streams.feedback(packet, kind, first & 0x1f)?;
@@ -85,9 +87,11 @@ impl Streams<'_> {
                 self.blocks(packet, 8, usize::from(count))
             }
             SDES => {
-                // Our streams come from one participant each: one chunk.
-                self.sender(packet, 4).filter(|()| count == 1)?;
-                Some(length)
+                // One that receives only keeps its SSRC; a name that has no room for ours is left out.
+                let ssrc = self.sent.map_or(word(packet, 4)?, Rewriter::ssrc);
+                let description = rtcp::description(ssrc, self.cname);
+                packet.first_chunk_mut().map(|chunk| *chunk = description)?;
+                Some(description.len())
             }
             BYE => None,
             RTPFB | PSFB => self.feedback(packet, kind, count),
@@ -99,20 +103,19 @@ impl Streams<'_> {
     }
 
     fn sender_report(self, packet: &mut [u8], blocks: usize) -> Option<usize> {
-        if word(packet, 4)? != self.sent.source_ssrc()? {
-            return None;
-        }
-        put(packet, 4, self.sent.ssrc())?;
-        put(packet, 16, self.sent.timestamp(word(packet, 16)?)?)?;
-        let (packets, octets) = self.sent.counts();
+        let sent = self.sent.filter(|sent| word(packet, 4) == sent.source_ssrc())?;
+        put(packet, 4, sent.ssrc())?;
+        put(packet, 16, sent.timestamp(word(packet, 16)?)?)?;
+        let (packets, octets) = sent.counts();
         put(packet, 20, packets)?;
         put(packet, 24, octets)?;
         self.blocks(packet, 28, blocks)
     }
 
-    /// Writes our name of the sender. One that receives only has no stream of its own here and keeps the stream's name too.
+    /// Writes our name of the sender. One that has a stream here but has sent none of it has the stream's name too; one that has
+    /// none keeps its own.
     fn sender(self, packet: &mut [u8], at: usize) -> Option<()> {
-        put(packet, at, self.sent.ssrc())
+        self.sent.map_or(Some(()), |sent| put(packet, at, sent.ssrc()))
     }
 
     /// Maps the report blocks, leaving out those about other streams or former sources.
@@ -121,10 +124,10 @@ impl Streams<'_> {
         let end = start + count * BLOCK;
         for at in (start..end).step_by(BLOCK) {
             let (ssrc, highest) = (word(packet, at)?, word(packet, at + 8)?);
-            let Some(sequence) = self.received.source_sequence(highest as u16).filter(|_| ssrc == self.received.ssrc()) else {
-                continue;
-            };
-            put(packet, at, self.received.source_ssrc()?)?;
+            let received = self.received.filter(|received| ssrc == received.ssrc());
+            let named = received.and_then(|received| received.source_sequence(highest as u16).zip(received.source_ssrc()));
+            let Some((sequence, source)) = named else { continue };
+            put(packet, at, source)?;
             put(packet, at + 8, highest & 0xffff_0000 | u32::from(sequence))?;
             packet.copy_within(at..at + BLOCK, start + kept * BLOCK);
             kept += 1;
@@ -139,59 +142,61 @@ impl Streams<'_> {
     fn feedback(self, packet: &mut [u8], kind: u8, format: u8) -> Option<usize> {
         let (media, length) = (word(packet, 8)?, packet.len());
         self.sender(packet, 4)?;
-        let source = self.received.source_ssrc()?;
+        let received = self.received?;
+        let source = received.source_ssrc()?;
         match (kind, format) {
-            (RTPFB, 1) if media == self.received.ssrc() => {
+            (RTPFB, 1) if media == received.ssrc() => {
                 put(packet, 8, source)?;
-                self.nack(packet)
+                nack(received, packet)
             }
             // TMMBR, TMMBN and FIR name the stream in each of their entries, and 0 in the header (RFC 5104 §4.2.1, §4.3.1).
-            (RTPFB, 3 | 4) | (PSFB, 4) => self.entries(packet, 12, 8, source),
+            (RTPFB, 3 | 4) | (PSFB, 4) => entries(received, packet, 12, 8),
             // REMB: "REMB", a count and a rate, then SSRCs.
-            (PSFB, 15) if packet.get(12..16) == Some(b"REMB") => self.entries(packet, 20, 4, source),
-            (_, _) if media == self.received.ssrc() => {
+            (PSFB, 15) if packet.get(12..16) == Some(b"REMB") => entries(received, packet, 20, 4),
+            (_, _) if media == received.ssrc() => {
                 put(packet, 8, source)?;
                 Some(length)
             }
             (_, _) => None,
         }
     }
+}
 
-    /// Maps the numbers of a generic NACK (RFC 4585 §6.2.1), leaving out what a former source sent.
-    fn nack(self, packet: &mut [u8]) -> Option<usize> {
-        let mut end = 12;
-        for at in (12..packet.len()).step_by(4) {
-            let entry = word(packet, at)?;
-            let Some((pid, mask)) = self.lost((entry >> 16) as u16, entry as u16) else { continue };
-            put(packet, end, u32::from(pid) << 16 | u32::from(mask))?;
-            end += 4;
-        }
-        if end == 12 { None } else { shorten(packet, end) }
+/// Maps the numbers of a generic NACK (RFC 4585 §6.2.1), leaving out what a former source sent.
+fn nack(received: &Rewriter, packet: &mut [u8]) -> Option<usize> {
+    let mut end = 12;
+    for at in (12..packet.len()).step_by(4) {
+        let entry = word(packet, at)?;
+        let Some((pid, mask)) = lost(received, (entry >> 16) as u16, entry as u16) else { continue };
+        put(packet, end, u32::from(pid) << 16 | u32::from(mask))?;
+        end += 4;
     }
+    if end == 12 { None } else { shorten(packet, end) }
+}
 
-    /// Maps a packet and the sixteen after it, as far as they are the present source's.
-    fn lost(self, pid: u16, mask: u16) -> Option<(u16, u16)> {
-        let is_ours = |bit: &u16| self.received.source_sequence(pid.wrapping_add(bit + 1)).is_some();
-        let mask = (0..16).filter(|bit| mask & 1 << bit != 0).filter(is_ours).fold(0u16, |sum, bit| sum | 1 << bit);
-        if let Some(pid) = self.received.source_sequence(pid) {
-            return Some((pid, mask));
-        }
-        let first = u16::try_from(mask.trailing_zeros()).ok().filter(|_| mask != 0)?;
-        let pid = self.received.source_sequence(pid.wrapping_add(first + 1))?;
-        Some((pid, mask.checked_shr(u32::from(first) + 1).unwrap_or(0)))
+/// Maps a packet and the sixteen after it, as far as they are the present source's.
+fn lost(received: &Rewriter, pid: u16, mask: u16) -> Option<(u16, u16)> {
+    let is_ours = |bit: &u16| received.source_sequence(pid.wrapping_add(bit + 1)).is_some();
+    let mask = (0..16).filter(|bit| mask & 1 << bit != 0).filter(is_ours).fold(0u16, |sum, bit| sum | 1 << bit);
+    if let Some(pid) = received.source_sequence(pid) {
+        return Some((pid, mask));
     }
+    let first = u16::try_from(mask.trailing_zeros()).ok().filter(|_| mask != 0)?;
+    let pid = received.source_sequence(pid.wrapping_add(first + 1))?;
+    Some((pid, mask.checked_shr(u32::from(first) + 1).unwrap_or(0)))
+}
 
-    /// Maps the SSRC at the beginning of each entry that is about the stream.
-    fn entries(self, packet: &mut [u8], start: usize, size: usize, source: u32) -> Option<usize> {
-        let mut any = false;
-        for at in (start..packet.len()).step_by(size) {
-            if word(packet, at) == Some(self.received.ssrc()) {
-                put(packet, at, source)?;
-                any = true;
-            }
+/// Maps the SSRC at the beginning of each entry that is about the stream.
+fn entries(received: &Rewriter, packet: &mut [u8], start: usize, size: usize) -> Option<usize> {
+    let source = received.source_ssrc()?;
+    let mut any = false;
+    for at in (start..packet.len()).step_by(size) {
+        if word(packet, at) == Some(received.ssrc()) {
+            put(packet, at, source)?;
+            any = true;
         }
-        any.then_some(packet.len())
     }
+    any.then_some(packet.len())
 }
 
 /// Takes the padding off (RFC 3550 §6.4.1); returns the length without it, none when it is longer than the packet.
@@ -234,6 +239,7 @@ mod tests {
     const BOB: u32 = 0xB;
     const TO_ANN: u32 = 0x1A;
     const TO_BOB: u32 = 0x1B;
+    const CNAME: u64 = 0x0123_4567_89ab_cdef;
 
     #[expect(clippy::disallowed_methods, reason = "an instant can only be had from the clock")]
     fn now() -> Instant {
@@ -267,7 +273,7 @@ mod tests {
     /// What Ann gets of Bob's RTCP.
     fn from_bob(mut bytes: Vec<u8>) -> Vec<u8> {
         let (to_bob, to_ann) = both();
-        let length = rewrite(Streams { sent: &to_ann, received: &to_bob }, &mut bytes).unwrap();
+        let length = rewrite(Streams { sent: Some(&to_ann), received: Some(&to_bob), cname: CNAME }, &mut bytes).unwrap();
         bytes.truncate(length);
         assert!(bytes.is_empty() || rtcp::parse(&bytes).is_ok());
         bytes
@@ -311,11 +317,34 @@ mod tests {
     fn bye_is_taken_out_and_the_rest_closes_up() {
         let mut compound = words(0, RR, &[BOB]);
         compound.extend(words(1, BYE, &[BOB]));
-        compound.extend(words(1, SDES, &[BOB, 0x0101_6100]));
-        let mut left = words(0, RR, &[TO_ANN]);
-        left.extend(words(1, SDES, &[TO_ANN, 0x0101_6100]));
-        assert_eq!(from_bob(compound), left);
+        compound.extend(words(0, RR, &[BOB]));
+        assert_eq!(from_bob(compound), words(0, RR, &[TO_ANN]).repeat(2));
         assert_eq!(from_bob(words(0x21, RTPFB, &[BOB, TO_BOB, 1150 << 16, 4])), words(1, RTPFB, &[TO_ANN, ANN, 5050 << 16]), "padding");
+    }
+
+    #[test]
+    fn name_is_ours_whoever_feeds_the_stream() {
+        let description = |chunk: &[u8]| {
+            let mut bytes = vec![0x81, SDES, 0, (chunk.len() / 4) as u8];
+            bytes.extend_from_slice(chunk);
+            bytes
+        };
+        let named = [&TO_ANN.to_be_bytes()[..], b"\x01\x100123456789abcdef\0\0"].concat();
+        let theirs = |name: &[u8]| [&BOB.to_be_bytes()[..], &[1, name.len() as u8], name, &[0, 0][..2 - name.len() % 2]].concat();
+        assert_eq!(from_bob(description(&theirs(b"bob@host.test.io"))), description(&named));
+        assert_eq!(from_bob(description(&theirs(b"bob with a much longer name than"))), description(&named));
+        assert_eq!(from_bob(words(1, SDES, &[BOB, 0x0101_6100])), b"", "there is no room for it");
+    }
+
+    #[test]
+    fn feedback_of_one_that_only_receives_reaches_the_source() {
+        let (to_bob, _) = both();
+        let mut request = words(1, PSFB, &[BOB, TO_BOB]);
+        let streams = Streams { sent: None, received: Some(&to_bob), cname: CNAME };
+        assert_eq!(rewrite(streams, &mut request), Ok(12));
+        assert_eq!(request, words(1, PSFB, &[BOB, ANN]));
+        let mut report = words(0, SR, &[BOB, 1, 2, 160, 9, 9]);
+        assert_eq!(rewrite(streams, &mut report), Ok(0), "it says nothing of a stream that has not begun");
     }
 
     #[test]
@@ -327,7 +356,7 @@ mod tests {
                     let mut bytes = words(first, kind, &[TO_BOB; 12][..length]);
                     let (to_bob, to_ann) = both();
                     let before = bytes.len();
-                    if let Ok(length) = rewrite(Streams { sent: &to_ann, received: &to_bob }, &mut bytes) {
+                    if let Ok(length) = rewrite(Streams { sent: Some(&to_ann), received: Some(&to_bob), cname: CNAME }, &mut bytes) {
                         assert!(length <= before && (length == 0 || rtcp::parse(&bytes[..length]).is_ok()), "{first} {kind} {length}");
                     }
                 }

@@ -101,13 +101,16 @@ impl Rewriter {
         Self { identity, marker, selected: None, source: None, former: [None; FORMER], renumbers: true, sent: Sent::default() }
     }
 
-    /// Starts a stream with the numbers of its first packet, which stays as it is; all of its source stay so, also those far from the
-    /// others, unless [`set_renumbers`](Self::set_renumbers) says that the receiver could not bear it.
+    /// Starts a stream with the numbers of its first packet, which stays as it is but for an SSRC that the receiver was told; all of its
+    /// source stay so, also those far from the others, unless [`set_renumbers`](Self::set_renumbers) says that the receiver could not
+    /// bear it.
     #[must_use]
-    pub fn of(now: Instant, key: u32, clock_rate: u32, packet: &Packet<'_>, marker: Marker) -> Self {
-        let identity = Identity { ssrc: packet.ssrc(), sequence: packet.sequence(), timestamp: packet.timestamp() };
+    pub fn of(now: Instant, key: u32, clock_rate: u32, packet: &mut Packet<'_>, marker: Marker, ssrc: Option<u32>) -> Self {
+        let ssrc = ssrc.unwrap_or(packet.ssrc());
+        let identity = Identity { ssrc, sequence: packet.sequence(), timestamp: packet.timestamp() };
         let mut stream = Self { renumbers: false, ..Self::new(identity, marker) };
         stream.switch(now, key, clock_rate, packet);
+        packet.set_ssrc(ssrc);
         stream.sent.count(now, identity.sequence, identity.timestamp, packet.payload().len(), longest(clock_rate));
         stream
     }
@@ -347,7 +350,7 @@ mod tests {
         let start = now();
         let first = packet(7, 3000, 0);
         let stream = |renumbers| {
-            let mut stream = Rewriter::of(start, 1, 8000, &Packet::parse(&mut first.clone()).unwrap(), Marker::Talkspurt);
+            let mut stream = Rewriter::of(start, 1, 8000, &mut Packet::parse(&mut first.clone()).unwrap(), Marker::Talkspurt, None);
             stream.set_renumbers(renumbers);
             stream
         };

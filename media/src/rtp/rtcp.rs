@@ -82,6 +82,35 @@ pub fn parse(bytes: &[u8]) -> Result<Compound<'_>, Error> {
     }
 }
 
+/// The SDES packet that says whose a source is: a CNAME alone, as the SDP has it ([`cname`](crate::sdp::source::cname)).
+#[must_use]
+pub fn description(ssrc: u32, cname: u64) -> [u8; 28] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = [0; 28];
+    let [_, _, _, _, source @ .., _, _] = &mut bytes;
+    let [s0, s1, s2, s3, kind, length, digits @ ..] = source;
+    [*s0, *s1, *s2, *s3] = ssrc.to_be_bytes();
+    (*kind, *length) = (1, 16);
+    for (digit, shift) in digits.iter_mut().zip((0..16).rev()) {
+        *digit = DIGITS.get((cname >> (4 * shift) & 0xf) as usize).copied().unwrap_or_default();
+    }
+    let [first, kind, high, low, ..] = &mut bytes;
+    [*first, *kind, *high, *low] = [0x81, 202, 0, 6];
+    bytes
+}
+
+/// A Full Intra Request (RFC 5104 §4.3.1) of a source to another. `sequence` is one higher for each new request, and the same when one
+/// is repeated.
+#[must_use]
+pub fn full_intra_request(ssrc: u32, media: u32, sequence: u8) -> [u8; 20] {
+    let words = [0x84ce_0004, ssrc, 0, media, u32::from(sequence) << 24];
+    let mut bytes = [0; 20];
+    for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+        *to = word.to_be_bytes();
+    }
+    bytes
+}
+
 /// The first packet, and what follows it.
 fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
     let [first, kind, high, low, ..] = *bytes else {

@@ -9,6 +9,7 @@ pub mod negotiate;
 mod parse;
 mod print;
 pub mod secret;
+pub mod source;
 mod template;
 pub mod transport;
 

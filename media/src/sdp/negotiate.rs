@@ -7,21 +7,23 @@
 mod agreed;
 mod check;
 mod ours;
+mod wishes;
 
 use bytes::Bytes;
 
 pub use self::agreed::{Handshake, Security, Shared, Stream, passes_unchanged};
+pub use self::wishes::{KeyFrameRequest, Wishes};
 use self::{
     agreed::{Agreed, Slots, handshake},
     check::{check_answer, check_protection},
 };
-pub use super::transport::StreamAddress;
 use super::{
     Description, Format, MediaDescription, MediaKind, Text,
     secret::Secret,
     template::{Ours, active_line, answered_formats, is_carried, keeps_streams, offered_formats, refused_line},
     transport::{Local, Peer, Profile, Protection},
 };
+pub use super::{source::Sources, transport::StreamAddress};
 
 /// Most RTP streams of a leg; further m-lines are offered and answered with port 0.
 pub const MAX_STREAMS: usize = 4;
@@ -201,6 +203,7 @@ impl Negotiation {
                         rtcp_mux: offered.rtcp_mux(),
                         transport: self.answered_transport(&offer, offered, (slot, address), local, generation),
                         is_webrtc: self.profile == Profile::WebRtc,
+                        sources: self.sources(slot),
                         feedback: Some(offered),
                     };
                     active_line(media, formats, direction, ours, &answer)
@@ -252,6 +255,7 @@ impl Negotiation {
                         rtcp_mux: is_webrtc || self.agreed.as_ref().is_some_and(|agreed| agreed.muxes(line)),
                         transport: self.offered_transport((slot, address), local),
                         is_webrtc,
+                        sources: self.sources(slot),
                         feedback: None,
                     };
                     active_line(media, offered_formats(media), template.direction_of(media), ours, &offer)
@@ -397,7 +401,11 @@ impl Negotiation {
     /// What is agreed now for each stream, an early answer included: what [`Engine::set`](crate::Engine::set) takes.
     #[must_use]
     pub fn streams(&self) -> Vec<Stream> {
-        self.in_force().map_or_else(Vec::new, Agreed::streams)
+        let mut streams = self.in_force().map_or_else(Vec::new, Agreed::streams);
+        for stream in streams.iter_mut().filter(|stream| stream.security == Security::Shared) {
+            stream.sources = self.sources(stream.index);
+        }
+        streams
     }
 
     /// Whether the peer's newest description has a codec of sound that another leg's peer takes.

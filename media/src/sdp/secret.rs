@@ -1,8 +1,9 @@
-//! What one leg keeps secret: a random value, from which its ICE credentials and SRTP keys are derived, so that a negotiation
+//! What one leg keeps secret: a random value, from which its ICE credentials, SRTP keys and SSRCs are derived, so that a negotiation
 //! needs no source of randomness. Each derived value has its own label and number; none tells anything about another.
 
 use aws_lc_rs::hmac;
 
+use super::source::Sources;
 use crate::{port::webrtc::Credentials, rtp::srtp};
 
 /// The random value of one leg.
@@ -34,6 +35,16 @@ impl Secret {
         let number = u32::from(profile.dtls_number()) << 16 | stream as u32 & 0xffff;
         let mut parts = 0;
         srtp::Keys::random(profile, &mut |octets| self.fill(b"sdes", number, &mut parts, octets))
+    }
+
+    /// What we call our streams on one m-line, and ourselves.
+    pub(super) fn sources(&self, stream: usize) -> Sources {
+        let (mut numbers, mut name) = ([[0; 4]; 3], [0; 8]);
+        self.fill(b"ssrc", stream as u32, &mut 0, numbers.as_flattened_mut());
+        self.fill(b"cname", 0, &mut 0, &mut name);
+        // Some take 0 for no source.
+        let [media, retransmission, repair] = numbers.map(|number| u32::from_be_bytes(number).max(1));
+        Sources { media, retransmission, repair, cname: u64::from_be_bytes(name) }
     }
 
     /// Writes derived octets; `parts` counts those written before under the same label and number.

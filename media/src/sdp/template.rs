@@ -4,6 +4,7 @@
 use super::{
     Attribute, Connection, Description, Direction, Format, MediaDescription, MediaKind, Text,
     fallback::{self, can_transcode},
+    source::Sources,
     transport::{self, Profile, StreamAddress},
 };
 
@@ -83,6 +84,8 @@ pub(super) struct Ours<'a> {
     /// The lines about keys, DTLS and ICE.
     pub(super) transport: Vec<Attribute>,
     pub(super) is_webrtc: bool,
+    /// What our streams are called, where it is said.
+    pub(super) sources: Option<Sources>,
     /// The offered line that bounds the feedback and header extensions of an answer.
     pub(super) feedback: Option<&'a MediaDescription>,
 }
@@ -97,6 +100,7 @@ pub(super) fn active_line(
 ) -> MediaDescription {
     let ip = Connection::Ip(ours.address.rtp.ip());
     let mut attributes = Vec::with_capacity(template.attributes.len() + formats.len() + 8);
+    let sources = ours.sources.map_or_else(Vec::new, |sources| sources.lines(&formats));
     let names = formats.iter().map(|format| Text(format.payload_type.to_string().into())).collect();
     attributes.extend(ours.mid.map(|mid| transport::attribute("mid", mid)));
     let mut payload_types = 0_u128;
@@ -114,8 +118,9 @@ pub(super) fn active_line(
     attributes.extend(template.attributes.iter().filter(kept).cloned());
     if ours.is_webrtc {
         attributes.extend(feedback(template, ours.feedback));
-        // A browser shows a stream to its application under this name.
+        // A browser shows a stream to its application under this name, and plays what is of one stream in step.
         attributes.push(transport::attribute("msid", Text::from(format!("tandem {}", kind_name(&template.kind)))));
+        attributes.extend(sources);
     }
     attributes.push(Attribute::Direction(direction));
     attributes.extend(ours.transport);
@@ -236,7 +241,7 @@ pub(super) fn keeps_streams(offer: &Description, before: &Description, ours: &De
         })
 }
 
-fn parameters_of<'a>(media: &'a MediaDescription, format: &Format) -> Option<&'a Text> {
+pub(super) fn parameters_of<'a>(media: &'a MediaDescription, format: &Format) -> Option<&'a Text> {
     let is_its = |payload_type: u8| payload_type == format.payload_type;
     media.attributes.iter().find_map(|attribute| {
         if let Attribute::Fmtp { payload_type, parameters } = attribute { Some(parameters).filter(|_| is_its(*payload_type)) } else { None }

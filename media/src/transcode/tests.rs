@@ -173,11 +173,11 @@ fn output_is_one_stream_without_gaps_and_in_time() {
 fn receiver_s_frame_length_is_kept() {
     for (name, length, frame) in [("PCMU", 30, 240), ("G722", 10, 80), ("opus", 60, 2880)] {
         let mut output = output(name, Digits::Reported);
-        output.parameters.set_ptime(Some(length));
+        output.parameters.ptime = ms(length);
         let mut lab = Lab::new(input("PCMA", None), output);
         lab.sound(60, 440.0, |_| false, |_| 0);
         assert!(lab.sent.windows(2).all(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp) == frame), "{name}");
-        assert!(lab.sent.windows(2).all(|pair| pair[1].at - pair[0].at == ms(length.into())));
+        assert!(lab.sent.windows(2).all(|pair| pair[1].at - pair[0].at == ms(length)));
         let (sound, rate) = lab.hear();
         let sound = &sound[rate as usize / 5..rate as usize * 6 / 5];
         assert!((level(sound, rate, 440.0) / 8000.0 - 1.0).abs() < 0.1, "{name}");

@@ -8,6 +8,7 @@ mod change;
 mod digits;
 mod rtcp;
 mod scene;
+mod told;
 
 use media::sdp::Direction;
 use scene::{Heard, KINDS, Kind, Scene, ms, opus, pcma, pcmu};

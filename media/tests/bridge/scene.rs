@@ -23,7 +23,7 @@ use media::{
     },
     sdp::{
         Direction, Format, MediaKind,
-        negotiate::{Handshake, Security, Shared, Stream},
+        negotiate::{Handshake, Security, Shared, Stream, Wishes},
     },
 };
 
@@ -174,6 +174,8 @@ impl Scene {
             direction: Direction::SendRecv,
             send: formats.clone(),
             receive: formats,
+            wishes: Wishes::default(),
+            sources: None,
             security: match kind {
                 Kind::Plain => Security::None,
                 Kind::Sdes => Security::Sdes { send: keys(2 * number), receive: keys(2 * number + 1) },

@@ -25,7 +25,7 @@ use webrtc::peer_connection::{
 };
 use webrtc::rtp_transceiver::RtpSender;
 
-use super::tap::{Tap, with_sources};
+use super::tap::Tap;
 use crate::clock;
 
 /// Where the tap is in the chain of interceptors: before all that may hold a packet back.
@@ -269,5 +269,5 @@ fn parameters(rtp_codec: RTCRtpCodec, payload_type: u8) -> RTCRtpCodecParameters
 
 /// Returns a description of the switch as the library takes it.
 fn text(description: &[u8]) -> anyhow::Result<String> {
-    Ok(with_sources(std::str::from_utf8(description).context("the description is no text")?))
+    Ok(std::str::from_utf8(description).context("the description is no text")?.to_owned())
 }

@@ -96,6 +96,12 @@ export class Ear {
         return Math.max(...at.slice(1).map((t, i) => t - at[i])) / 1000;
     }
 
+    /** When `tone` was first and last heard since a moment, in milliseconds of the wall clock. */
+    bounds(tone, since) {
+        const heard = this.after(since).filter(({ samples }) => share(samples, tone) > 0.5).map((block) => block.at);
+        return heard.length ? [heard[0] - BLOCK * 1000, heard.at(-1)] : null;
+    }
+
     loudness(since) {
         return this.after(since).filter(({ samples }) => samples.some((s) => Math.abs(s) > 0.01)).length * BLOCK;
     }

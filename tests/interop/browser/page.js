@@ -142,6 +142,7 @@ const command = {
     heard: ({ call, tone, since = 0, least = 0.5 }) => chosen(call).ear?.heard(tone, since, least) ?? 0,
     loudness: ({ call, since = 0 } = {}) => chosen(call).ear?.loudness(since) ?? 0,
     gap: ({ call, tone, since }) => chosen(call).ear?.gap(tone, since) ?? 1e9,
+    bounds: ({ call, tone, since }) => chosen(call).ear?.bounds(tone, since) ?? null,
     seen: ({ call } = {}) => chosen(call).eye?.seen() ?? { frames: 0, colour: [0, 0, 0] },
     descriptions({ call } = {}) {
         const { connection } = chosen(call).call;

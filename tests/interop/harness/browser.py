@@ -258,6 +258,11 @@ class BrowserPhone:
         """The longest silence in a tone, in seconds."""
         return self.command("gap", tone=tone, since=self._wall(since))
 
+    def bounds(self, tone, since):
+        """When a tone was first and last heard since a moment, as moments of `time.monotonic()`; None if it was not."""
+        found = self.command("bounds", tone=tone, since=self._wall(since))
+        return found and tuple(at / 1000 - time.time() + time.monotonic() for at in found)
+
     def silent(self, seconds=0.4):
         """Whether nothing audible arrives for `seconds`."""
         time.sleep(seconds)

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from typing import NamedTuple
 
 from .world import Skip
 
@@ -87,6 +88,17 @@ def _ulaw(byte):
 ULAW = [_ulaw(b) for b in range(256)]
 
 
+class Packet(NamedTuple):
+    """A packet of PCMU as it arrived; `at` is a moment of `time.monotonic()`."""
+
+    at: float
+    source: tuple
+    ssrc: int
+    sequence: int
+    timestamp: int
+    samples: list
+
+
 class WireEar:
     """Listens to the PCMU that arrives at a range of UDP ports of the loopback interface, from now on."""
 
@@ -98,7 +110,7 @@ class WireEar:
             raise Skip("listening on the wire needs CAP_NET_RAW") from None
         self.socket.bind(("lo", 0))
         self.socket.settimeout(0.2)
-        self.packets = []  # (time, source address, samples)
+        self.packets = []
         world.closers.append(self.close)
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -120,25 +132,47 @@ class WireEar:
             rtp = data[size + 8 :]
             if self.first <= port <= self.last and port % 2 == 0 and len(rtp) > 12 and rtp[1] & 0x7F == 0:
                 source = socket.inet_ntoa(data[12:16]), struct.unpack_from("!H", data, size)[0]
-                self.packets.append((time.monotonic(), source, [ULAW[b] for b in rtp[12:]]))
+                sequence, timestamp, ssrc = struct.unpack_from("!HII", rtp, 2)
+                self.packets.append(Packet(time.monotonic(), source, ssrc, sequence, timestamp, [ULAW[b] for b in rtp[12:]]))
 
     def heard(self, tone, since=0.0):
         """Seconds of `tone` that came after the moment `since`."""
-        return sum(len(s) / 8000 for at, _, s in list(self.packets) if at >= since and share(s, tone, 8000) > 0.5)
+        return sum(len(p.samples) / 8000 for p in self.since(since) if share(p.samples, tone, 8000) > 0.5)
 
     def gap(self, tone, since):
         """The longest time without `tone` since the moment `since`, in seconds."""
-        at = [since, *(at for at, _, s in list(self.packets) if at >= since and share(s, tone, 8000) > 0.5), time.monotonic()]
+        at = [since, *(p.at for p in self.since(since) if share(p.samples, tone, 8000) > 0.5), time.monotonic()]
         return max(b - a for a, b in zip(at, at[1:]))
 
     def sources(self):
-        return {source for _, source, _ in list(self.packets)}
+        return {p.source for p in list(self.packets)}
 
     def silent(self, seconds=0.4):
         """Whether nothing audible arrives for `seconds`."""
         began = time.monotonic()
         time.sleep(seconds)
-        return not any(at >= began and max(s) - min(s) > 400 for at, _, s in list(self.packets))
+        return not any(max(p.samples) - min(p.samples) > 400 for p in self.since(began))
+
+    def stream(self, since=0.0):
+        """The digest of what arrived as one stream: a break in its numbers, or silence in it, is a receiver's gap."""
+        packets = self.since(since)
+        steps = list(zip(packets, packets[1:]))
+        ahead = [(b.sequence - a.sequence) & 0xFFFF for a, b in steps]
+        ticks = [(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in steps]
+        quiet = longest = 0.0
+        for (a, _), tick in zip(steps, ticks):
+            audible = max(a.samples) - min(a.samples) > 400
+            quiet = (0.0 if audible else quiet + len(a.samples) / 8000) + (tick - len(a.samples)) / 8000
+            longest = max(longest, quiet)
+        return {
+            "packets": len(packets), "sources": len({p.ssrc for p in packets}),
+            "lost": sum(step - 1 for step in ahead if 1 < step < 0x8000), "repeated": sum(step == 0 for step in ahead),
+            "back": sum(step >= 0x8000 for step in ahead), "silence": longest,
+            "pause": max((b.at - a.at for a, b in steps), default=0.0),
+        }
+
+    def since(self, moment):
+        return [p for p in list(self.packets) if p.at >= moment]
 
 
 def share(block, tone, rate):

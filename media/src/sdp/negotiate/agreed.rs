@@ -5,9 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use super::super::{
     Attribute, Connection, Description, Direction, Format, MediaDescription, MediaKind,
     crypto::{Crypto, agree},
+    source::Sources,
     template::formats_with,
     transport::{Peer, Profile, Setup},
 };
+use super::Wishes;
 use crate::{
     port::webrtc::{Credentials, Fingerprint, Role},
     rtp::srtp,
@@ -36,6 +38,10 @@ pub struct Stream {
     pub receive: Vec<Format>,
     /// How its packets are protected.
     pub security: Security,
+    /// How the peer wants to be sent to.
+    pub wishes: Wishes,
+    /// What our packets to the peer are called, where it was told.
+    pub sources: Option<Sources>,
 }
 
 /// How the packets of a stream are protected.
@@ -112,6 +118,7 @@ impl Agreed {
         let ip = self.remote.connection_of(remote).and_then(Connection::ip);
         let rtcp_mux = self.muxes(line);
         let remote_rtp = ip.filter(|_| remote.port != 0).map(|ip| SocketAddr::new(ip, remote.port));
+        let send = formats_with(remote, local);
         Stream {
             index,
             line,
@@ -120,9 +127,11 @@ impl Agreed {
             remote_rtcp: if rtcp_mux { remote_rtp } else { rtcp_address(remote, ip) },
             rtcp_mux,
             direction: self.local.direction_of(local).and(self.remote.direction_of(remote).reversed()),
-            send: formats_with(remote, local),
+            wishes: Wishes::of(local, remote, &send),
+            send,
             receive: formats_with(local, remote),
             security: self.security(local, remote),
+            sources: None,
         }
     }
 

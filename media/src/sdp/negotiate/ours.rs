@@ -4,6 +4,7 @@ use super::super::{
     Attribute, Connection, Description, Line, MediaDescription, Origin, Text,
     crypto::{Crypto, choose},
     print::origin_address,
+    source::Sources,
     transport::{self, Local, Peer, Profile, Protection, Setup, StreamAddress},
 };
 use super::{Negotiation, Security, Stream};
@@ -91,6 +92,11 @@ impl Negotiation {
                 lines
             }
         }
+    }
+
+    /// What we call a stream of ours, where the peer is told: a browser tells the streams of a bundle by it.
+    pub(super) fn sources(&self, slot: usize) -> Option<Sources> {
+        (self.profile == Profile::WebRtc).then(|| self.secret.sources(slot))
     }
 
     /// A key line for each SRTP profile.

@@ -1,0 +1,396 @@
+//! The loop that owns `cas::Server`. One task; connections send it requests, the switch sends it what happened, providers send it what
+//! their work came to. It writes to nobody: each connection has a channel of its own, and one that does not read fills only that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cas::Token;
+use cas::error::{Error, Fault};
+use cas::event::Frame;
+use cas::login::Identity;
+use cas::message::Encoding;
+use cas::pending::{MAX_PENDING_OF_LOGIN, ServeId};
+use cas::plugin;
+use cas::server::{
+    Channel, ExchangeId, Input, Load, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, VerifyId,
+};
+use cas::topic::{self, Done};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::clock;
+use crate::provider::{News, Provider, happenings};
+
+/// Requests that may wait for the loop; beyond it connections wait, and so do their peers.
+const INBOX: usize = 1024;
+/// Messages of one stream that wait for the loop; beyond it the stream is not read.
+const MAX_SAID: usize = 64;
+/// What may wait for one stream: its replies, a plug-in's requests, a batch of events, its opening and its end. Each is bounded where it
+/// comes from, given that a stream takes no message while anything waits to be written to it.
+const OUTLET: usize = MAX_SAID + MAX_PENDING_OF_LOGIN + plugin::MAX_WAITING as usize + 4;
+/// The bit that tells a stream's exchanges from those of single requests; the rest of one is the number of its stream.
+const OF_STREAM: u64 = 1 << 63;
+/// Changes of the switch that one turn of the loop takes.
+const NEWS_A_TURN: usize = 256;
+/// How often the wall clock is read again.
+const CLOCK: Duration = Duration::from_secs(10);
+
+/// The loop has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the switch is stopping")]
+pub struct Stopped;
+
+/// What the loop is told by connections.
+enum Message {
+    Request(Ask, oneshot::Sender<Reply>),
+    Poll(Poll, oneshot::Sender<Reply>),
+    Open(Open, mpsc::Sender<ToStream>),
+    Said(StreamId, Bytes, OwnedSemaphorePermit),
+    Written(StreamId),
+    Load(oneshot::Sender<Load>),
+}
+
+/// A request that came by HTTP.
+pub struct Ask {
+    /// Who sent it.
+    pub peer: Peer,
+    /// From the header Authorization.
+    pub token: Option<Token>,
+    /// The header Content-Type.
+    pub content_type: Option<String>,
+    /// The header Accept.
+    pub accept: Option<String>,
+    /// The header Prefer.
+    pub prefer: Option<String>,
+    /// The message.
+    pub body: Bytes,
+}
+
+/// A request that waits for events.
+pub struct Poll {
+    /// Who sent it.
+    pub peer: Peer,
+    /// From the header Authorization.
+    pub token: Option<Token>,
+    /// The header Accept.
+    pub accept: Option<String>,
+    /// The parameter `after`.
+    pub after: Option<u64>,
+    /// The parameter `wait`, in seconds.
+    pub wait: Option<u32>,
+}
+
+/// What a stream is to write.
+#[derive(Debug)]
+pub enum ToStream {
+    /// It has a login now.
+    Opened,
+    /// Events; [`Stream::written`] when they are.
+    Events(Vec<Frame>),
+    /// A reply.
+    Reply(Reply),
+    /// A request to a plug-in.
+    Forward(Bytes),
+    /// The last there is: why it closes.
+    Close(Error),
+}
+
+/// A way to the loop; clones lead to the same one.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+    streams: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// Sends a request, and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn request(&self, ask: Ask) -> Result<Reply, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.say(Message::Request(ask, answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Waits for events.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn poll(&self, poll: Poll) -> Result<Reply, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.say(Message::Poll(poll, answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Opens a stream. It closes when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn open(&self, peer: Peer, token: Option<Token>, after: Option<u64>, encoding: Encoding) -> Result<Stream, Stopped> {
+        let stream = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
+        let (outlet, from) = mpsc::channel(OUTLET);
+        self.say(Message::Open(Open { stream, peer, token, after, encoding }, outlet)).await?;
+        Ok(Stream { stream, encoding, inbox: self.inbox.clone(), from, room: Arc::new(Semaphore::new(MAX_SAID)) })
+    }
+
+    /// Returns how much there is of everything that clients fill.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn load(&self) -> Result<Load, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.say(Message::Load(answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    async fn say(&self, message: Message) -> Result<(), Stopped> {
+        self.inbox.send(message).await.map_err(|_| Stopped)
+    }
+}
+
+/// An open stream.
+pub struct Stream {
+    stream: StreamId,
+    encoding: Encoding,
+    inbox: mpsc::Sender<Message>,
+    from: mpsc::Receiver<ToStream>,
+    room: Arc<Semaphore>,
+}
+
+impl Stream {
+    /// Returns its encoding.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Waits for what is to be written; none at the end. Nothing is lost where the future is dropped.
+    pub async fn next(&mut self) -> Option<ToStream> {
+        self.from.recv().await
+    }
+
+    /// Says that the last events are written.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn written(&self) -> Result<(), Stopped> {
+        self.inbox.send(Message::Written(self.stream)).await.map_err(|_| Stopped)
+    }
+
+    /// Takes a message of the peer, once the loop has taken those before it. To be called while nothing waits to be written.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn said(&self, body: Bytes) -> Result<(), Stopped> {
+        let room = self.room.clone().acquire_owned().await.map_err(|_| Stopped)?;
+        self.inbox.send(Message::Said(self.stream, body, room)).await.map_err(|_| Stopped)
+    }
+}
+
+/// What work came to.
+enum Came {
+    Verified(VerifyId, Option<Identity>),
+    Served(ServeId, Box<Result<Done, Error>>),
+}
+
+/// The loop's state.
+pub(crate) struct Clients {
+    server: Server,
+    provider: Provider,
+    inbox: mpsc::Receiver<Message>,
+    news: mpsc::Receiver<News>,
+    exchanges: HashMap<ExchangeId, oneshot::Sender<Reply>>,
+    last_exchange: u64,
+    streams: BTreeMap<StreamId, mpsc::Sender<ToStream>>,
+    /// Each ends when the connection of its stream has gone.
+    closing: FuturesUnordered<BoxFuture<'static, StreamId>>,
+    work: JoinSet<Came>,
+    serving: HashMap<ServeId, AbortHandle>,
+    clock_read: Instant,
+}
+
+impl Clients {
+    /// Makes the loop and a way to it; `news` is what happens on the switch.
+    pub(crate) fn new(settings: Settings, seed: [u8; 32], provider: Provider, news: mpsc::Receiver<News>) -> (Self, Handle) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let now = clock::now();
+        let clients = Self {
+            server: Server::new(settings, seed, now, unix()),
+            provider,
+            inbox,
+            news,
+            exchanges: HashMap::new(),
+            last_exchange: 0,
+            streams: BTreeMap::new(),
+            closing: FuturesUnordered::new(),
+            work: JoinSet::new(),
+            serving: HashMap::new(),
+            clock_read: now,
+        };
+        (clients, Handle { inbox: sender, streams: Arc::default() })
+    }
+
+    /// Runs until told to stop.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        let mut news = Vec::with_capacity(NEWS_A_TURN);
+        loop {
+            let deadline = self.server.poll_timeout();
+            if let Some(at) = deadline {
+                timer.as_mut().reset(at.into());
+            }
+            tokio::select! {
+                biased;
+                _ = stop.changed() => break,
+                () = &mut timer, if deadline.is_some() => {}
+                count = self.news.recv_many(&mut news, NEWS_A_TURN), if !self.news.is_closed() || !self.news.is_empty() => {
+                    if count > 0 {
+                        let now = clock::now();
+                        let told = news.drain(..).flat_map(happenings);
+                        told.for_each(|happening| self.server.handle_input(now, Input::Happened(happening)));
+                    }
+                }
+                Some(came) = self.work.join_next(), if !self.work.is_empty() => self.handle_work(came),
+                Some(stream) = self.closing.next(), if !self.closing.is_empty() => self.handle_closed(stream),
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.handle_message(message),
+                    None => break,
+                },
+            }
+            let now = clock::now();
+            if now.saturating_duration_since(self.clock_read) > CLOCK {
+                self.clock_read = now;
+                self.server.set_clock(now, unix());
+            }
+            self.server.handle_timeout(now);
+            while let Some(output) = self.server.poll_output() {
+                self.carry_out(output);
+            }
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        let now = clock::now();
+        match message {
+            Message::Request(ask, answer) => {
+                let Ask { peer, token, content_type, accept, prefer, body } = ask;
+                let exchange = self.exchange(answer);
+                let channel = Channel::Once { peer, token };
+                self.server.handle_input(now, Input::Request(Request { exchange, channel, content_type, accept, prefer, body }));
+            }
+            Message::Poll(poll, answer) => {
+                let Poll { peer, token, accept, after, wait } = poll;
+                let exchange = self.exchange(answer);
+                self.server.handle_input(now, Input::Poll(PollRequest { exchange, peer, token, accept, after, wait }));
+            }
+            Message::Open(open, outlet) => {
+                let (stream, closed) = (open.stream, outlet.clone());
+                self.closing.push(async move { closed.closed().map(|()| stream).await }.boxed());
+                self.streams.insert(stream, outlet);
+                self.server.handle_input(now, Input::Open(open));
+            }
+            Message::Said(stream, body, _room) => {
+                let exchange = ExchangeId(OF_STREAM | stream.0);
+                let channel = Channel::Stream(stream);
+                let (content_type, accept, prefer) = (None, None, None);
+                self.server.handle_input(now, Input::Request(Request { exchange, channel, content_type, accept, prefer, body }));
+            }
+            Message::Written(stream) => self.server.handle_input(now, Input::Written(stream)),
+            // who asked may have gone away meanwhile
+            Message::Load(answer) => drop(answer.send(self.server.load())),
+        }
+    }
+
+    fn exchange(&mut self, waiting: oneshot::Sender<Reply>) -> ExchangeId {
+        self.last_exchange += 1;
+        let exchange = ExchangeId(self.last_exchange);
+        self.exchanges.insert(exchange, waiting);
+        exchange
+    }
+
+    fn handle_closed(&mut self, stream: StreamId) {
+        self.streams.remove(&stream);
+        self.server.handle_input(clock::now(), Input::Closed(stream));
+    }
+
+    fn handle_work(&mut self, came: Result<Came, tokio::task::JoinError>) {
+        // only what nobody waits for any more is aborted, and no work panics through
+        let Ok(came) = came else { return };
+        let now = clock::now();
+        match came {
+            Came::Verified(verify, identity) => self.server.handle_input(now, Input::Verified { verify, identity }),
+            Came::Served(serve, outcome) => {
+                self.serving.remove(&serve);
+                self.server.handle_input(now, Input::Served { serve, outcome: *outcome });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Reply { exchange: ExchangeId(exchange), reply } if exchange & OF_STREAM != 0 => {
+                self.tell(StreamId(exchange & !OF_STREAM), ToStream::Reply(reply));
+            }
+            Output::Reply { exchange, reply } => {
+                if let Some(answer) = self.exchanges.remove(&exchange) {
+                    drop(answer.send(reply)); // who asked may have gone away meanwhile
+                }
+            }
+            Output::Opened(stream) => self.tell(stream, ToStream::Opened),
+            Output::Events { stream, frames } => self.tell(stream, ToStream::Events(frames)),
+            Output::Forward { stream, body } => self.tell(stream, ToStream::Forward(body)),
+            Output::Close { stream, why } => {
+                self.tell(stream, ToStream::Close(why));
+                self.streams.remove(&stream);
+            }
+            Output::Verify { verify, credential, peer: _ } => {
+                let provider = self.provider.clone();
+                self.work.spawn(async move { Came::Verified(verify, provider.verify(credential).await.unwrap_or_default()) });
+            }
+            Output::Serve { serve, work } => {
+                let provider = self.provider.clone();
+                let served = self.work.spawn(async move {
+                    let outcome = AssertUnwindSafe(topic::serve(&provider, *work)).catch_unwind().await;
+                    let outcome = outcome.unwrap_or_else(|_| Err(Error::new(Fault::Internal, "the request could not be served")));
+                    Came::Served(serve, Box::new(outcome))
+                });
+                self.serving.insert(serve, served);
+            }
+            Output::Abandon(serve) => {
+                if let Some(served) = self.serving.remove(&serve) {
+                    served.abort();
+                }
+            }
+        }
+    }
+
+    /// Hands something to a stream. One that is gone is on its way to [`Self::handle_closed`].
+    fn tell(&mut self, stream: StreamId, what: ToStream) {
+        let Some(outlet) = self.streams.get(&stream) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = outlet.try_send(what) {
+            tracing::error!(stream = stream.0, "a stream was told more than its bounds allow; it is closed");
+            self.streams.remove(&stream);
+            self.server.handle_input(clock::now(), Input::Closed(stream));
+        }
+    }
+}
+
+/// Returns the time of day in milliseconds since 1970.
+fn unix() -> u64 {
+    u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX)
+}

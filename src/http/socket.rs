@@ -1,0 +1,266 @@
+//! WebSockets (RFC 6455): the handshake with its checks, CAS on one at `/cas/events`, and SIP (RFC 7118) at `/sip`, which goes back to
+//! `net` once it is open.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use axum::response::Response;
+use bytes::Bytes;
+use cas::Token;
+use cas::error::Fault;
+use cas::message::{Encoding, MAX_MESSAGE};
+use cas::server::MAX_SIGN_IN;
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tracing::debug;
+
+use super::cas::{Parameters, refused, token};
+use super::connection::Connection;
+use super::{Web, cors};
+use crate::clients::{Handle, Stream, ToStream};
+
+/// How long a connection that says nothing is believed; then a ping asks, and after as long again it is closed.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a peer may refuse to read before its stream ends; its login and its events stay.
+const STALL: Duration = Duration::from_secs(30);
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Subprotocols of CAS, by encoding; the default is JSON without any.
+const PROTOCOLS: [(&str, Encoding); 2] = [("cas", Encoding::Json), ("cas-xml", Encoding::Xml)];
+/// What the subprotocol with a token begins with: the one place where a page can show one.
+const TOKEN: &str = "token.";
+
+/// Returns whether a request asks for a WebSocket.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    has(headers, &UPGRADE, "websocket")
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn has(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+/// Checks a handshake, and returns the accepted key.
+fn accepted(web: &Web, request: &Request) -> Result<String, StatusCode> {
+    let headers = request.headers();
+    let asks = request.method() == Method::GET && request.version() == Version::HTTP_11;
+    if !asks || !is_upgrade(headers) || !has(headers, &CONNECTION, "upgrade") {
+        return Err(StatusCode::UPGRADE_REQUIRED);
+    }
+    let one = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    if one(&SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(StatusCode::UPGRADE_REQUIRED);
+    }
+    if !cors::may_open(&web.origins, headers) {
+        return Err(StatusCode::FORBIDDEN);
+    }
+    let key = one(&SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24).ok_or(StatusCode::BAD_REQUEST)?;
+    Ok(derive_accept_key(key.as_bytes()))
+}
+
+fn switching(key: &str, protocol: Option<&'static str>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(key) = HeaderValue::from_str(key) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    }
+    if let Some(protocol) = protocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    response
+}
+
+fn refuse(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
+}
+
+/// Serves `/sip`.
+pub(super) async fn sip(State(web): State<Web>, Extension(connection): Extension<Connection>, mut request: Request) -> Response {
+    let key = match accepted(&web, &request) {
+        Ok(key) => key,
+        Err(status) => return refuse(status),
+    };
+    // RFC 7118 §4: the subprotocol is required, and spelled so
+    if !tokens(request.headers(), &SEC_WEBSOCKET_PROTOCOL).any(|protocol| protocol == "sip") {
+        return refuse(StatusCode::BAD_REQUEST);
+    }
+    let Some(bond) = connection.take_bond() else { return refuse(StatusCode::NOT_FOUND) };
+    let upgrade = hyper::upgrade::on(&mut request);
+    spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => bond.go_back(Box::pin(TokioIo::new(upgraded))),
+            Err(error) => debug!(%error, "a WebSocket was lost in its handshake"),
+        }
+    });
+    switching(&key, Some("sip"))
+}
+
+/// Serves `/cas/events` as a WebSocket.
+pub(super) fn cas(web: &Web, connection: &Connection, request: &mut Request) -> Response {
+    let key = match accepted(web, request) {
+        Ok(key) => key,
+        Err(status) => return refuse(status),
+    };
+    let headers = request.headers();
+    let protocol = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|asked| PROTOCOLS.into_iter().find(|(name, _)| *name == asked));
+    let shown = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(|asked| asked.strip_prefix(TOKEN)).map(Token::shown);
+    let opening = token(headers).and_then(|token| Ok((token.or(shown), Parameters::read(request.uri().query())?.after)));
+    let (token, after) = match opening {
+        Ok(opening) => opening,
+        Err(error) => return refused(&error),
+    };
+    let (upgrade, clients, connection) = (hyper::upgrade::on(&mut *request), web.clients.clone(), connection.clone());
+    let encoding = protocol.map_or(Encoding::Json, |(_, encoding)| encoding);
+    spawn(async move {
+        if let Err(error) = run(upgrade, &clients, &connection, token, after, encoding).await {
+            debug!(%error, "a WebSocket ended");
+        }
+    });
+    switching(&key, protocol.map(|(name, _)| name))
+}
+
+/// The upgrade of a connection is finished by hyper after the response: it cannot be waited for within.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    #[expect(clippy::disallowed_methods, reason = "the one task of each WebSocket starts here")]
+    tokio::spawn(task);
+}
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Why a WebSocket ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("handshake: {0}")]
+    Handshake(#[from] hyper::Error),
+    #[error(transparent)]
+    Stopped(#[from] crate::clients::Stopped),
+    #[error(transparent)]
+    Socket(#[from] tokio_tungstenite::tungstenite::Error),
+    #[error("the peer went silent")]
+    Silent,
+    #[error("the peer does not read")]
+    Stalled,
+}
+
+async fn run(
+    upgrade: OnUpgrade,
+    clients: &Handle,
+    connection: &Connection,
+    token: Option<Token>,
+    after: Option<u64>,
+    encoding: Encoding,
+) -> Result<(), Ended> {
+    // who has not signed in may send as much as a login needs (S9, S11)
+    let mut config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0).max_write_buffer_size(usize::MAX);
+    config = config.max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let upgraded = TokioIo::new(upgrade.await?);
+    let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
+    let mut stream = clients.open(connection.peer, token, after, encoding).await?;
+    let mut heard = Instant::now();
+    let (mut is_asked, mut is_open) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            out = stream.next() => match out {
+                Some(ToStream::Close(why)) => return farewell(socket, code(why.fault), &why.detail).await,
+                None => return farewell(socket, CloseCode::Away, "the switch is stopping").await,
+                Some(out) => {
+                    if matches!(out, ToStream::Opened) {
+                        connection.signed_in();
+                        is_open = true;
+                    }
+                    write(&mut socket, &stream, out).await?;
+                }
+            },
+            message = timeout_at(heard + SILENCE, socket.next()) => match message {
+                Ok(Some(message)) => {
+                    (heard, is_asked) = (Instant::now(), false);
+                    match message? {
+                        Message::Text(text) if is_open || text.len() <= MAX_SIGN_IN => stream.said(text.into()).await?,
+                        Message::Binary(bytes) if is_open || bytes.len() <= MAX_SIGN_IN => stream.said(bytes).await?,
+                        Message::Text(_) | Message::Binary(_) => return farewell(socket, CloseCode::Size, "a login comes first").await,
+                        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                        Message::Close(_) => return Ok(()),
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(_) if is_asked => return Err(Ended::Silent),
+                Err(_) => {
+                    (heard, is_asked) = (Instant::now(), true);
+                    timed(socket.send(Message::Ping(Bytes::new()))).await?;
+                }
+            },
+        }
+    }
+}
+
+async fn write(socket: &mut Socket, stream: &Stream, out: ToStream) -> Result<(), Ended> {
+    match out {
+        ToStream::Opened | ToStream::Close(_) => Ok(()),
+        ToStream::Reply(reply) => timed(socket.send(text(reply.body))).await,
+        ToStream::Forward(body) => timed(socket.send(text(body))).await,
+        ToStream::Events(frames) => {
+            for frame in &frames {
+                let mut out = Vec::with_capacity(512);
+                frame.write(stream.encoding(), &mut out);
+                timed(socket.feed(text(out.into()))).await?;
+            }
+            timed(socket.flush()).await?;
+            Ok(stream.written().await?)
+        }
+    }
+}
+
+async fn timed(write: impl Future<Output = Result<(), tokio_tungstenite::tungstenite::Error>>) -> Result<(), Ended> {
+    match timeout(STALL, write).await {
+        Ok(written) => Ok(written?),
+        Err(_) => Err(Ended::Stalled),
+    }
+}
+
+/// Both encodings are UTF-8.
+fn text(body: Bytes) -> Message {
+    match Utf8Bytes::try_from(body.clone()) {
+        Ok(text) => Message::Text(text),
+        Err(_) => Message::Binary(body),
+    }
+}
+
+fn code(fault: Fault) -> CloseCode {
+    match fault {
+        Fault::LoginRequired | Fault::WrongCredentials => CloseCode::Library(4401),
+        Fault::TlsRequired | Fault::MissingRight => CloseCode::Library(4403),
+        fault => CloseCode::Library(4000 + fault.response()),
+    }
+}
+
+async fn farewell(mut socket: Socket, code: CloseCode, reason: &str) -> Result<(), Ended> {
+    // a close frame has room for 123 bytes
+    let cut = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 123).last().unwrap_or(0);
+    let reason = reason.get(..cut).unwrap_or_default().to_owned().into();
+    let _gone = timeout(FAREWELL, socket.close(Some(CloseFrame { code, reason }))).await; // the peer may be gone already
+    Ok(())
+}

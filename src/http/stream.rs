@@ -1,0 +1,79 @@
+//! Server-sent events: `GET /cas/events` with `Accept: text/event-stream`. The next events are asked for when the last ones are written,
+//! so that a client that does not read fills nothing but its own share of the login's events.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use cas::Token;
+use cas::error::{Error, Fault};
+use cas::event::Frame;
+use cas::message::Encoding;
+use tokio::time::timeout;
+
+use super::Web;
+use super::connection::Connection;
+use crate::clients::{Stopped, Stream, ToStream};
+
+/// How often a stream with nothing to say sends a comment, which keeps NATs and proxies open and finds out who has gone.
+const COMMENT: Duration = Duration::from_secs(15);
+
+/// Opens a stream and answers with it.
+pub(super) async fn serve(web: &Web, connection: &Connection, token: Option<Token>, after: Option<u64>) -> Result<Response, Error> {
+    let stopped = |stopped: Stopped| Error::new(Fault::Unavailable, stopped.to_string());
+    // without a login nothing is opened: there is no way to sign in on such a stream
+    let token = token.ok_or_else(|| Error::new(Fault::LoginRequired, "a login comes first: topic login, message login"))?;
+    let mut stream = web.clients.open(connection.peer, Some(token), after, Encoding::Json).await.map_err(stopped)?;
+    match stream.next().await {
+        Some(ToStream::Opened) => {}
+        Some(ToStream::Close(why)) => return Err(why),
+        Some(ToStream::Events(_) | ToStream::Reply(_) | ToStream::Forward(_)) | None => return Err(stopped(Stopped)),
+    }
+    connection.signed_in();
+    let body = futures_util::stream::unfold(Some((stream, false)), next);
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Returns the next chunk. That it is asked for says that the socket took the last one.
+async fn next(state: Option<(Stream, bool)>) -> Option<(Result<Bytes, Stopped>, Option<(Stream, bool)>)> {
+    let (mut stream, is_written) = state?;
+    if is_written {
+        stream.written().await.ok()?;
+    }
+    loop {
+        match timeout(COMMENT, stream.next()).await {
+            Err(_) => return Some((Ok(Bytes::from_static(b":\n\n")), Some((stream, false)))),
+            Ok(None) => return None,
+            Ok(Some(ToStream::Events(frames))) => return Some((Ok(events(&frames)), Some((stream, true)))),
+            Ok(Some(ToStream::Close(why))) => return Some((Ok(farewell(&why)), None)),
+            // nobody asks anything on such a stream
+            Ok(Some(ToStream::Opened | ToStream::Reply(_) | ToStream::Forward(_))) => {}
+        }
+    }
+}
+
+/// Writes events. JSON has no line ends in it.
+fn events(frames: &[Frame]) -> Bytes {
+    let mut out = Vec::with_capacity(frames.len() * 512);
+    for frame in frames {
+        out.extend_from_slice(format!("id: {}\ndata: ", frame.sequence_id).as_bytes());
+        frame.write(Encoding::Json, &mut out);
+        out.extend_from_slice(b"\n\n");
+    }
+    out.into()
+}
+
+/// Says why the stream ends: an event of another type, which is not numbered.
+fn farewell(why: &Error) -> Bytes {
+    let mut out = BytesMut::from(&b"event: end\ndata: "[..]);
+    out.extend_from_slice(&serde_json::to_vec(why).unwrap_or_default());
+    out.extend_from_slice(b"\n\n");
+    out.freeze()
+}

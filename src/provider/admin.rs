@@ -1,0 +1,238 @@
+//! Users, devices, numbers, API keys and rights, for administrators and the command line.
+
+use cas::error::{Error, Fault};
+use cas::permission::Rights;
+use cas::provider::{Admin, Store};
+use cas::text::{Destination, DeviceId, Line, UserName};
+use cas::topic::admin::{
+    AddKey, AddNumber, AddUser, Device, Devices, Key, Keys, MAX_PAGE, Managed, NewKey, Number, Numbers, SetUser, SwitchStatus, User, Users,
+};
+use cas::topic::permission::RightsChange;
+use sip::Aor;
+use sip::registrar::Binding;
+
+use super::Provider;
+use crate::signaling::People;
+use crate::user::{self, Refusal};
+use crate::{clock, device};
+
+type Answer<T> = Result<T, Error>;
+
+/// Bytes of the secret of an API key.
+const SECRET: usize = 32;
+
+impl Admin for Provider {
+    async fn users(&self, after: Option<Line>) -> Answer<Users> {
+        let page = self.signaling.look(move |people| {
+            let users = people.users.after(after.as_ref().map(Line::as_str)).filter_map(user);
+            page(users)
+        });
+        let (users, more) = page.await?;
+        Ok(Users { users, more })
+    }
+
+    async fn add_user(&self, request: AddUser) -> Answer<User> {
+        let AddUser { user: name, password, name: shown, numbers } = request;
+        let added = self.signaling.change(move |people| {
+            let name = name.as_str();
+            let mut batch = people.users.add(name, password.reveal(), shown.as_ref().map(Line::as_str))?;
+            for number in &numbers {
+                match people.users.add_number(number.as_str(), name) {
+                    Ok((more, _)) => batch.append(more),
+                    Err(refusal) => {
+                        // all or nothing: what was begun was not written yet
+                        people.users.remove(name)?;
+                        return Err(refusal);
+                    }
+                }
+            }
+            Ok((batch, people.users.named(name).and_then(user)))
+        });
+        added.await?.ok_or_else(strange)
+    }
+
+    async fn set_user(&self, request: SetUser) -> Answer<User> {
+        let SetUser { user: name, password, name: shown } = request;
+        let set = self.signaling.change::<_, Refusal>(move |people| {
+            let password = password.as_ref().map(cas::text::Secret::reveal);
+            let batch = people.users.set(name.as_str(), password, shown.as_ref().map(Line::as_str))?;
+            Ok((batch, people.users.named(name.as_str()).and_then(user)))
+        });
+        set.await?.ok_or_else(strange)
+    }
+
+    async fn remove_user(&self, user: &UserName) -> Answer<()> {
+        let name = user.clone();
+        let removed = self.signaling.change::<_, Refusal>(move |people| {
+            let mut batch = people.users.remove(name.as_str())?;
+            if let Some(aor) = Aor::new(name.as_str(), people.domain) {
+                batch.append(people.locations.replace(&aor, &[]));
+            }
+            Ok((batch, ()))
+        });
+        Ok(removed.await?)
+    }
+
+    async fn devices(&self, user: Option<&UserName>, after: Option<DeviceId>) -> Answer<Devices> {
+        let user = user.cloned();
+        let found = self.signaling.look(move |people| {
+            let mut found = Vec::new();
+            let after = after.as_ref().map(DeviceId::as_str);
+            match &user {
+                Some(user) => devices_of(people, user.as_str(), &mut found),
+                None => people.users.after(None).for_each(|user| devices_of(people, &user.name, &mut found)),
+            }
+            found.sort_unstable_by(|a, b| a.device.cmp(&b.device));
+            page(found.into_iter().filter(|device| after.is_none_or(|after| device.device.as_str() > after)))
+        });
+        let (devices, more) = found.await?;
+        Ok(Devices { devices, more })
+    }
+
+    async fn remove_device(&self, user: &UserName, device: &DeviceId) -> Answer<()> {
+        let (name, device) = (user.clone(), device.clone());
+        let removed = self.signaling.change(move |people| {
+            let aor = Aor::new(name.as_str(), people.domain).ok_or_else(strange)?;
+            let mut bindings = people.locations.of(&aor);
+            let before = bindings.len();
+            bindings.retain(|binding| device::Id::of(binding).as_str() != device.as_str());
+            if bindings.len() == before {
+                return Err(Error::new(Fault::NotFound, format!("{name} has no device {device}")));
+            }
+            Ok((people.locations.replace(&aor, &bindings), ()))
+        });
+        Ok(removed.await?)
+    }
+
+    async fn numbers(&self, after: Option<Line>) -> Answer<Numbers> {
+        let found =
+            self.signaling.look(move |people| page(people.users.numbers_after(after.as_ref().map(Line::as_str)).filter_map(number)));
+        let (numbers, more) = found.await?;
+        Ok(Numbers { numbers, more })
+    }
+
+    async fn add_number(&self, request: AddNumber) -> Answer<Number> {
+        let AddNumber { number, user } = request;
+        let of = user.clone();
+        let added = self.signaling.change::<_, Refusal>(move |people| people.users.add_number(number.as_str(), of.as_str()));
+        let number = Destination::parse(&added.await?).map_err(|_| strange())?;
+        Ok(Number { number, user, managed: Managed::Store, actions: Vec::new() })
+    }
+
+    async fn remove_number(&self, number: &Destination) -> Answer<()> {
+        let number = number.clone();
+        let removed = self.signaling.change::<_, Refusal>(move |people| Ok((people.users.remove_number(number.as_str())?, ())));
+        Ok(removed.await?)
+    }
+
+    async fn keys(&self, after: Option<Line>) -> Answer<Keys> {
+        let found = self.signaling.look(move |people| page(people.users.keys_after(after.as_ref().map(Line::as_str)).filter_map(key)));
+        let (keys, more) = found.await?;
+        Ok(Keys { keys, more })
+    }
+
+    async fn add_key(&self, request: AddKey) -> Answer<NewKey> {
+        let mut secret = [0; SECRET];
+        getrandom::fill(&mut secret).map_err(|_| Error::new(Fault::Internal, "the operating system gives no random numbers"))?;
+        let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let AddKey { key, user, scopes } = request;
+        let made = Key { key: key.clone(), user: user.clone(), scopes: scopes.clone(), actions: Vec::new() };
+        let shown = secret.clone();
+        let added =
+            self.signaling.change::<_, Refusal>(move |people| Ok((people.users.add_key(key.as_str(), user.as_str(), scopes, &shown)?, ())));
+        added.await?;
+        Ok(NewKey { key: made, secret })
+    }
+
+    async fn remove_key(&self, key: &Line) -> Answer<()> {
+        let key = key.clone();
+        let removed = self.signaling.change::<_, Refusal>(move |people| Ok((people.users.remove_key(key.as_str())?, ())));
+        Ok(removed.await?)
+    }
+
+    async fn status(&self) -> Answer<SwitchStatus> {
+        let calls = self.signaling.count().await?;
+        let (users, devices) = self.signaling.look(|people| (people.users.len(), people.locations.len())).await?;
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Ok(SwitchStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime: u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
+            users: count(users),
+            devices: count(devices),
+            calls: count(calls),
+            draining: false,
+        })
+    }
+}
+
+impl Store for Provider {
+    async fn rights(&self, user: &UserName) -> Answer<Rights> {
+        let name = user.clone();
+        let found = self.signaling.look(move |people| people.users.named(name.as_str()).map(|user| user.rights.clone())).await?;
+        let rights = found.ok_or_else(|| Error::new(Fault::NotFound, format!("no user {user}")))?;
+        Ok(Rights::clone(&rights))
+    }
+
+    async fn change_rights(&self, user: &UserName, change: RightsChange) -> Answer<Rights> {
+        let name = user.clone();
+        let changed = self.signaling.change::<_, Refusal>(move |people| people.users.change_rights(name.as_str(), change));
+        Ok(Rights::clone(&*changed.await?))
+    }
+}
+
+/// Takes a page of a list, and returns whether there is more.
+fn page<T>(mut all: impl Iterator<Item = T>) -> (Vec<T>, bool) {
+    let page = all.by_ref().take(MAX_PAGE).collect();
+    (page, all.next().is_some())
+}
+
+fn user(user: &user::User) -> Option<User> {
+    Some(User {
+        user: UserName::parse(&user.name).ok()?,
+        name: user.shown.as_deref().and_then(|shown| Line::parse(shown).ok()),
+        numbers: user.numbers.iter().filter_map(|number| Destination::parse(number).ok()).collect(),
+        managed: managed(user.managed),
+        actions: Vec::new(),
+    })
+}
+
+fn number((number, whose): (&str, &user::Number)) -> Option<Number> {
+    let (number, user) = (Destination::parse(number).ok()?, UserName::parse(&whose.user).ok()?);
+    Some(Number { number, user, managed: managed(whose.managed), actions: Vec::new() })
+}
+
+fn key((name, key): (&str, &user::Key)) -> Option<Key> {
+    let (name, user) = (Line::parse(name).ok()?, UserName::parse(&key.user).ok()?);
+    Some(Key { key: name, user, scopes: key.scopes.to_vec(), actions: Vec::new() })
+}
+
+fn managed(managed: user::Managed) -> Managed {
+    match managed {
+        user::Managed::File => Managed::File,
+        user::Managed::Store => Managed::Store,
+    }
+}
+
+fn devices_of(people: &People<'_>, user: &str, found: &mut Vec<Device>) {
+    let Some(aor) = Aor::new(user, people.domain) else { return };
+    let Ok(user) = UserName::parse(user) else { return };
+    let bindings = people.locations.of(&aor).into_iter().filter(|binding| !binding.is_expired(people.now));
+    found.extend(bindings.filter_map(|binding| device(&user, &binding)));
+}
+
+fn device(user: &UserName, binding: &Binding) -> Option<Device> {
+    let agent = Some(binding.user_agent.to_string()).filter(|agent| !agent.is_empty());
+    Some(Device {
+        device: DeviceId::parse(device::Id::of(binding).as_str()).ok()?,
+        user: user.clone(),
+        agent,
+        transport: Some(binding.received.transport.param().to_owned()),
+        expires_at: Some(binding.expires_at.0.saturating_mul(1000)),
+        wakeable: false,
+        actions: Vec::new(),
+    })
+}
+
+fn strange() -> Error {
+    Error::new(Fault::Internal, "the record cannot be shown")
+}

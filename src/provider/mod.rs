@@ -1,0 +1,95 @@
+//! The CAS provider traits, implemented on the switch: each method asks the owner of the state and turns its answer into what the client
+//! reads. Rights were decided before; nothing here decides them again.
+
+mod admin;
+mod history;
+mod news;
+mod presence;
+mod telephony;
+mod view;
+
+pub(crate) use news::happenings;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cas::error::{Error, Fault};
+use cas::login::Identity;
+use cas::server::Credential;
+use cas::text::{Line, UserName};
+
+pub(crate) use crate::signaling::News;
+use crate::signaling::{Failed, Handle, Stopped};
+use crate::storage::Storage;
+use crate::user::Refusal;
+
+/// The switch, as CAS sees it. Clones are the same switch.
+#[derive(Clone)]
+pub struct Provider {
+    signaling: Handle,
+    storage: Storage,
+    started: Instant,
+    /// Taken by whoever changes an entry of a history: reading and writing it back is one step.
+    entries: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Provider {
+    pub(crate) fn new(signaling: Handle, storage: Storage, started: Instant) -> Self {
+        Self { signaling, storage, started, entries: Arc::default() }
+    }
+
+    /// Finds out who shows this; none: it is wrong.
+    ///
+    /// # Errors
+    ///
+    /// The switch is stopping.
+    pub(crate) async fn verify(&self, credential: Credential) -> Result<Option<Identity>, Stopped> {
+        let look = self.signaling.look(move |people| match credential {
+            Credential::Password(user, password) => {
+                let rights = people.users.verify(user.as_str(), password.reveal())?;
+                Some(Identity { user, rights, scopes: None, key: None })
+            }
+            Credential::Key(secret) => {
+                let (name, key, rights) = people.users.verify_key(secret.reveal())?;
+                let (user, name) = (UserName::parse(&key.user).ok()?, Line::parse(name).ok()?);
+                Some(Identity { user, rights, scopes: Some(key.scopes.clone()), key: Some(name) })
+            }
+        });
+        look.await
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        Self::new(Fault::Unavailable, stopped.to_string())
+    }
+}
+
+impl From<Failed<Self>> for Error {
+    fn from(failed: Failed<Self>) -> Self {
+        match failed {
+            Failed::Refused(error) => error,
+            Failed::Unwritten(error) => unwritten(&error),
+            Failed::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
+impl From<Failed<Refusal>> for Error {
+    fn from(failed: Failed<Refusal>) -> Self {
+        match failed {
+            Failed::Refused(Refusal::Rights(error)) => error,
+            Failed::Refused(Refusal::OfTheFile { what, name }) => cas::topic::admin::managed_by_file(&format!("{what} {name}")),
+            Failed::Refused(refusal @ Refusal::Unknown { .. }) => Self::new(Fault::NotFound, refusal.to_string()),
+            Failed::Refused(refusal @ Refusal::Taken { .. }) => Self::new(Fault::Conflict, refusal.to_string()),
+            Failed::Refused(refusal @ Refusal::Full { .. }) => Self::new(Fault::TooMany, refusal.to_string()),
+            Failed::Unwritten(error) => unwritten(&error),
+            Failed::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
+/// Tells that the store did not take it.
+fn unwritten(error: &crate::storage::StorageError) -> Error {
+    Error::new(Fault::Unavailable, error.to_string())
+}

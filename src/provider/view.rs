@@ -1,0 +1,111 @@
+//! Calls as CAS shows them. What an anonymous caller is called stays with the switch.
+
+use cas::text::{CallId, DeviceId, UserName};
+use cas::topic::graph::{Edge, Graph, Node};
+use cas::topic::tel::{Call, Carrying, Constructed, How, Media, Party, PartyState, State};
+use media::Kinds;
+
+use crate::call::graph::{self, Standing, View};
+use crate::call::party::Who;
+
+/// Returns a call; none where its number is no name, which does not happen.
+pub(super) fn call(view: &View) -> Option<Call> {
+    Some(Call {
+        id: id(view)?,
+        state: match view.state {
+            graph::State::Ringing => State::Ringing,
+            graph::State::Connected => State::Connected,
+            graph::State::Parked => State::Parked,
+            graph::State::Ended => State::Ended,
+        },
+        parties: view.parties.iter().map(party).collect(),
+        constructed: constructed(&view.constructed),
+        started_at: view.started_at,
+        answered_at: view.answered_at,
+        ended_at: view.ended_at,
+        slot: view.slot.map(|slot| slot.to_string()),
+        why: view.why.clone(),
+    })
+}
+
+/// Returns the graph of a call.
+pub(super) fn graph(view: &View) -> Option<Graph> {
+    let nodes = view.parties.iter().map(node).collect();
+    let edges = view.parties.iter().flat_map(|party| {
+        let id = node(party).id;
+        party.legs.iter().filter_map(move |leg| {
+            let name = leg.device.as_ref().map_or(leg.contact.as_str(), |device| device.as_str());
+            Some(Edge { node: id.clone(), device: DeviceId::parse(name).ok()?, media: carried(leg), state: standing(leg.state) })
+        })
+    });
+    Some(Graph { call: id(view)?, nodes, edges: edges.collect() })
+}
+
+/// Returns the graph of a call before it began.
+pub(super) fn empty(view: &View) -> Option<Graph> {
+    Some(Graph { call: id(view)?, nodes: Vec::new(), edges: Vec::new() })
+}
+
+fn id(view: &View) -> Option<CallId> {
+    CallId::parse(&view.id.to_string()).ok()
+}
+
+fn node(party: &graph::Party) -> Node {
+    match &party.who {
+        Who::User(name) => Node { id: name.to_string(), user: UserName::parse(name).ok() },
+        Who::Outside { .. } if party.anonymous => Node { id: "anonymous".to_owned(), user: None },
+        Who::Outside { number, .. } => Node { id: number.to_string(), user: None },
+    }
+}
+
+fn party(party: &graph::Party) -> Party {
+    let (user, number) = match &party.who {
+        Who::User(name) => (UserName::parse(name).ok(), None),
+        Who::Outside { number, .. } => (None, Some(number.to_string()).filter(|_| !party.anonymous)),
+    };
+    let device = |leg: &graph::Leg| {
+        let device = DeviceId::parse(leg.device.as_ref()?.as_str()).ok()?;
+        Some(Carrying { device, media: carried(leg) })
+    };
+    Party {
+        user,
+        number,
+        name: party.name.clone().filter(|_| !party.anonymous),
+        state: standing(party.state),
+        devices: party.legs.iter().filter_map(device).collect(),
+    }
+}
+
+fn standing(standing: Standing) -> PartyState {
+    match standing {
+        Standing::Calling => PartyState::Dialing,
+        Standing::Ringing => PartyState::Ringing,
+        Standing::Connected => PartyState::Connected,
+        Standing::Holding => PartyState::Held,
+        Standing::Left => PartyState::Left,
+    }
+}
+
+fn carried(leg: &graph::Leg) -> Vec<Media> {
+    let kinds = leg.gives | leg.takes;
+    [(Kinds::AUDIO, Media::Audio), (Kinds::VIDEO, Media::Video)]
+        .into_iter()
+        .filter(|(kind, _)| kinds.contains(*kind))
+        .map(|(_, media)| media)
+        .collect()
+}
+
+fn constructed(constructed: &graph::Constructed) -> Constructed {
+    let by = |who: &Who| match who {
+        Who::User(name) => name.to_string(),
+        Who::Outside { number, .. } => number.to_string(),
+    };
+    let (how, by) = match constructed {
+        graph::Constructed::Direct => (How::Direct, None),
+        graph::Constructed::Forwarded(who) => (How::Forwarded, Some(by(who))),
+        graph::Constructed::Transferred(who) => (How::Transferred, Some(by(who))),
+        graph::Constructed::PickedUp(who) => (How::PickedUp, Some(by(who))),
+        graph::Constructed::Conference => (How::Conference, None),
+    };
+    Constructed { how, by }
+}

@@ -1,0 +1,131 @@
+//! What happens in the loop, for whoever tells client applications. The loop never waits for them: beyond the bound news are lost, counted
+//! and reported.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::{Signaling, Unwritten};
+use crate::call::graph::{Event, Party, Standing, State, View};
+use crate::call::party::{PartyId, Who};
+use crate::call::{self};
+use crate::history::{Kept, Kind, Part};
+use crate::storage::Batch;
+
+/// News that wait to be told; beyond it they are lost.
+const QUEUE: usize = 65_536;
+/// Calls that are over and can still be asked about. Where one more ends, the one that ended first is forgotten: its record stays.
+const ENDED: usize = 1000;
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A call began, changed or ended.
+    Call(Box<Event>),
+    /// An entry was added to a history.
+    Entry(Box<Kept>),
+}
+
+/// The way of news out of the loop.
+pub(crate) struct Feed {
+    news: mpsc::Sender<News>,
+    lost: u64,
+}
+
+impl Feed {
+    /// Makes the way, and its end.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<News>) {
+        let (news, told) = mpsc::channel(QUEUE);
+        (Self { news, lost: 0 }, told)
+    }
+
+    pub(super) fn tell(&mut self, news: News) {
+        match self.news.try_send(news) {
+            Ok(()) if self.lost > 0 => {
+                warn!(lost = self.lost, "client applications were too slow for what happened; they missed some of it");
+                self.lost = 0;
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => self.lost += 1,
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {} // the process is ending
+        }
+    }
+}
+
+/// The calls that ended last.
+#[derive(Default)]
+pub(super) struct Ended(VecDeque<Arc<View>>);
+
+impl Ended {
+    fn push(&mut self, view: Arc<View>) {
+        if self.0.len() >= ENDED {
+            self.0.pop_front();
+        }
+        self.0.push_back(view);
+    }
+
+    /// Finds a call.
+    pub(super) fn find(&self, id: call::Id) -> Option<Arc<View>> {
+        self.0.iter().rev().find(|view| view.id == id).cloned()
+    }
+}
+
+impl Signaling {
+    /// Tells of a change of a call; when it is over, each user's part in it goes into their history.
+    pub(super) fn call_changed(&mut self, event: Box<Event>) {
+        if event.after.state == State::Ended {
+            self.ended.push(Arc::clone(&event.after));
+            for (number, party) in event.after.parties.iter().enumerate() {
+                if let Some(kept) = part(&event, number, party) {
+                    let mut batch = Batch::new();
+                    kept.put(&mut batch);
+                    let news = self.news.news.clone();
+                    let told = move |written: Result<(), _>| {
+                        if written.is_ok() {
+                            // as for all news: what does not fit is lost
+                            let _lost = news.try_send(News::Entry(Box::new(kept)));
+                        }
+                    };
+                    self.write(&batch, Unwritten::Asked(Box::new(told)));
+                }
+            }
+        }
+        self.news.tell(News::Call(event));
+    }
+}
+
+/// Makes the entry of a user's history.
+fn part(event: &Event, number: usize, party: &Party) -> Option<Kept> {
+    let view = &event.after;
+    let user = party.who.user()?;
+    let other = view.parties.iter().find(|other| other.id != party.id);
+    let (other_number, other_name) = match other {
+        Some(other) if other.anonymous => (None, None),
+        Some(Party { who: Who::Outside { number, .. }, name, .. }) => (Some(&**number), name.as_deref()),
+        Some(Party { who: Who::User(name), name: shown, .. }) => (Some(&**name), shown.as_deref()),
+        None => (Some(&*view.dialled), None),
+    };
+    let before = event.before.as_ref().and_then(|before| before.party(party.id)).unwrap_or(party);
+    let is_in = |standing| matches!(standing, Standing::Connected | Standing::Holding | Standing::Calling);
+    let device = |of: &Party| of.legs.iter().find(|leg| is_in(leg.state)).and_then(|leg| leg.device.as_ref().map(ToString::to_string));
+    let device = device(before);
+    let rang: Vec<String> = before.legs.iter().filter_map(|leg| leg.device.as_ref().map(ToString::to_string)).collect();
+    Kept::of(&Part {
+        call: view.id.0,
+        party: u8::try_from(number).ok()?,
+        user,
+        kind: match (party.id, view.answered_at) {
+            (PartyId::CALLER, _) => Kind::Placed,
+            (_, Some(_)) => Kind::Received,
+            (_, None) => Kind::Missed,
+        },
+        number: other_number,
+        name: other_name,
+        device: device.as_deref(),
+        rang: &rang,
+        started_at: view.started_at,
+        talked: view.answered_at.and_then(|answered| view.ended_at?.checked_sub(answered)),
+        why: view.why.as_deref().unwrap_or_default(),
+    })
+}

@@ -1,0 +1,391 @@
+//! CAS on the whole switch: logins, rights, events, plug-ins, and what attackers do to management interfaces.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sip::Transport;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+
+use super::harness::{HOME, PATIENCE, Switch, switch};
+use super::web::{Client, exchange, message, open, post, read_answer};
+
+const WEB: &str = "[http]\nlisten = [\"127.0.66.1:0\"]\nplain = true\n";
+
+fn web(switch: &Switch) -> std::net::SocketAddr {
+    switch.address(Transport::Ws)
+}
+
+/// Asks over the host's own socket, as the administrator.
+async fn host(switch: &Switch, topic: &str, name: &str, body: Value) -> Value {
+    let stream = UnixStream::connect(switch.data().join("tandem.sock")).await.unwrap();
+    exchange(stream, &post(None, "Prefer: wait=20\r\n", message(topic, name, body).to_string().as_bytes())).await.json()
+}
+
+fn ok(reply: &Value) -> &Value {
+    assert_eq!(reply["response"], 0, "{reply}");
+    &reply["body"]
+}
+
+#[tokio::test]
+async fn a_user_added_over_the_hosts_socket_signs_in_and_registers_at_once_and_not_any_more_when_removed() {
+    switch(WEB, async |switch| {
+        ok(&host(switch, "admin", "add-user", json!({ "user": "eve", "password": "eve-secret", "numbers": ["777"] })).await);
+        assert_eq!(host(switch, "admin", "add-user", json!({ "user": "eve", "password": "x" })).await["response"], 409);
+        let mut phone = switch.phone("eve", Transport::Udp).await;
+        assert_eq!(phone.register(600).await, 200);
+        let eve = Client::sign_in(web(switch), "eve").await;
+        let devices = eve.ask("admin", "list-devices", json!({})).await;
+        assert_eq!(ok(&devices)["devices"][0]["user"], "eve");
+        let device = ok(&devices)["devices"][0]["device"].clone();
+        ok(&eve.ask("admin", "remove-device", json!({ "device": device })).await);
+        assert_eq!(ok(&eve.ask("admin", "list-devices", json!({})).await)["devices"], json!([]));
+        ok(&host(switch, "admin", "remove-user", json!({ "user": "eve" })).await);
+        assert_eq!(eve.ask("login", "refresh", json!({})).await["response"], 401);
+        assert_eq!(phone.register(600).await, 401, "a stranger is challenged, again and again");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_api_key_signs_in_with_its_scopes_and_ends_with_its_removal() {
+    switch(WEB, async |switch| {
+        let made = host(switch, "admin", "add-key", json!({ "key": "crm", "user": "ann", "scopes": ["history.*"] })).await;
+        let secret = ok(&made)["secret"].clone();
+        let mut client = Client { address: web(switch), token: None };
+        let login = client.ask("login", "login", json!({ "key": secret })).await;
+        client.token = Some(ok(&login)["token"].as_str().unwrap().to_owned());
+        ok(&client.ask("history", "list", json!({})).await);
+        assert_eq!(client.ask("tel", "list", json!({})).await["body"]["right"], "tel.list");
+        ok(&host(switch, "admin", "remove-key", json!({ "key": "crm" })).await);
+        assert_eq!(client.ask("history", "list", json!({})).await["response"], 401);
+        let again = Client { address: web(switch), token: None }.ask("login", "login", json!({ "key": secret })).await;
+        assert_eq!(again["body"]["error"], "wrong-credentials");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_is_seen_as_it_comes_and_goes_and_is_in_both_histories() {
+    switch(WEB, async |switch| {
+        let (mut ann, mut bob) = (switch.phone("ann", Transport::Udp).await, switch.phone("bob", Transport::Udp).await);
+        assert_eq!((ann.register(600).await, bob.register(600).await), (200, 200));
+        let client = Client::sign_in(web(switch), "bob").await;
+        let mut events = client.socket(None).await;
+        ok(&events.ask("subscription", "add", json!({ "topic": "history" })).await);
+        let invite = ann.invite("bob").await;
+        let calling = async { ann.ask(invite).await };
+        let ringing = async {
+            let invite = bob.request().await;
+            bob.answer(&invite, "180 Ringing").await;
+            let event = events.event("tel").await;
+            assert_eq!((&event["message"], &event["body"]["call"]["state"]), (&json!("ringing"), &json!("ringing")));
+            bob.answer(&invite, "486 Busy Here").await;
+            event
+        };
+        let (answer, event) = tokio::join!(calling, ringing);
+        assert_eq!(answer.status.code(), 486);
+        let call = event["body"]["call"]["id"].clone();
+        let ended = loop {
+            let event = events.event("tel").await;
+            if event["message"] == "ended" {
+                break event;
+            }
+        };
+        assert_eq!(ended["body"]["call"]["actions"], json!([]));
+        let added = events.event("history").await;
+        assert_eq!((&added["body"]["entry"]["kind"], &added["body"]["entry"]["number"]), (&json!("missed"), &json!("ann")));
+        let why = client.ask("tel", "why", json!({ "call": call })).await;
+        assert!(ok(&why)["why"].as_str().unwrap().len() > 5, "{why}");
+        let placed = Client::sign_in(web(switch), "ann").await.ask("history", "list", json!({})).await;
+        assert_eq!(ok(&placed)["entries"][0]["kind"], "placed");
+        let entry = added["body"]["entry"]["id"].clone();
+        ok(&client.ask("history", "note", json!({ "entry": entry, "text": "call back" })).await);
+        assert_eq!(ok(&client.ask("history", "list", json!({})).await)["entries"][0]["note"], "call back");
+        ok(&client.ask("history", "delete", json!({ "entry": entry })).await);
+        assert_eq!(ok(&client.ask("history", "list", json!({})).await)["entries"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_operation_is_decided_alike_over_http_and_websocket() {
+    // S15
+    switch(WEB, async |switch| {
+        ok(&host(switch, "permission", "set-role", json!({ "user": "bob", "role": "application" })).await);
+        for (user, most) in [("ann", 30), ("bob", 5)] {
+            let client = Client::sign_in(web(switch), user).await;
+            let mut socket = client.socket(None).await;
+            let mut allowed = 0;
+            for operation in cas::topic::OPERATIONS.iter().copied().flatten() {
+                if matches!((operation.topic, operation.message), ("login" | "event" | "bulk", _)) {
+                    continue; // of the login itself
+                }
+                let body = json!({ "user": "bob", "call": "1", "strange": 1 });
+                let by_http = client.ask(operation.topic, operation.message, body.clone()).await;
+                let by_socket = socket.ask(operation.topic, operation.message, body).await;
+                let name = format!("{user} {}.{}", operation.topic, operation.message);
+                assert_eq!(by_http["body"], by_socket["body"], "{name}");
+                let may = client_may(operation, user);
+                assert_eq!(by_http["response"] == 403, !may, "{name}: {by_http}");
+                allowed += usize::from(may);
+            }
+            assert!(allowed <= most, "{user} may do {allowed} things");
+        }
+    })
+    .await;
+}
+
+/// What the table says: before anything of the body is read.
+fn client_may(operation: &cas::topic::Operation, user: &str) -> bool {
+    user == "ann" && operation.right().user != cas::permission::Reach::None
+}
+
+#[tokio::test]
+async fn a_change_of_rights_reaches_a_connected_client_within_a_second() {
+    switch(WEB, async |switch| {
+        let client = Client::sign_in(web(switch), "ann").await;
+        let mut events = client.socket(None).await;
+        ok(&events.ask("login", "list", json!({})).await);
+        let began = Instant::now();
+        ok(&host(switch, "permission", "set", json!({ "user": "ann", "right": "history.list", "reach": "none" })).await);
+        let changed = events.event("permission").await;
+        assert!(began.elapsed() < Duration::from_secs(1));
+        assert_eq!(changed["body"]["effective"]["history.list"], "none");
+        assert_eq!(client.ask("history", "list", json!({})).await["body"]["right"], "history.list");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_thousand_events_arrive_in_order_without_gap_or_repeat_over_broken_connections() {
+    switch(WEB, async |switch| {
+        let (address, mut plugin) = (web(switch), plugin(switch, "bob").await);
+        let client = Client::sign_in(address, "ann").await;
+        ok(&client.ask("subscription", "add", json!({ "topic": "weather" })).await);
+        let publish = async {
+            for number in 0..1000_u32 {
+                ok(&plugin.ask("plugin", "publish", json!({ "topic": "weather", "message": "rain", "body": { "number": number } })).await);
+                if number % 200 == 199 {
+                    // a plug-in has so many events a second
+                    let _pause = timeout(Duration::from_millis(500), std::future::pending::<()>()).await;
+                }
+            }
+        };
+        let follow = async {
+            let (mut last, mut seen) = (0, Vec::new());
+            let mut length = 1;
+            while seen.len() < 1000 {
+                let mut socket = client.socket(Some(last)).await;
+                length = length * 7 % 89 + 1; // each connection lasts for another number of events
+                for _ in 0..length.min(1000 - seen.len()) {
+                    let event = socket.event("weather").await;
+                    last = event["sequence-id"].as_u64().unwrap();
+                    seen.push(event["body"]["number"].as_u64().unwrap());
+                }
+            }
+            seen
+        };
+        let ((), seen) = tokio::join!(publish, follow);
+        assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+/// Signs in as a user who may, and registers a topic.
+async fn plugin(switch: &Switch, user: &str) -> super::web::Socket {
+    for right in ["plugin.register", "plugin.publish"] {
+        ok(&host(switch, "permission", "set", json!({ "user": user, "right": right, "reach": "own" })).await);
+    }
+    let mut plugin = Client::sign_in(web(switch), user).await.socket(None).await;
+    ok(&plugin.ask("plugin", "register", json!({ "topics": ["weather"], "version": 1 })).await);
+    plugin
+}
+
+#[tokio::test]
+async fn a_plug_in_serves_requests_and_is_unavailable_when_it_is_gone() {
+    switch(WEB, async |switch| {
+        let mut plugin = plugin(switch, "bob").await;
+        let client = Client::sign_in(web(switch), "ann").await;
+        let serve = async {
+            let request = plugin.next().await.unwrap();
+            assert_eq!(
+                (&request["topic"], &request["message"], &request["body"]["town"]),
+                (&json!("weather"), &json!("now"), &json!("Bern"))
+            );
+            let mut reply = request.clone();
+            reply["response"] = 0.into();
+            reply["body"] = json!({ "sky": "blue" });
+            plugin.send(reply.to_string()).await;
+            let _unanswered = plugin.next().await.unwrap();
+            drop(plugin);
+        };
+        let asks = async {
+            let reply = client.ask("weather", "now", json!({ "town": "Bern" })).await;
+            assert_eq!(ok(&reply)["sky"], "blue");
+            // it goes away in the middle of a request
+            client.ask("weather", "now", json!({ "town": "Bern" })).await
+        };
+        let ((), reply) = tokio::join!(serve, asks);
+        assert_eq!(reply["body"]["error"], "unavailable", "{reply}");
+        assert_eq!(client.ask("weather", "now", json!({})).await["body"]["error"], "unavailable");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_nothing_and_delays_nobody() {
+    switch(WEB, async |switch| {
+        let (address, mut plugin) = (web(switch), plugin(switch, "bob").await);
+        let (slow, quick) = (Client::sign_in(address, "ann").await, Client::sign_in(address, "ann").await);
+        for client in [&slow, &quick] {
+            ok(&client.ask("subscription", "add", json!({ "topic": "weather" })).await);
+        }
+        let (mut not_read, mut read) = (slow.socket(Some(0)).await, quick.socket(Some(0)).await);
+        let text = "x".repeat(40_000); // more than the sockets take
+        for number in 0..100 {
+            ok(&plugin
+                .ask("plugin", "publish", json!({ "topic": "weather", "message": "rain", "body": { "n": number, "text": text } }))
+                .await);
+            let began = Instant::now();
+            assert_eq!(read.event("weather").await["body"]["n"], number);
+            assert!(began.elapsed() < Duration::from_secs(1));
+        }
+        for number in 0..100 {
+            assert_eq!(not_read.event("weather").await["body"]["n"], number);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sizes_are_bounded_before_anybody_is_known_and_before_anything_is_kept() {
+    // S9, S11
+    switch(WEB, async |switch| {
+        let address = web(switch);
+        let connect = || async { TcpStream::connect(address).await.unwrap() };
+        let stranger = exchange(connect().await, &post(None, "", &vec![b' '; 9000])).await;
+        assert_eq!(stranger.status, 413);
+        let head = |length: &str| format!("POST /cas HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+        for length in ["18446744073709551615", "9000"] {
+            assert_eq!(exchange(connect().await, head(length).as_bytes()).await.status, 413, "{length}");
+        }
+        for length in ["-1", "18446744073709551616", "1, 2"] {
+            assert_eq!(exchange(connect().await, head(length).as_bytes()).await.status, 400, "{length}");
+        }
+        let chunked = format!("POST /cas HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n{}", " ".repeat(9000));
+        assert_eq!(exchange(connect().await, chunked.as_bytes()).await.status, 413);
+        let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000));
+        assert!(matches!(exchange(connect().await, long.as_bytes()).await.status, 414 | 431));
+        let ann = Client::sign_in(address, "ann").await;
+        let token = ann.token.clone();
+        let large = exchange(connect().await, &post(token.as_deref(), "", &vec![b' '; cas::message::MAX_MESSAGE + 1])).await;
+        assert_eq!(large.status, 413);
+        // S10
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(exchange(connect().await, &post(token.as_deref(), "", deep.as_bytes())).await.status, 400);
+        let mut socket = open(address, "/cas/events", &[]).await.unwrap();
+        socket.send(" ".repeat(9000)).await;
+        assert_eq!(socket.next().await, None, "who has not signed in may send as much as a login needs");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn passwords_cannot_be_guessed_and_a_known_user_looks_like_an_unknown_one() {
+    // S11
+    let few = format!("{WEB}[limits]\nfailed_logins_per_minute = 3\n");
+    switch(&few, async |switch| {
+        let client = Client { address: web(switch), token: None };
+        let guess = async |user: &str| client.ask("login", "login", json!({ "user": user, "password": "guess" })).await;
+        let (known, unknown) = (guess("ann").await, guess("nobody").await);
+        assert_eq!(known["body"], unknown["body"]);
+        assert_eq!(known["body"]["error"], "wrong-credentials");
+        guess("ann").await;
+        assert_eq!(guess("ann").await["body"]["error"], "too-many");
+        let right = client.ask("login", "login", json!({ "user": "ann", "password": "ann-secret" })).await;
+        assert_eq!(right["body"]["error"], "too-many", "the right one is not tried either");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_opened_by_our_pages_and_by_no_others() {
+    // S15
+    let more = format!("{WEB}");
+    switch(&more, async |switch| {
+        let address = web(switch);
+        let own = format!("http://{HOME}:{}", address.port());
+        for path in ["/cas/events", "/sip"] {
+            let protocol = ("sec-websocket-protocol", if path == "/sip" { "sip" } else { "cas" });
+            assert!(open(address, path, &[protocol]).await.is_ok(), "{path}");
+            assert!(open(address, path, &[protocol, ("origin", &own)]).await.is_ok(), "{path}");
+            for strange in ["http://evil.example", "null", "https://127.0.66.1", "x"] {
+                assert_eq!(open(address, path, &[protocol, ("origin", strange)]).await.err(), Some(403), "{path} {strange}");
+            }
+        }
+        assert_eq!(open(address, "/sip", &[]).await.err(), Some(400), "without the subprotocol");
+        let answer = Client { address, token: None }.get("/sip").await;
+        assert_eq!(answer.status, 426);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn answers_are_as_the_document_says_and_refusals_are_no_pages() {
+    // S16
+    switch(WEB, async |switch| {
+        let client = Client { address: web(switch), token: None };
+        let answer = client.get("/cas/events?after=%3Cscript%3E").await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.head.contains("content-type: application/json"), "{answer:?}");
+        let waiting = client.get("/cas/events").await;
+        assert_eq!(waiting.status, 401);
+        assert!(waiting.head.contains("www-authenticate: bearer"), "{waiting:?}");
+        assert_eq!(client.get("/no-such-page").await.status, 404);
+        assert_eq!(client.get("/cas/openapi.json").await.json()["openapi"], "3.1.0");
+        let page = client.get("/").await;
+        assert!(page.head.contains("content-security-policy: default-src 'none'"), "{page:?}");
+        for path in ["/health", "/ready"] {
+            assert_eq!(client.get(path).await.status, 200, "{path}");
+        }
+        let xml = "<cas><topic>login</topic><message>login</message><timestamp type=\"number\">1</timestamp>\
+                   <sequence-id type=\"number\">1</sequence-id><request-id type=\"number\">1</request-id>\
+                   <body type=\"object\"><user>ann</user><password>ann-secret</password></body></cas>";
+        let request = post(None, "Content-Type: application/xml\r\n", xml.as_bytes());
+        let answer = exchange(TcpStream::connect(client.address).await.unwrap(), &request).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.head.contains("content-type: application/xml"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_connection_serves_request_after_request_and_events_by_all_three_ways() {
+    switch(WEB, async |switch| {
+        let (address, mut plugin) = (web(switch), plugin(switch, "bob").await);
+        let ann = Client::sign_in(address, "ann").await;
+        let token = ann.token.clone().unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for _ in 0..3 {
+            let subscribe = message("subscription", "add", json!({ "topic": "weather" })).to_string();
+            stream.write_all(&post(Some(&token), "", subscribe.as_bytes())).await.unwrap();
+            assert_eq!(read_answer(&mut stream).await.status, 200);
+        }
+        let mut events = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET /cas/events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n");
+        events.write_all(head.as_bytes()).await.unwrap();
+        ok(&plugin.ask("plugin", "publish", json!({ "topic": "weather", "message": "rain", "body": 5 })).await);
+        let mut text = String::new();
+        while !text.contains("\n\n") || !text.contains("data: ") {
+            let mut chunk = [0; 4096];
+            let length = timeout(PATIENCE, events.read(&mut chunk)).await.unwrap().unwrap();
+            text.push_str(&String::from_utf8_lossy(&chunk[..length]));
+        }
+        assert!(text.contains("text/event-stream") && text.contains("id: 1\n") && text.contains("\"rain\""), "{text}");
+        let polled = ann.get("/cas/events?after=0&wait=5").await.json();
+        assert_eq!(polled["body"]["events"][0]["message"], "rain");
+    })
+    .await;
+}
