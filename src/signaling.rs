@@ -171,7 +171,7 @@ impl Signaling {
                 committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
                 event = self.net.next() => { self.tick(); self.handle_net(event) }
                 Some(ask) = self.asks.recv() => { self.tick(); self.handle_ask(ask) }
-                Some(event) = self.media_events.recv() => { self.tick(); self.calls.handle_media(event) }
+                Some(event) = self.media_events.recv() => { self.tick(); self.handle_media(event) }
                 Some(resolved) = self.resolving.next() => { self.tick(); self.handle_resolved(resolved) }
                 () = &mut timer, if deadline.is_some() => { self.tick(); armed = None }
             }
@@ -287,6 +287,11 @@ impl Signaling {
         self.handle_forward_timeouts();
     }
 
+    fn handle_media(&mut self, event: MediaEvent) {
+        let (calls, mut switch) = self.calls();
+        calls.handle_media(&mut switch, event);
+    }
+
     /// Returns the calls, and what they act on.
     fn calls(&mut self) -> (&mut Calls, Switch<'_>) {
         let unix = u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX);
@@ -325,6 +330,7 @@ impl Signaling {
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),
+            Output::Outcome { ticket, result } => debug!(ticket = ticket.0, ?result, "command carried out"),
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
                 self.call_changed(event);

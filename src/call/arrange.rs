@@ -1,6 +1,6 @@
 //! From the parties of a call to its bridge: who hears and sees whom. What media does follows from this alone.
 
-use media::{BridgeId, Kinds, Member, SoundId};
+use media::{BridgeId, Kinds, Member, PortId, SoundId};
 
 use super::leg::{Leg, LegId};
 use super::{Call, Calls, Id, State, Switch};
@@ -27,11 +27,18 @@ impl Call {
                 party: leg.party.0,
                 gives: gives(leg),
                 takes: if is_holding(leg) { Kinds::NONE } else { leg.carries },
-                until: None,
+                until: self.until(leg),
                 plays: plays.then_some(SoundId::HOLD),
             })
         };
         present.iter().filter_map(member).collect()
+    }
+
+    /// Returns the port that takes over from a leg once it is heard.
+    pub(super) fn until(&self, leg: &Leg) -> Option<PortId> {
+        let moving = self.party(leg.party)?.moving.as_ref()?;
+        let takes_over = moving.handoff.overlaps() && moving.to != leg.id && !(leg.carries & moving.handoff.leaves()).is_empty();
+        self.leg(moving.to).filter(|_| takes_over)?.media.port()
     }
 }
 

@@ -1,8 +1,7 @@
 //! A call after the answer: late offers, re-INVITE and UPDATE passed from side to side, requests within the session, and the end.
 
-use std::time::Duration;
-
 use bytes::Bytes;
+use media::Kinds;
 use media::sdp::negotiate::Finality;
 use sip::message::header::Reason;
 use sip::message::{Headers, Method, Name, Response};
@@ -12,13 +11,10 @@ use tracing::debug;
 use super::leg::{LegId, MediaError};
 use super::party::PartyId;
 use super::record::EndedBy;
-use super::{Calls, Id, Relayed, State, Switch, Talk};
+use super::{Call, Calls, Id, Relayed, State, Switch, Talk};
 
 /// Most requests that are passed within sessions and wait for their response; further ones get 503.
 const MAX_PASSED: usize = 10_000;
-
-/// How often an offer of ours that met one of the peer is made again; then media stays as it is.
-const MAX_MENDED: u8 = 5;
 
 impl Calls {
     /// The ACK of our 2xx came. It carries the answer where the 2xx carried the offer.
@@ -26,15 +22,21 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(talk) = call.talk() else { return };
         if leg == LegId::CALLER && std::mem::take(&mut talk.late_offer) {
-            return self.late_answer(switch, id, leg, body);
+            let other = call.other(leg);
+            return other.into_iter().for_each(|other| self.late_answer(switch, id, (leg, other), body));
         }
-        if talk.relayed.take_if(|relayed| relayed.late && relayed.from == leg).is_some() {
-            return self.late_answer(switch, id, leg, body);
+        if let Some(relayed) = talk.relayed.take_if(|relayed| relayed.late && relayed.from == leg) {
+            return self.late_answer(switch, id, (leg, relayed.to), body);
         }
         let is_quiet = talk.relayed.is_none() && leg == LegId::CALLER;
+        if call.leg(leg).is_some_and(|leg| leg.media.has_local_offer()) {
+            return self.asked_answered(switch, id, leg, body);
+        }
         // The caller may have been answered early for another device than the one that picked up; then a new offer mends it.
-        if is_quiet && call.pair(leg).is_some_and(|(leg, other)| !leg.media.fits(&other.media)) {
+        if is_quiet && call.pair(leg).is_some_and(|(leg, other)| !leg.media.fits(&other.media, Kinds::BOTH)) {
             let _unfit = self.mend(switch, id, leg);
+        } else if call.is_managed {
+            self.align(switch, id);
         }
     }
 
@@ -43,36 +45,17 @@ impl Calls {
         let limit = Some(self.policy.media_timeout);
         let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(leg)) else { return Ok(()) };
         let offer = leg.media.make_offer(other.media.remote()?, switch.media)?;
+        leg.asked = other.media.kinds();
         if switch.sip.offer(switch.now, leg.dialog, offer).is_err() {
             leg.media.rollback(switch.media, limit);
         }
         Ok(())
     }
 
-    /// An offer of ours met one of the peer: once more after a while (RFC 3261 §14.1), a few times.
-    fn mend_later(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
-        let Some(talk) = self.calls.get_mut(&id).and_then(super::Call::talk) else { return };
-        if talk.mending.is_some() || talk.mended >= MAX_MENDED {
-            return;
-        }
-        talk.mended += 1;
-        talk.mending = Some(leg);
-        let wait = Duration::from_millis(2100 + switch.random.below(1900));
-        self.deadlines.insert((switch.now + wait, id));
-    }
-
-    pub(super) fn mend_again(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(talk) = self.calls.get_mut(&id).and_then(super::Call::talk) else { return };
-        let Some(leg) = talk.mending.take() else { return };
-        if talk.relayed.is_none() && !talk.late_offer {
-            let _unfit = self.mend(switch, id, leg);
-        }
-    }
-
     /// Takes the answer that an ACK carries to the side that made the offer.
-    fn late_answer(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) {
+    fn late_answer(&mut self, switch: &mut Switch<'_>, id: Id, (leg, other): (LegId, LegId), body: &Bytes) {
         let limit = Some(self.policy.media_timeout);
-        let result = self.calls.get_mut(&id).and_then(|call| call.pair(leg)).map(|(leg, other)| {
+        let result = self.calls.get_mut(&id).and_then(|call| call.two(leg, other)).map(|(leg, other)| {
             leg.media.receive_answer(body, Finality::Final)?;
             other.media.set_beside(leg.media.port());
             let answer = other.media.make_answer(leg.media.remote()?, switch.media)?;
@@ -82,32 +65,50 @@ impl Calls {
             Ok::<_, MediaError>(())
         });
         match result {
-            Some(Ok(())) => self.arrange(switch, id),
+            Some(Ok(())) => self.exchanged(switch, id),
             Some(Err(error)) => self.fail(switch, id, &format!("the answer to a late offer cannot be used: {error}")),
             None => {}
         }
     }
 
+    /// An exchange that was passed from side to side is over.
+    fn exchanged(&mut self, switch: &mut Switch<'_>, id: Id) {
+        self.arrange(switch, id);
+        if self.calls.get(&id).is_some_and(|call| call.is_managed) {
+            self.align(switch, id);
+        }
+    }
+
     /// A side sent an offer, or asks for one.
     pub(super) fn offered(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let is_mending = call.pair(leg).is_some_and(|(leg, other)| leg.media.has_local_offer() || other.media.has_local_offer());
-        let is_quiet = matches!(call.state, State::Established(Talk { relayed: None, late_offer: false, .. })) && !is_mending;
-        if self.answer_lone(switch, id, leg, body) || is_quiet && self.answer_alone(switch, id, leg, body) {
-            return;
-        }
-        let talk = self.calls.get_mut(&id).and_then(super::Call::talk);
-        let status = match talk.filter(|_| is_quiet) {
-            Some(talk) => {
-                talk.relayed = Some(Relayed { from: leg, late: body.is_empty(), withdrawn: false });
-                let Err(status) = self.relay_offer(switch, id, leg, body) else { return };
-                self.end_relay(switch, id, leg);
-                status
-            }
-            None => StatusCode::REQUEST_PENDING,
-        };
         let Some(dialog) = self.dialog(id, leg) else { return };
-        let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+        if let Err(status) = self.take_offer(switch, id, leg, body) {
+            let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+        }
+    }
+
+    /// Of two alike sides the offer of one is the other's affair; else it is ours.
+    fn take_offer(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) -> Result<(), StatusCode> {
+        let Some(call) = self.calls.get_mut(&id) else { return Err(StatusCode::NO_TRANSACTION) };
+        let State::Established(Talk { late_offer: false, relayed: None }) = call.state else { return Err(StatusCode::REQUEST_PENDING) };
+        let Some((ours, other)) = call.pair(leg).filter(|(ours, other)| ours.media.is_like(&other.media)) else {
+            return self.answer_self(switch, id, leg, body);
+        };
+        if ours.media.is_pending() || other.media.is_pending() {
+            return Err(StatusCode::REQUEST_PENDING);
+        }
+        let other = other.id;
+        if self.answer_alone(switch, id, leg, body) {
+            return Ok(());
+        }
+        if let Some(talk) = self.calls.get_mut(&id).and_then(Call::talk) {
+            talk.relayed = Some(Relayed { from: leg, to: other, late: body.is_empty(), withdrawn: false });
+        }
+        let passed = self.relay_offer(switch, id, leg, body);
+        if passed.is_err() {
+            self.end_relay(switch, id, leg);
+        }
+        passed
     }
 
     /// An offer that only moves a side's packets (another address, ICE restart, session refresh) is between that side and us.
@@ -152,11 +153,11 @@ impl Calls {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(talk) = call.talk() else { return };
-        if talk.relayed.take_if(|relayed| relayed.from == leg).is_some()
-            && let Some((leg, other)) = call.pair(leg)
+        if let Some(relayed) = talk.relayed.take_if(|relayed| relayed.from == leg)
+            && let Some((from, to)) = call.two(relayed.from, relayed.to)
         {
-            leg.media.rollback(switch.media, limit);
-            other.media.rollback(switch.media, limit);
+            from.media.rollback(switch.media, limit);
+            to.media.rollback(switch.media, limit);
         }
     }
 
@@ -165,16 +166,16 @@ impl Calls {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(talk) = call.talk() else { return };
-        let Some(Relayed { late, withdrawn, .. }) = talk.relayed else {
-            return self.mended(switch, id, leg, body);
+        let Some(Relayed { from, late, withdrawn, .. }) = talk.relayed.filter(|relayed| relayed.to == leg) else {
+            return self.own_answered(switch, id, leg, body);
         };
         if withdrawn {
-            return self.answered_in_vain(switch, id, leg, late, body);
+            return self.answered_in_vain(switch, id, (leg, from), late, body);
         }
         if !late {
             talk.relayed = None;
         }
-        let Some((answering, offering)) = call.pair(leg) else { return };
+        let Some((answering, offering)) = call.two(leg, from) else { return };
         let result = if late {
             // What came is an offer: the other side's ACK will bring its answer.
             answering.media.receive_offer(body).and_then(|()| offering.media.make_offer(answering.media.remote_offer()?, switch.media))
@@ -189,6 +190,7 @@ impl Calls {
                 if !late {
                     answering.media.apply(switch.media, limit);
                     offering.media.apply(switch.media, limit);
+                    self.exchanged(switch, id);
                 }
             }
             Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
@@ -197,20 +199,20 @@ impl Calls {
 
     /// A side took back its re-INVITE before it was answered; the endpoint sent the 487.
     pub(super) fn offer_withdrawn(&mut self, id: Id, leg: LegId) {
-        let Some(talk) = self.calls.get_mut(&id).and_then(super::Call::talk) else { return };
+        let Some(talk) = self.calls.get_mut(&id).and_then(Call::talk) else { return };
         if let Some(relayed) = talk.relayed.as_mut().filter(|relayed| relayed.from == leg) {
             relayed.withdrawn = true;
         }
     }
 
     /// The answer to an offer that was taken back meanwhile: a new offer brings this side back to what holds.
-    fn answered_in_vain(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, late: bool, body: &Bytes) {
+    fn answered_in_vain(&mut self, switch: &mut Switch<'_>, id: Id, (leg, from): (LegId, LegId), late: bool, body: &Bytes) {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(talk) = call.talk() {
             talk.relayed = None;
         }
-        let Some((answering, offering)) = call.pair(leg) else { return };
+        let Some((answering, offering)) = call.two(leg, from) else { return };
         offering.media.rollback(switch.media, limit);
         let again = if late {
             // What came is an offer: it is answered with what the other side said before.
@@ -228,42 +230,17 @@ impl Calls {
         }
     }
 
-    /// The caller answered the offer that brought it in line with the device that picked up.
-    fn mended(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) {
-        let limit = Some(self.policy.media_timeout);
-        let Some((leg, _)) = self.calls.get_mut(&id).and_then(|call| call.pair(leg)) else { return };
-        switch.sip.acknowledge(switch.now, leg.dialog, Bytes::new());
-        match leg.media.receive_answer(body, Finality::Final) {
-            Ok(()) => {
-                leg.media.apply(switch.media, limit);
-                self.align_next(switch, id);
-            }
-            Err(error) => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
-        }
-    }
-
     /// Our offer was refused: so is the one it was made from.
     pub(super) fn offer_failed(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, status: StatusCode) {
-        let limit = Some(self.policy.media_timeout);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(offering) = call.other(leg) else { return };
-        let Some(talk) = call.talk() else { return };
-        let Some(Relayed { withdrawn, .. }) = talk.relayed else {
-            // It was our own.
-            if let Some((leg, _)) = call.pair(leg) {
-                leg.media.rollback(switch.media, limit);
-            }
-            if status == StatusCode::REQUEST_PENDING {
-                self.mend_later(switch, id, leg);
-            }
-            return;
+        let Some(talk) = self.calls.get_mut(&id).and_then(Call::talk) else { return };
+        let Some(Relayed { from, withdrawn, .. }) = talk.relayed.filter(|relayed| relayed.to == leg) else {
+            return self.own_failed(switch, id, leg, status);
         };
-        self.end_relay(switch, id, offering);
-        if withdrawn {
-            return;
+        self.end_relay(switch, id, from);
+        if let Some(dialog) = self.dialog(id, from).filter(|_| !withdrawn) {
+            let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
         }
-        let Some(dialog) = self.dialog(id, offering) else { return };
-        let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+        self.exchanged(switch, id);
     }
 
     /// Passes a request within the session to the other side.
@@ -335,6 +312,10 @@ impl Calls {
             State::Over => return,
             State::Established(_) => {}
         }
+        if self.leg_ended(switch, (id, leg), by, reason.as_ref()) {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let is_caller = call.leg(leg).is_some_and(|leg| leg.party == PartyId::CALLER);
         (call.record.ended_by, call.record.reason) = match by {
             Ender::Peer if is_caller => (EndedBy::Caller, "the caller hung up".to_owned()),
@@ -350,7 +331,7 @@ impl Calls {
     }
 
     /// A call that ends before its caller was told the answer, which waited for a PRACK, was not answered.
-    fn unanswer(&mut self, switch: &mut Switch<'_>, id: Id, refused: bool) {
+    pub(super) fn unanswer(&mut self, switch: &mut Switch<'_>, id: Id, refused: bool) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         // what the endpoint tells the caller in either case
         let status = if refused { StatusCode::SERVER_TIMEOUT } else { StatusCode::TEMPORARILY_UNAVAILABLE };
@@ -361,7 +342,7 @@ impl Calls {
     }
 
     /// Ends an established call from our side.
-    fn fail(&mut self, switch: &mut Switch<'_>, id: Id, why: &str) {
+    pub(super) fn fail(&mut self, switch: &mut Switch<'_>, id: Id, why: &str) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.record.ended_by = EndedBy::Switch;
         why.clone_into(&mut call.record.reason);

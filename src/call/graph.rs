@@ -188,7 +188,7 @@ impl Call {
             who: party.person.who.clone(),
             address: Arc::clone(&party.person.address),
             name: shown.display_name().filter(|name| !name.is_empty()),
-            anonymous: shown.uri.host().is_some_and(|host| host.to_string() == "anonymous.invalid"),
+            anonymous: party.person.is_anonymous(),
             state: match legs.first().map(|leg| leg.state) {
                 _ if is_up && party.holding => Standing::Holding,
                 _ if is_up => Standing::Connected,

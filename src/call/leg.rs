@@ -1,20 +1,21 @@
 //! Leg: our dialog and media port with one device of a party. It knows what was negotiated on its side and nothing of the other ones.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::port::Kind;
-use media::sdp::negotiate::{Error, Finality, Negotiation, passes_unchanged};
+use media::sdp::negotiate::{Error, Finality, Negotiation, Stream, passes_unchanged};
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Local, Profile, Protection};
-use media::sdp::{self, Description};
+use media::sdp::{self, Description, Format, MediaDescription};
 use media::{BridgeId, Kinds, Member, PortId, Settings};
 use serde::Serialize;
 use sip::DialogId;
 
 use super::party::PartyId;
 use super::reach::Reach;
+use super::template::{self, Unwanted};
 use crate::device;
 
 /// A media port as a leg keeps it.
@@ -99,12 +100,50 @@ pub(super) struct Leg {
     pub(super) stage: Stage,
     /// What its party uses it for.
     pub(super) carries: Kinds,
+    /// What its lines are to carry after our own offer.
+    pub(super) asked: Kinds,
+    /// What its peer refused to have its lines carry: it is not asked for the same again.
+    pub(super) stuck: Option<Kinds>,
+    /// When an offer of ours that could not go out, or met another one, may be made again.
+    pub(super) again: Option<Instant>,
+    /// How often that was so.
+    pub(super) tries: u8,
+    /// It may be on hold for somebody who has left.
+    pub(super) stale: bool,
+    /// How often it may be offered another codec, since a device joined.
+    pub(super) mends: u8,
     /// Why it was silent, if it was.
     pub(super) verdict: Option<String>,
     pub(super) media: Media,
 }
 
 impl Leg {
+    /// Makes a leg of a dialog.
+    pub(super) fn new(
+        (id, party): (LegId, PartyId),
+        (device, label): (Option<device::Id>, String),
+        dialog: DialogId,
+        media: Media,
+    ) -> Self {
+        Self {
+            id,
+            party,
+            device,
+            label,
+            dialog,
+            stage: Stage::Calling,
+            carries: Kinds::BOTH,
+            asked: Kinds::NONE,
+            stuck: None,
+            again: None,
+            tries: 0,
+            stale: false,
+            mends: 0,
+            verdict: None,
+            media,
+        }
+    }
+
     pub(super) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up)
     }
@@ -133,13 +172,19 @@ pub(super) struct Media {
     beside: Option<PortId>,
     /// Where the leg's signaling comes from.
     signaling: Option<IpAddr>,
+    /// What our last offer had.
+    offered: Kinds,
+    /// What its peer did not take when it was offered.
+    refused: Kinds,
+    /// What its lines have, and nothing is sent on: they cannot be taken away.
+    parked: Kinds,
 }
 
 impl Media {
     /// Has neither port nor description yet. `beside`: a port of the same call, or of one that it may be joined with.
     pub(super) fn new(manner: Manner, signaling: Option<IpAddr>, beside: Option<PortId>) -> Self {
         let negotiation = Negotiation::new(manner.session_id, manner.profile, manner.protection, manner.secret);
-        Self { negotiation, port: None, beside, signaling }
+        Self { negotiation, port: None, beside, signaling, offered: Kinds::NONE, refused: Kinds::NONE, parked: Kinds::NONE }
     }
 
     /// Returns its port.
@@ -161,7 +206,10 @@ impl Media {
     /// Makes our offer to the peer after a template: what the others say. After an error nothing has changed.
     pub(super) fn make_offer(&mut self, template: &Description, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
         self.reserve(template, ports)?;
-        Ok(self.negotiation.make_offer(template, local(self.port.as_ref()))?)
+        let offer = self.negotiation.make_offer(template, local(self.port.as_ref()))?;
+        self.offered = kinds_of(&template.media);
+        self.parked = Kinds::NONE;
+        Ok(offer)
     }
 
     /// Makes the offer again in another profile: the peer refused the last one.
@@ -174,6 +222,10 @@ impl Media {
     /// Takes the peer's answer to our offer. After an error nothing has changed.
     pub(super) fn receive_answer(&mut self, body: &Bytes, finality: Finality) -> Result<(), MediaError> {
         self.negotiation.receive_answer(Description::parse(body)?, finality)?;
+        if finality == Finality::Final {
+            let got = self.kinds();
+            self.refused = (self.refused | (self.offered - got)) - got;
+        }
         Ok(())
     }
 
@@ -198,10 +250,86 @@ impl Media {
         self.negotiation.has_local_offer()
     }
 
-    /// Returns true if the packets of each leg are ones that the other takes, or the two have no codec in common.
-    pub(super) fn fits(&self, other: &Self) -> bool {
-        let (ours, theirs) = (self.negotiation.streams(), other.negotiation.streams());
-        passes_unchanged(&ours, &theirs) && passes_unchanged(&theirs, &ours) || !self.negotiation.shares_codec(&theirs)
+    /// Returns true while an offer, ours or the peer's, waits for its answer.
+    pub(super) fn is_pending(&self) -> bool {
+        self.negotiation.has_local_offer() || self.negotiation.remote_offer().is_some()
+    }
+
+    /// Returns the lines of what the peer said last.
+    pub(super) fn lines(&self) -> &[MediaDescription] {
+        self.negotiation.remote().map_or(&[], |remote| &remote.media)
+    }
+
+    /// Returns the line of a kind as others are told of it: the codec in use comes first.
+    pub(super) fn line(&self, kind: Kinds) -> Option<MediaDescription> {
+        let stream = self.negotiation.streams().into_iter().find(|stream| Kinds::of(&stream.kind) == kind)?;
+        let mut line = template::told(self.lines().get(stream.line)?.clone(), sdp::Direction::SendRecv);
+        let in_use = stream.receive.iter().filter(|format| !format.is_auxiliary());
+        let in_use = in_use.filter_map(|format| stream.send.iter().find(|sent| sent.same_codec(format))).next();
+        let payload_type = in_use.map(|format| sdp::Text::from(format.payload_type.to_string()));
+        if let Some(at) = payload_type.and_then(|text| line.formats.iter().position(|format| *format == text)) {
+            line.formats[..=at].rotate_right(1);
+        }
+        Some(line)
+    }
+
+    /// Returns what becomes of its lines that are not wanted.
+    pub(super) fn unwanted(&self) -> Unwanted {
+        if self.negotiation.profile() == Profile::WebRtc { Unwanted::Inactive } else { Unwanted::Refused }
+    }
+
+    /// Returns the kinds of its lines.
+    pub(super) fn kinds(&self) -> Kinds {
+        self.negotiation.streams().iter().fold(Kinds::NONE, |kinds, stream| kinds | Kinds::of(&stream.kind))
+    }
+
+    /// Returns the kinds of its lines on which something may be sent.
+    pub(super) fn has(&self) -> Kinds {
+        self.kinds() - self.parked
+    }
+
+    /// Returns the kinds that its peer did not take.
+    pub(super) fn refused(&self) -> Kinds {
+        self.refused
+    }
+
+    /// Notes that nothing is sent on lines of other kinds than these.
+    pub(super) fn park(&mut self, wanted: Kinds) {
+        self.parked = self.kinds() - wanted;
+    }
+
+    /// Notes that its peer refused an offer with these kinds.
+    pub(super) fn refuse(&mut self, kinds: Kinds) {
+        self.refused = self.refused | (kinds - self.kinds());
+    }
+
+    /// Lets these kinds be offered though they were refused.
+    pub(super) fn ask_again(&mut self, kinds: Kinds) {
+        self.refused = self.refused - kinds;
+    }
+
+    /// Returns true if the lines of both are of the same kinds, as far as both have lines: then what one offers can be offered to the other.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.lines().iter().zip(other.lines()).all(|(one, other)| one.kind == other.kind)
+    }
+
+    /// Returns true if for each of the kinds the packets of each leg are ones that the other takes, or the two have no codec in common.
+    pub(super) fn fits(&self, other: &Self, kinds: Kinds) -> bool {
+        kinds.each().all(|kind| match self.stream(kind).zip(other.stream(kind)) {
+            Some((ours, theirs)) => {
+                let passes = |from: &Stream, to: &Stream| passes_unchanged(std::slice::from_ref(from), std::slice::from_ref(to));
+                let has = |format: &Format| theirs.send.iter().any(|other| other.same_codec(format));
+                let shares = ours.send.iter().filter(|format| !format.is_auxiliary()).any(has);
+                passes(&ours, &theirs) && passes(&theirs, &ours) || !shares
+            }
+            None => true,
+        })
+    }
+
+    /// The first stream of a kind, as if it were the first line.
+    fn stream(&self, kind: Kinds) -> Option<Stream> {
+        let stream = self.negotiation.streams().into_iter().find(|stream| Kinds::of(&stream.kind) == kind)?;
+        Some(Stream { line: 0, ..stream })
     }
 
     /// Returns true if the peer's pending offer changes nothing but where and how its packets travel.
@@ -272,6 +400,11 @@ impl Media {
         }
         .map_err(MediaError::NoPort)
     }
+}
+
+/// The kinds of lines that are not refused.
+fn kinds_of(lines: &[MediaDescription]) -> Kinds {
+    lines.iter().filter(|line| line.port != 0).fold(Kinds::NONE, |kinds, line| kinds | Kinds::of(&line.kind))
 }
 
 fn local(port: Option<&Port>) -> &Local {

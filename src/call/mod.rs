@@ -4,9 +4,14 @@
 //! `Calls` owns the calls. It drives the SIP endpoint and the media ports that it is handed ([`Switch`]) and asks for everything else as
 //! output. It knows no storage, no HTTP, no sockets.
 
+mod align;
 mod arrange;
+mod carry;
+mod close;
+pub mod command;
 mod established;
 pub mod graph;
+mod handoff;
 pub mod leg;
 pub mod park;
 pub mod party;
@@ -15,6 +20,7 @@ mod reach;
 pub mod record;
 pub mod ring;
 mod ringing;
+mod template;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
@@ -27,7 +33,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Profile, Protection};
-use media::{Event as MediaEvent, Member, PortId};
+use media::{Event as MediaEvent, Kinds, Member, PortId};
 use serde::Serialize;
 use sip::message::{Headers, NameAddr};
 use sip::random::Random;
@@ -35,6 +41,7 @@ use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, Statu
 use tracing::{debug, info};
 
 use crate::device;
+use command::{Refusal, Ticket};
 use graph::{Constructed, Event, View};
 use leg::{Leg, LegId, Manner, Ports};
 use park::Parked;
@@ -145,12 +152,23 @@ pub enum Output {
         /// The user's name.
         user: Arc<str>,
     },
+    /// Tell whoever asked what became of a command that took time.
+    Outcome {
+        /// Which.
+        ticket: Ticket,
+        /// Whether it worked.
+        result: Result<(), Refusal>,
+    },
 }
+
+/// Most devices of a party that are in a call, those that ring for a move included; a further one is refused.
+pub const MAX_DEVICES: usize = 4;
 
 /// An offer that one leg's peer made in the session and the other's has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Relayed {
     from: LegId,
+    to: LegId,
     /// The offer is asked for: it comes in the response, and its answer in the ACK.
     late: bool,
     /// The side that made it took it back (CANCEL of a re-INVITE).
@@ -179,10 +197,6 @@ struct Talk {
     /// The caller's ACK carries the answer to a late offer.
     late_offer: bool,
     relayed: Option<Relayed>,
-    /// A leg to which an offer of our own, which met another one, has to be made again.
-    mending: Option<LegId>,
-    /// How often it was made again.
-    mended: u8,
 }
 
 /// A port whose last figures are awaited.
@@ -215,12 +229,14 @@ struct Call {
     awaited: Option<(PartyId, Person)>,
     /// It waits in a slot.
     parked: Option<Parked>,
-    /// Legs that get an offer to bring them in line, the next one last.
-    aligning: Vec<LegId>,
     /// The bridge as media knows it.
     arranged: Vec<Member>,
     /// The call as it was told last.
     told: Option<Arc<View>>,
+    /// When it is looked at again.
+    scheduled: Option<Instant>,
+    /// Its legs' lines follow what its parties use their devices for.
+    is_managed: bool,
 }
 
 /// All calls of a loop.
@@ -243,6 +259,7 @@ pub struct Calls {
     last_id: Id,
     /// The number of the last event.
     last_event: u64,
+    last_ticket: Ticket,
 }
 
 impl Calls {
@@ -268,6 +285,7 @@ impl Calls {
             outputs: VecDeque::new(),
             last_id: Id(0),
             last_event: 0,
+            last_ticket: Ticket(0),
         }
     }
 
@@ -312,16 +330,33 @@ impl Calls {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Time has passed: nobody answered, or an offer of ours may be made again.
+    /// Time has passed: nobody answered, an offer of ours may be made again, or a device has everything that moves.
     pub fn handle_timeout(&mut self, switch: &mut Switch<'_>) {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= switch.now) {
             self.deadlines.remove(&(at, id));
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.scheduled = None;
+            }
             self.impatient(switch, id);
             self.no_answer(switch, id);
-            self.mend_again(switch, id);
+            self.offer_again(switch, id);
+            self.handoffs_wait(switch, id);
             self.transfer_timeout(switch, id);
             self.park_timeout(switch, id);
-            self.tell(id);
+            self.touch(id);
+        }
+    }
+
+    /// After each input to a call: tells what has changed, and notes when to look at it again.
+    fn touch(&mut self, id: Id) {
+        self.tell(id);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let due = call.poll_timeout();
+        if call.scheduled != due {
+            self.deadlines.extend(due.map(|at| (at, id)));
+            if let Some(before) = std::mem::replace(&mut call.scheduled, due) {
+                self.deadlines.remove(&(before, id));
+            }
         }
     }
 
@@ -349,7 +384,7 @@ impl Calls {
     pub fn handle_dialog(&mut self, switch: &mut Switch<'_>, dialog: DialogId, event: DialogEvent) {
         let Some((id, leg)) = self.by_dialog.get(&dialog).copied() else { return self.handle_stray(switch, dialog, &event) };
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
-        let Some(event) = self.transfer_event(switch, id, leg, event) else { return self.tell(id) };
+        let Some(event) = self.transfer_event(switch, id, leg, event) else { return self.touch(id) };
         match event {
             DialogEvent::Progress { status, body, .. } => self.progress(switch, id, leg, status, &body),
             DialogEvent::Answered { body } => self.answered(switch, id, leg, &body),
@@ -368,7 +403,7 @@ impl Calls {
             DialogEvent::Request { server, request } => self.pass(switch, id, leg, server, request),
             DialogEvent::Response { client, response } => self.passed_back(switch, client, &response),
         }
-        self.tell(id);
+        self.touch(id);
     }
 
     /// A dialog that belongs to no call any more: whatever it opens is closed.
@@ -403,7 +438,7 @@ impl Calls {
     }
 
     /// Something happened at a port.
-    pub fn handle_media(&mut self, event: MediaEvent) {
+    pub fn handle_media(&mut self, switch: &mut Switch<'_>, event: MediaEvent) {
         match event {
             MediaEvent::Silent { port, verdict } => {
                 let Some((id, leg)) = self.by_port.get(&port).copied() else { return };
@@ -423,30 +458,14 @@ impl Calls {
                     info!(call = %id, leg = leg.0, reason, "media is transcoded");
                 }
             }
-            MediaEvent::Heard { .. } | MediaEvent::Statistics { .. } => {}
-            MediaEvent::Closed { port, statistics } => self.port_closed(port, &statistics),
-        }
-    }
-
-    fn port_closed(&mut self, port: PortId, statistics: &media::quality::Statistics) {
-        let Some((id, _)) = self.by_port.remove(&port) else { return };
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let Some(at) = call.closing.iter().position(|closing| closing.port == port) {
-            let closed = call.closing.swap_remove(at);
-            if closed.is_kept {
-                call.heard.insert(closed.leg, LegMedia::new(statistics, closed.verdict));
+            MediaEvent::Heard { port, kind } => {
+                if let Some(at) = self.by_port.get(&port).copied() {
+                    self.heard(switch, at, Kinds::of(&kind));
+                    self.touch(at.0);
+                }
             }
-        }
-        self.finish(id);
-    }
-
-    /// Writes the record once the call is over and its ports are closed.
-    fn finish(&mut self, id: Id) {
-        let done = self.calls.get(&id).is_some_and(|call| matches!(call.state, State::Over) && call.closing.is_empty());
-        if done && let Some(call) = self.calls.remove(&id) {
-            let mut record = call.record;
-            record.media.extend(call.heard.into_values());
-            self.outputs.push_back(Output::Record(Box::new(record)));
+            MediaEvent::Statistics { .. } => {}
+            MediaEvent::Closed { port, statistics } => self.port_closed(port, &statistics),
         }
     }
 
@@ -466,65 +485,6 @@ impl Calls {
         self.last_event += 1;
         self.outputs.push_back(Output::Event(Box::new(Event { number: self.last_event, call: id, before, after })));
     }
-
-    /// Lets go of a leg whose peer is told already.
-    fn release(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(at) = call.legs.iter().position(|known| known.id == leg) else { return };
-        let mut leg = call.legs.remove(at);
-        self.by_dialog.remove(&leg.dialog);
-        if let Some(until) = leg.patience() {
-            self.deadlines.remove(&(until, id));
-        }
-        if leg.media.port().is_some() {
-            self.arrange(switch, id);
-        }
-        if let Some((port, call)) = leg.media.close(switch.media).zip(self.calls.get_mut(&id)) {
-            let is_kept = leg.id == LegId::CALLER || leg.is_up();
-            self.by_port.insert(port, (id, leg.id));
-            call.closing.push(Closing { port, leg: leg.id, is_kept, verdict: leg.verdict });
-        }
-    }
-
-    /// Ends what the call holds: its legs are already told. Its record follows.
-    fn close(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let State::Ringing(ringing) = &call.state {
-            self.deadlines.remove(&(ringing.ring.poll_timeout(), id));
-        }
-        if matches!(call.state, State::Over) {
-            return;
-        }
-        if let Some(transfer) = call.transfer.take() {
-            self.deadlines.remove(&(transfer.poll_timeout(), id));
-            transfer.give_up(switch);
-        }
-        call.state = State::Over;
-        call.record.ended_at = switch.unix;
-        for party in &call.parties {
-            if let Some(user) = party.person.who.user() {
-                self.by_user.remove(&(Arc::clone(user), id));
-            }
-        }
-        for client in call.passing.drain(..) {
-            // The response would come to a dialog that is gone.
-            if let Some((_, server, request)) = self.passed.remove(&client) {
-                let response = switch.sip.reply(&request, StatusCode::NO_TRANSACTION);
-                switch.sip.respond(switch.now, server, &response);
-            }
-        }
-        self.unpark(id);
-        let Some(call) = self.calls.get(&id) else { return };
-        let record = &call.record;
-        info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");
-        let legs: Vec<LegId> = call.legs.iter().map(|leg| leg.id).collect();
-        self.arrange(switch, id);
-        for leg in legs {
-            self.release(switch, id, leg);
-        }
-        self.tell(id);
-        self.finish(id);
-    }
 }
 
 impl Call {
@@ -542,9 +502,10 @@ impl Call {
             transfer: None,
             awaited: None,
             parked: None,
-            aligning: Vec::new(),
             arranged: Vec::new(),
             told: None,
+            scheduled: None,
+            is_managed: false,
         }
     }
 
@@ -556,6 +517,15 @@ impl Call {
 
     fn party(&self, id: PartyId) -> Option<&Party> {
         self.parties.iter().find(|party| party.id == id)
+    }
+
+    fn party_mut(&mut self, id: PartyId) -> Option<&mut Party> {
+        self.parties.iter_mut().find(|party| party.id == id)
+    }
+
+    /// Whether a party asked not to be shown to the others.
+    fn is_anonymous(&self, id: PartyId) -> bool {
+        self.party(id).is_some_and(|party| party.person.is_anonymous())
     }
 
     fn leg(&self, id: LegId) -> Option<&Leg> {
@@ -595,6 +565,19 @@ impl Call {
 
     fn talk(&mut self) -> Option<&mut Talk> {
         if let State::Established(talk) = &mut self.state { Some(talk) } else { None }
+    }
+
+    /// Returns when it is to be looked at again.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let ring = match &self.state {
+            State::Ringing(ringing) => Some(ringing.ring.poll_timeout()),
+            State::Established(_) => None,
+            State::Over => return None,
+        };
+        let legs = self.legs.iter().flat_map(|leg| [leg.patience(), leg.again]).flatten();
+        let handoffs = self.parties.iter().filter_map(|party| party.moving.as_ref()?.handoff.poll_timeout());
+        let arrivals = [self.transfer.as_ref().map(|transfer| transfer.poll_timeout()), self.poll_park_timeout()];
+        legs.chain(handoffs).chain(ring).chain(arrivals.into_iter().flatten()).min()
     }
 
     /// Returns a port of the call, if it has one.

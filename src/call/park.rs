@@ -10,7 +10,7 @@ use tracing::info;
 use super::leg::{Leg, LegId};
 use super::party::{PartyId, Person};
 use super::transfer::{Refusal, Report, is_user};
-use super::{Calls, Id, Switch};
+use super::{Call, Calls, Id, Switch};
 use crate::device;
 
 /// How often the one who parked a call is called back; then the call ends.
@@ -60,16 +60,15 @@ impl Calls {
         info!(call = %id, slot, "parked");
         call.parked = Some(Parked { slot, by, parker, until, returns: 0 });
         self.slots.insert(slot, id);
-        self.deadlines.insert((until, id));
         let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect();
         for leg in leaving {
             if let Some(dialog) = self.dialog(id, leg) {
                 switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, &format!("Parked at {slot}"))));
             }
-            self.leave(switch, id, leg);
+            self.depart(switch, id, leg);
         }
         self.arrange(switch, id);
-        self.tell(id);
+        self.touch(id);
         Ok(slot)
     }
 
@@ -132,7 +131,6 @@ impl Calls {
         let wait: Duration = self.policy.park;
         if let Some(parked) = self.calls.get_mut(&id).and_then(|call| call.parked.as_mut()) {
             parked.until = switch.now + wait;
-            self.deadlines.insert((parked.until, id));
         }
     }
 
@@ -140,7 +138,13 @@ impl Calls {
     pub(super) fn unpark(&mut self, id: Id) {
         if let Some(parked) = self.calls.get_mut(&id).and_then(|call| call.parked.take()) {
             self.slots.remove(&parked.slot);
-            self.deadlines.remove(&(parked.until, id));
         }
+    }
+}
+
+impl Call {
+    /// Returns when the one who parked it is called back.
+    pub(super) fn poll_park_timeout(&self) -> Option<Instant> {
+        self.parked.as_ref().map(|parked| parked.until).filter(|_| self.transfer.is_none() && self.awaited.is_none())
     }
 }

@@ -6,6 +6,11 @@ use media::Kinds;
 use serde::Serialize;
 use sip::message::NameAddr;
 
+use super::Target;
+use super::command::Ticket;
+use super::handoff::Handoff;
+use super::leg::LegId;
+
 /// Names a party within its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -54,6 +59,14 @@ pub struct Person {
     pub shown: NameAddr,
 }
 
+impl Person {
+    /// Returns true if they asked not to be shown to the others (RFC 3323).
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.shown.uri.host().is_some_and(|host| host.to_string() == "anonymous.invalid")
+    }
+}
+
 /// A person in a call.
 #[derive(Debug)]
 pub(super) struct Party {
@@ -63,10 +76,26 @@ pub(super) struct Party {
     pub(super) holding: bool,
     /// What of them the others do not get, by command.
     pub(super) muted: Kinds,
+    /// Their media on its way to another device.
+    pub(super) moving: Option<Box<Moving>>,
+}
+
+/// A handoff, and what it is about.
+#[derive(Debug)]
+pub(super) struct Moving {
+    /// The leg that is to carry the media.
+    pub(super) to: LegId,
+    /// What that leg was used for before; none: it came for this.
+    pub(super) before: Option<Kinds>,
+    pub(super) handoff: Handoff,
+    /// Who asked.
+    pub(super) ticket: Ticket,
+    /// What moves next, and where to.
+    pub(super) then: Option<(Kinds, Box<Target>)>,
 }
 
 impl Party {
     pub(super) fn new(id: PartyId, person: Person) -> Self {
-        Self { id, person, holding: false, muted: Kinds::NONE }
+        Self { id, person, holding: false, muted: Kinds::NONE, moving: None }
     }
 }

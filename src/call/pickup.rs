@@ -14,8 +14,9 @@ use tracing::info;
 use super::graph::Constructed;
 use super::leg::{Leg, LegId, Media, Stage};
 use super::party::{Party, PartyId, Person};
-use super::transfer::{Refusal, as_if_talking, is_user};
-use super::{Call, Calls, Id, State, Switch, Talk};
+use super::template;
+use super::transfer::{Refusal, is_user};
+use super::{Call, Calls, Id, MAX_DEVICES, State, Switch, Talk};
 use crate::device;
 
 /// A device that calls to take a place.
@@ -92,20 +93,24 @@ impl Calls {
             let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &Headers::default());
         }
         let (Place::Own(id, _) | Place::Slot(id) | Place::Ringing(id)) = place;
-        self.tell(id);
+        self.touch(id);
         result
     }
 
     fn take_over(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<(), Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
-        call.two_talk()?;
+        if call.transfer.is_some() || call.parked.is_some() || call.parties.iter().any(|party| party.moving.is_some()) {
+            return Err(Refusal::Pending);
+        }
+        if call.legs.iter().filter(|leg| leg.party == party).count() >= MAX_DEVICES {
+            return Err(Refusal::Pending);
+        }
         if call.party(party).is_none_or(|party| party.person.who != entrant.person.who) {
             return Err(Refusal::NotYours);
         }
-        let person = entrant.person.clone();
         let leg = self.come_in(switch, entrant, (id, party))?;
         info!(call = %id, "taken over");
-        self.enter(switch, id, leg, Party::new(party, person), party);
+        self.come_instead(switch, (id, party), leg);
         Ok(())
     }
 
@@ -130,14 +135,18 @@ impl Calls {
         let limit = Some(self.policy.media_timeout);
         let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
         let other = call.legs.iter().find(|leg| leg.is_up() && leg.party != party).ok_or(Refusal::NotTalking)?;
-        let template = as_if_talking(other.media.remote().map_err(|_| Refusal::Unusable)?);
-        let port = call.any_port();
+        let lines = [Kinds::AUDIO, Kinds::VIDEO].map(|kind| other.media.line(kind));
+        let (possible, port) = (other.carries - other.media.refused(), call.any_port());
         let id_of_leg = call.take_leg_id();
         let mut leg = entrant.leg(switch, (id_of_leg, party), port)?;
+        let [audio, video] = lines;
+        let line = |kind| if kind == Kinds::AUDIO { audio.clone() } else { video.clone() };
+        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), line);
         let Ok(answer) = leg.media.make_answer(&template, switch.media) else {
             leg.media.close(switch.media);
             return Err(Refusal::Unusable);
         };
+        leg.media.park(possible);
         leg.stage = Stage::Up;
         leg.media.apply(switch.media, limit);
         self.by_dialog.insert(leg.dialog, (id, leg.id));
@@ -150,8 +159,7 @@ impl Calls {
     fn pick_up(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
         let limit = Some(self.policy.media_timeout);
         let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
-        let State::Ringing(ringing) = &call.state else { return Err(Refusal::Gone) };
-        let deadline = ringing.ring.poll_timeout();
+        let State::Ringing(_) = &call.state else { return Err(Refusal::Gone) };
         let leg_id = call.take_leg_id();
         let port = call.any_port();
         let person = entrant.person.clone();
@@ -176,7 +184,6 @@ impl Calls {
         call.legs.push(leg);
         call.state = State::Established(Talk::default());
         call.constructed = Constructed::PickedUp(person.who.clone());
-        self.deadlines.remove(&(deadline, id));
         self.by_dialog.insert(dialog, (id, leg_id));
         switch.sip.accept(switch.now, dialog, to_device);
         switch.sip.accept(switch.now, caller, to_caller);
@@ -205,16 +212,7 @@ impl Entrant {
         let manner = switch.manner(Profile::Plain, self.protection);
         let mut media = Media::new(manner, Some(self.signaling), beside);
         media.receive_offer(&self.offer).map_err(|_| Refusal::Unusable)?;
-        Ok(Leg {
-            id,
-            party,
-            device: self.device,
-            label: self.person.address.to_string(),
-            dialog: self.dialog,
-            stage: Stage::Calling,
-            carries: Kinds::BOTH,
-            verdict: None,
-            media,
-        })
+        let label = self.person.address.to_string();
+        Ok(Leg::new((id, party), (self.device, label), self.dialog, media))
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media::PortId;
 use media::sdp::Description;
 use media::sdp::transport::Profile;
-use media::{Kinds, PortId};
 use sip::message::{Headers, NameAddr};
 use sip::{Hop, OutgoingInvite, StatusCode};
 use tracing::debug;
@@ -84,23 +84,16 @@ impl Leg {
             profiles: target.profiles.iter().skip(1).rev().copied().collect(),
             patience: None,
         };
-        let stage = Stage::Reaching(Box::new(reach));
-        Ok(Self {
-            id,
-            party,
-            device: target.device.clone(),
-            label: target.uri.to_string(),
-            dialog,
-            stage,
-            carries: Kinds::BOTH,
-            verdict: None,
-            media,
-        })
+        let mut leg = Self::new((id, party), (target.device.clone(), target.uri.to_string()), dialog, media);
+        leg.stage = Stage::Reaching(Box::new(reach));
+        Ok(leg)
     }
 
-    /// The device showed that it is there. Returns when it would have had to at the latest.
-    pub(super) fn shows_life(&mut self) -> Option<Instant> {
-        self.reach().and_then(|reach| reach.patience.take())
+    /// The device showed that it is there.
+    pub(super) fn shows_life(&mut self) {
+        if let Some(reach) = self.reach() {
+            reach.patience = None;
+        }
     }
 
     /// Returns when the device has to show that it is there at the latest.

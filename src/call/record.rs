@@ -39,8 +39,31 @@ pub struct Record {
     pub ended_by: EndedBy,
     /// Why, in plain words.
     pub reason: String,
-    /// Media of the caller's leg, then of the callee's.
+    /// Moves between devices, as they took place; at most [`MAX_MOVES`], later ones are not kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+    /// Media of the caller's leg, then of the others in the order in which they came.
     pub media: Vec<LegMedia>,
+}
+
+/// Most moves in a record.
+pub const MAX_MOVES: usize = 100;
+
+/// Media that went to another device of a party, or came to it as well.
+#[derive(Clone, Debug, Serialize)]
+pub struct Move {
+    /// When.
+    pub at: u64,
+    /// Whose devices: AOR.
+    pub party: Arc<str>,
+    /// Audio moved.
+    pub audio: bool,
+    /// Video moved.
+    pub video: bool,
+    /// The devices that had it until then, by their contacts.
+    pub from: Vec<String>,
+    /// The device that has it from then on, by its contact.
+    pub to: String,
 }
 
 /// Who or what ended a call.
@@ -126,6 +149,7 @@ impl Record {
             status: StatusCode::TEMPORARILY_UNAVAILABLE.code(),
             ended_by: EndedBy::Switch,
             reason: String::new(),
+            moves: Vec::new(),
             media: Vec::new(),
         }
     }

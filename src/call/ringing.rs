@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use media::PortId;
 use media::sdp::Description;
 use media::sdp::negotiate::Finality;
 use media::sdp::transport::Profile;
-use media::{Kinds, PortId};
 use sip::StatusCode;
 use sip::message::Headers;
 use sip::message::header::Reason;
@@ -26,17 +26,9 @@ impl Calls {
         let is_full = self.calls.len() >= Self::MAX;
         let beside = self.port_of(&plan.caller.who).or_else(|| self.port_of(&plan.callee.who));
         let manner = switch.manner(Profile::Plain, plan.protection);
-        let mut caller = Leg {
-            id: LegId::CALLER,
-            party: PartyId::CALLER,
-            device: plan.device.clone(),
-            label: plan.caller.address.to_string(),
-            dialog: plan.dialog,
-            stage: Stage::Calling,
-            carries: Kinds::BOTH,
-            verdict: None,
-            media: Media::new(manner, Some(plan.signaling), beside),
-        };
+        let media = Media::new(manner, Some(plan.signaling), beside);
+        let names = (plan.device.clone(), plan.caller.address.to_string());
+        let mut caller = Leg::new((LegId::CALLER, PartyId::CALLER), names, plan.dialog, media);
         let fault = match () {
             () if is_full => Some((StatusCode::SERVICE_UNAVAILABLE, "too many calls".to_owned())),
             () if plan.offer.is_empty() => None,
@@ -49,7 +41,6 @@ impl Calls {
         call.legs.push(caller);
         let devices: Vec<LegId> = plan.targets.iter().map(|_| call.take_leg_id()).collect();
         let ring = Ring::new(switch.now, devices.clone(), self.policy.no_answer);
-        self.deadlines.insert((ring.poll_timeout(), id));
         call.state = State::Ringing(Ringing { ring, early: None });
         call.parties.extend([Party::new(PartyId::CALLER, plan.caller.clone()), Party::new(PartyId::CALLEE, plan.callee.clone())]);
         for user in call.parties.iter().filter_map(|party| party.person.who.user()) {
@@ -66,7 +57,7 @@ impl Calls {
         } else {
             self.ring_devices(switch, id, (plan, devices), beside);
         }
-        self.tell(id);
+        self.touch(id);
     }
 
     fn ring_devices(&mut self, switch: &mut Switch<'_>, id: Id, (plan, devices): (Plan, Vec<LegId>), beside: Option<PortId>) {
@@ -100,8 +91,8 @@ impl Calls {
     /// A device sent a provisional response.
     pub(super) fn progress(&mut self, switch: &mut Switch<'_>, id: Id, device: LegId, status: StatusCode, body: &Bytes) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if let Some(until) = call.leg_mut(device).and_then(Leg::shows_life) {
-            self.deadlines.remove(&(until, id));
+        if let Some(leg) = call.leg_mut(device) {
+            leg.shows_life();
         }
         let State::Ringing(ringing) = &mut call.state else { return };
         let told = ringing.ring.progress(status);
@@ -137,6 +128,9 @@ impl Calls {
     pub(super) fn answered(&mut self, switch: &mut Switch<'_>, id: Id, device: LegId, body: &Bytes) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(dialog) = call.leg(device).map(|leg| leg.dialog) else { return };
+        if !matches!(call.state, State::Ringing(_)) {
+            return self.target_answered(switch, id, device, body);
+        }
         match self.connect(switch, id, device, body) {
             Ok(()) => self.cancel_others(switch, id, device),
             Err(error) => {
@@ -167,17 +161,11 @@ impl Calls {
             caller.media.apply(switch.media, limit);
         }
         leg.media.set_beside(caller.media.port());
-        let (until, label, dialog) = (leg.shows_life(), leg.label.clone(), caller.dialog);
+        let (label, dialog) = (leg.label.clone(), caller.dialog);
         (leg.stage, caller.stage) = (Stage::Up, Stage::Up);
-        if let Some(until) = until {
-            self.deadlines.remove(&(until, id));
-        }
         call.record.answered_at = Some(switch.unix);
         call.record.answered_by = Some(label);
         call.record.status = StatusCode::OK.code();
-        if let State::Ringing(ringing) = &call.state {
-            self.deadlines.remove(&(ringing.ring.poll_timeout(), id));
-        }
         call.state = State::Established(Talk { late_offer, ..Talk::default() });
         self.arrange(switch, id);
         switch.sip.accept(switch.now, dialog, answer);
@@ -203,7 +191,6 @@ impl Calls {
         if let Some(leg) = call.leg_mut(device) {
             let dialog = leg.dialog;
             if leg.place_again(switch, status) {
-                self.deadlines.extend(leg.patience().map(|until| (until, id)));
                 self.by_dialog.remove(&dialog);
                 self.by_dialog.insert(leg.dialog, (id, device));
                 return;
@@ -216,8 +203,12 @@ impl Calls {
         if let State::Ringing(ringing) = &mut call.state {
             ringing.early.take_if(|early| *early == device);
         }
+        let party = call.leg(device).map(|leg| leg.party);
         self.release(switch, id, device);
         let Some(call) = self.calls.get_mut(&id) else { return };
+        if let (State::Established(_), Some(party)) = (&call.state, party) {
+            return self.target_failed(switch, (id, party), device, status);
+        }
         let State::Ringing(ringing) = &mut call.state else { return };
         if let Verdict::GiveUp(told) = ringing.ring.failed(device, status) {
             // What we could not do ourselves is noted; a device that was busy nevertheless tells the caller more.

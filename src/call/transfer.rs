@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use media::Kinds;
 use media::sdp::negotiate::Finality;
-use media::sdp::{Attribute, Description};
 use sip::message::header::Reason;
-use sip::message::{Headers, Name, NameAddr};
+use sip::message::{Headers, Name};
 use sip::{DialogEvent, DialogId, ReferId, StatusCode};
 use tracing::info;
 
@@ -18,6 +18,7 @@ use super::party::{Party, PartyId, Person, Who};
 use super::reach::{Invitation, end_late};
 use super::record::EndedBy;
 use super::ring::{Ring, Verdict};
+use super::template;
 use super::{Call, Calls, Id, Output, State, Switch, Talk, Target};
 use crate::device;
 
@@ -117,7 +118,7 @@ impl Calls {
         if let (Err(refusal), Some(Report { dialog, refer })) = (result, report) {
             let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
         }
-        self.tell(id);
+        self.touch(id);
         result
     }
 
@@ -140,18 +141,21 @@ impl Calls {
     pub(super) fn reach_out(&mut self, switch: &mut Switch<'_>, id: Id, (by, sender): (PartyId, Person), referral: Referral) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let stays = call.legs.iter().find(|leg| leg.is_up() && leg.party != by);
-        let Some((stays, template)) = stays.and_then(|leg| Some((leg.party, as_if_talking(leg.media.remote().ok()?)))) else { return };
-        let Some(from) = call.party(stays).map(|party| party.person.shown.clone()) else { return };
+        let Some(stays) = stays else { return };
+        let template = template::offer(&[], stays.media.has() | Kinds::AUDIO, template::Unwanted::Refused, |kind| stays.media.line(kind));
+        let Some(person) = call.party(stays.party).map(|party| party.person.clone()) else { return };
+        let from = person.shown.clone();
         let party = if referral.to.who == sender.who { by } else { call.next_party() };
         let mut headers = referral.headers;
         headers.push(Name::ReferredBy, sender.shown.to_string());
-        if !is_anonymous(&from) {
+        if person.is_anonymous() {
+            headers.push(Name::Privacy, "id");
+        } else {
             headers.push(Name::PAssertedIdentity, from.to_string());
         }
         let (template, port) = (Arc::new(template), call.any_port());
         let legs: Vec<LegId> = referral.targets.iter().map(|_| call.take_leg_id()).collect();
         let ring = Ring::new(switch.now, legs.clone(), self.policy.no_answer);
-        self.deadlines.insert((ring.poll_timeout(), id));
         let mut failures = Vec::new();
         for (leg, target) in legs.into_iter().zip(&referral.targets) {
             let template = Some(Arc::clone(&template));
@@ -178,9 +182,7 @@ impl Calls {
         let is_coming = matches!(at.stage, Stage::Reaching(_));
         match event {
             DialogEvent::Progress { status, .. } if is_coming => {
-                if let Some(until) = at.shows_life() {
-                    self.deadlines.remove(&(until, id));
-                }
+                at.shows_life();
                 if let Some(status) = transfer.ring.progress(status) {
                     transfer.tell(switch, status);
                 }
@@ -197,7 +199,7 @@ impl Calls {
             }
             DialogEvent::Ended { .. } if at.is_up() && at.party == transfer.by => {
                 // RFC 5589 §6: who sent the other one away need not wait for what comes of it.
-                self.leave(switch, id, leg);
+                self.depart(switch, id, leg);
                 None
             }
             event @ (DialogEvent::Progress { .. }
@@ -241,7 +243,6 @@ impl Calls {
     pub(super) fn drop_transfer(&mut self, switch: &mut Switch<'_>, id: Id, reason: &Reason) -> Option<Box<Transfer>> {
         let call = self.calls.get_mut(&id)?;
         let transfer = call.transfer.take()?;
-        self.deadlines.remove(&(transfer.ring.poll_timeout(), id));
         let coming: Vec<LegId> = call.legs.iter().filter(|leg| matches!(leg.stage, Stage::Reaching(_))).map(|leg| leg.id).collect();
         for leg in coming {
             if let Some(leg) = self.calls.get(&id).and_then(|call| call.leg(leg)) {
@@ -289,7 +290,7 @@ impl Calls {
             let referral = Referral { to: person.clone(), headers, targets, report: None };
             self.reach_out(switch, id, (party, person), referral);
         }
-        self.tell(id);
+        self.touch(id);
     }
 
     /// Ends a call whose last party waits for nobody.
@@ -308,11 +309,7 @@ impl Calls {
         leg.media.receive_answer(body, Finality::Final)?;
         switch.sip.acknowledge(switch.now, leg.dialog, Bytes::new());
         leg.media.apply(switch.media, limit);
-        let until = leg.shows_life();
         leg.stage = Stage::Up;
-        if let Some(until) = until {
-            self.deadlines.remove(&(until, id));
-        }
         let Some(transfer) = self.drop_transfer(switch, id, &Reason::sip(200, "Call completed elsewhere")) else { return Ok(()) };
         transfer.tell(switch, StatusCode::OK);
         let Some(call) = self.calls.get_mut(&id) else { return Ok(()) };
@@ -321,7 +318,12 @@ impl Calls {
         }
         info!(call = %id, "transferred");
         self.unpark(id);
-        self.enter(switch, id, device, Party::new(transfer.party, transfer.to), transfer.by);
+        let is_push = transfer.party == transfer.by && call_has(self.calls.get(&id), transfer.by, device);
+        if is_push {
+            self.come_instead(switch, (id, transfer.party), device);
+        } else {
+            self.enter(switch, id, device, Party::new(transfer.party, transfer.to), transfer.by);
+        }
         Ok(())
     }
 
@@ -340,17 +342,16 @@ impl Calls {
             if let Some(dialog) = self.dialog(id, leg) {
                 switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
             }
-            self.leave(switch, id, leg);
+            self.depart(switch, id, leg);
         }
-        self.arrange(switch, id);
-        self.align(switch, id);
+        let came = self.calls.get(&id).and_then(|call| call.leg(device)).map(|leg| leg.party);
+        self.meet(switch, id, came.unwrap_or(instead));
     }
 
     /// A leg is gone, and its party with it if it was the last one.
-    pub(super) fn leave(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
+    pub(super) fn depart(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
         let Some(party) = self.calls.get(&id).and_then(|call| call.leg(leg)).map(|leg| leg.party) else { return };
-        self.drop_relayed(switch, id, leg);
-        self.release(switch, id, leg);
+        self.remove_leg(switch, id, leg);
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.legs.iter().any(|leg| leg.party == party) {
             return;
@@ -362,41 +363,6 @@ impl Calls {
             self.by_user.remove(&(Arc::clone(user), id));
         }
         self.arrange(switch, id);
-    }
-
-    /// An offer that was passed between a leg that goes and another one ends: who waits for an answer may ask again.
-    fn drop_relayed(&mut self, switch: &mut Switch<'_>, id: Id, gone: LegId) {
-        let limit = Some(self.policy.media_timeout);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(talk) = call.talk() else { return };
-        talk.mending.take_if(|mending| *mending == gone);
-        let Some(relayed) = talk.relayed.take() else { return };
-        if let Some(leg) = call.leg_mut(relayed.from).filter(|leg| leg.id != gone) {
-            let _gone = switch.sip.refuse(switch.now, leg.dialog, StatusCode::REQUEST_PENDING, &Headers::default());
-            leg.media.rollback(switch.media, limit);
-        }
-    }
-
-    /// A party that waits alone makes an offer: it gets what it asks for.
-    pub(super) fn answer_lone(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) -> bool {
-        let limit = Some(self.policy.media_timeout);
-        let Some(call) = self.calls.get_mut(&id).filter(|call| call.parties.len() == 1) else { return false };
-        let Some(leg) = call.leg_mut(leg).filter(|leg| leg.is_up() && !body.is_empty()) else { return false };
-        if leg.media.receive_offer(body).is_err() {
-            return false;
-        }
-        let answer = leg.media.remote_offer().cloned().and_then(|offer| leg.media.make_answer(&offer, switch.media));
-        match answer {
-            Ok(answer) => {
-                switch.sip.accept(switch.now, leg.dialog, answer);
-                leg.media.apply(switch.media, limit);
-                true
-            }
-            Err(_) => {
-                leg.media.drop_offer();
-                false
-            }
-        }
     }
 
     /// Joins two calls of a user: the other party of the first one and that of the second one talk, and the user leaves both (attended
@@ -432,8 +398,8 @@ impl Calls {
             }
             self.part(switch, first);
         }
-        self.tell(first.0);
-        self.tell(second.0);
+        self.touch(first.0);
+        self.touch(second.0);
         Ok(())
     }
 
@@ -497,14 +463,9 @@ impl Calls {
             if let Some(port) = leg.media.port() {
                 self.by_port.insert(port, (id, leg.id));
             }
-            if let Some(until) = leg.patience() {
-                self.deadlines.remove(&(until, from));
-                self.deadlines.insert((until, id));
-            }
             call.legs.push(leg);
         }
         let ring = Ring::new(switch.now, ringing, self.policy.no_answer);
-        self.deadlines.insert((ring.poll_timeout(), id));
         call.transfer = Some(Box::new(Transfer { by, sender, party, to, ring, report }));
         self.refuse(switch, from, StatusCode::REQUEST_TERMINATED, EndedBy::Switch, &format!("joined with call {id}"));
     }
@@ -517,48 +478,22 @@ impl Calls {
             if let Some(dialog) = self.dialog(id, leg) {
                 switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
             }
-            self.leave(switch, id, leg);
+            self.depart(switch, id, leg);
+        }
+        let came = self.calls.get(&id).and_then(|call| call.parties.last()).map(|party| party.id);
+        self.meet(switch, id, came.unwrap_or(by));
+    }
+
+    /// Two parties are together who were not before: who is on hold for somebody who has left, or does not fit, gets an offer.
+    fn meet(&mut self, switch: &mut Switch<'_>, id: Id, came: PartyId) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        for leg in call.legs.iter_mut().filter(|leg| leg.is_up()) {
+            let may_not_fit = leg.party != came;
+            (leg.stale, leg.stuck) = (true, None);
+            leg.mends = u8::from(may_not_fit || !leg.media.is_open());
         }
         self.arrange(switch, id);
         self.align(switch, id);
-    }
-
-    /// Brings two parties in line who negotiated with somebody else before: each that is not gets an offer, one after the other. Where
-    /// both already fit nobody is asked anything.
-    pub(super) fn align(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let up: Vec<LegId> = call.legs.iter().filter(|leg| leg.is_up()).map(|leg| leg.id).collect();
-        let [one, other] = up[..] else { return };
-        let Some((left, right)) = call.two(one, other) else { return };
-        let fits = left.media.fits(&right.media);
-        let (is_first, is_second) = (fits && left.media.is_open(), fits && right.media.is_open());
-        call.aligning = match (is_first, is_second) {
-            (true, true) => return,
-            (true, false) => vec![other],
-            (false, true) => vec![one],
-            (false, false) => vec![other, one],
-        };
-        self.align_next(switch, id);
-    }
-
-    /// Makes the offer that is next.
-    pub(super) fn align_next(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(leg) = call.aligning.pop() else { return };
-        let Some((leg, other)) = call.pair(leg) else { return };
-        if leg.media.has_local_offer() {
-            // Its answer comes first.
-            let leg = leg.id;
-            return call.aligning.push(leg);
-        }
-        if leg.media.fits(&other.media) && leg.media.is_open() {
-            return self.align_next(switch, id);
-        }
-        let offer = other.media.remote().map(as_if_talking).and_then(|template| leg.media.make_offer(&template, switch.media));
-        let sent = offer.is_ok_and(|offer| switch.sip.offer(switch.now, leg.dialog, offer).is_ok());
-        if !sent {
-            leg.media.rollback(switch.media, Some(self.policy.media_timeout));
-        }
     }
 }
 
@@ -583,7 +518,8 @@ impl Call {
     /// Returns true where two parties talk by one device each, and nothing is under way.
     pub(super) fn two_talk(&self) -> Result<(), Refusal> {
         let State::Established(Talk { late_offer, relayed, .. }) = &self.state else { return Err(Refusal::NotTalking) };
-        if *late_offer || relayed.is_some() || self.transfer.is_some() || self.awaited.is_some() {
+        let moves = self.parties.iter().any(|party| party.moving.is_some());
+        if *late_offer || relayed.is_some() || moves || self.transfer.is_some() || self.awaited.is_some() {
             return Err(Refusal::Pending);
         }
         let up: Vec<&Leg> = self.legs.iter().filter(|leg| leg.is_up()).collect();
@@ -596,16 +532,9 @@ impl Call {
     }
 }
 
-/// A description whose speaker holds nobody: what was said for the party that leaves is not meant for the one who comes.
-pub(super) fn as_if_talking(said: &Description) -> Description {
-    let mut open = said.clone();
-    let attributes = open.media.iter_mut().map(|media| &mut media.attributes).chain([&mut open.attributes]);
-    attributes.for_each(|attributes| attributes.retain(|attribute| !matches!(attribute, Attribute::Direction(_))));
-    open
-}
-
-fn is_anonymous(shown: &NameAddr) -> bool {
-    shown.uri.host().is_some_and(|host| host.to_string() == "anonymous.invalid")
+/// Whether a party has another device in the call than this one.
+fn call_has(call: Option<&Call>, party: PartyId, but: LegId) -> bool {
+    call.is_some_and(|call| call.legs.iter().any(|leg| leg.party == party && leg.id != but && leg.is_up()))
 }
 
 /// Who a party is, for a rule about who may do what.
