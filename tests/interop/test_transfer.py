@@ -112,7 +112,6 @@ def a_phone_parks_and_another_one_takes_the_call(world):
     at_bob, ear, since = bob.mark(), alice.ear(), time.monotonic()
     bob.command("transfer", f"sip:*705@{switch.domain}")
     bob.wait_event("CALL_CLOSED", at_bob)
-    world.wait("alice hears music", lambda: not ear.silent(0.2), 5)
     at_carol = carol.mark()
     carol.dial("*715")
     carol.wait_event("CALL_ESTABLISHED", at_carol)
@@ -235,9 +234,8 @@ def an_attended_transfer_while_the_target_rings(world):
 @case
 def another_device_takes_over_with_replaces(world):
     switch, alice, bob = agents(world, "alice", "bob")
-    mobile = Agent(world, switch, "bob").registered()
     outgoing, incoming, at_alice, _ = talk(world, alice, bob)
-    mobile.wire.receive(lambda m: m.method == "CANCEL", "CANCEL", 5)  # it rang, too
+    mobile = Agent(world, switch, "bob").registered()
     media = Media(world, mobile.wire.address, 1100)
     taken = mobile.invite("bob", media.sdp(), headers=[f"Replaces: {replaces(incoming)}", "Require: replaces"])
     media.aim(taken.answered().body), media.play()
