@@ -21,6 +21,7 @@ use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::rtp::{self, Media};
 use crate::net::{Listener, Net, Place};
+use crate::presence::Kept;
 use crate::provider::Provider;
 use crate::signaling::{self, Parts, Signaling};
 use crate::storage::{Options, Storage, StorageError, Table};
@@ -58,7 +59,7 @@ impl Running {
     }
 }
 
-/// Runs the switch until SIGTERM or SIGINT; `ready` is called once every socket is open.
+/// Runs the switch until SIGTERM, SIGINT, or the end of draining; `ready` is called once every socket is open.
 ///
 /// # Errors
 ///
@@ -75,27 +76,41 @@ pub async fn serve(config: Config, ready: impl FnOnce(&[Listener])) -> anyhow::R
         }
         Ok(())
     };
-    run_beside(&config, until_told).await
+    match run_beside(&config, until_told).await {
+        Err(error) if error.is::<Drained>() => Ok(()),
+        done => done,
+    }
 }
+
+/// The switch was drained: there are no calls any more, and there were to be no new ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the switch was drained")]
+pub struct Drained;
 
 /// Runs the switch for as long as `work` goes on, in the same task, and returns what that comes to. It begins once every socket is open.
 ///
 /// # Errors
 ///
-/// Those of `work`, and those of [`serve`].
+/// Those of `work`, those of [`serve`], and [`Drained`].
 pub async fn run_beside<T>(config: &Config, work: impl AsyncFnOnce(Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let (stop, stopped) = watch::channel(false);
     let (signaling, web, running) = build(config).await?;
     let web = web.start(stopped.clone())?;
     let run = signaling.run(stopped);
     tokio::pin!(run);
+    let mut drained = None;
     let done = tokio::select! {
         biased;
         done = work(running) => done,
-        () = &mut run => anyhow::bail!("the signaling loop ended by itself"),
+        ended = &mut run => {
+            drained = Some(ended);
+            Err(Drained.into())
+        }
     };
     let _ended = stop.send(true);
-    run.await;
+    if drained.is_none() {
+        run.await;
+    }
     if web.join().is_err() {
         anyhow::bail!("the web's thread panicked");
     }
@@ -125,6 +140,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let storage = Storage::open(&config.data_dir, &Options::default())?;
     let mut users = Users::new(config);
     users.keep(&storage).await?;
+    let said = Kept::load(&storage)?;
     let locations = Locations::load(&storage, UnixTime(clock::unix().as_secs()))?;
     let listeners = Listeners(net.listeners().iter().filter(|l| l.place == Place::Sip).map(|l| (l.transport, l.address)).collect());
     let local = http::listen(&config.data_dir)?;
@@ -163,6 +179,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
         writer: storage.writer(),
         users,
         locations,
+        said,
         challenger: Challenger::new(seed()?, config.domain.as_str(), guesses, clock::now()),
         random,
         registrar: registrar::Policy {

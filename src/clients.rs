@@ -25,8 +25,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::clock;
 use crate::provider::{News, Provider, happenings};
+use crate::{clock, telemetry};
 
 /// Requests that may wait for the loop; beyond it connections wait, and so do their peers.
 const INBOX: usize = 1024;
@@ -107,9 +107,34 @@ pub enum ToStream {
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     streams: Arc<AtomicU64>,
+    provider: Provider,
 }
 
 impl Handle {
+    /// Returns why the switch takes no new work now; none: it does.
+    pub async fn refuses(&self) -> Option<String> {
+        self.provider.refuses().await
+    }
+
+    /// Writes the figures of the process for Prometheus.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn figures(&self) -> Result<String, Stopped> {
+        let load = self.load().await?;
+        for (name, value) in [
+            ("tandem_cas_logins", load.logins),
+            ("tandem_cas_streams", load.streams),
+            ("tandem_cas_polls", load.polls),
+            ("tandem_cas_pending", load.pending),
+            ("tandem_cas_plugins", load.plugins),
+        ] {
+            telemetry::metrics::set(name, value);
+        }
+        self.provider.figures().await.ok_or(Stopped)
+    }
+
     /// Sends a request, and waits for the reply.
     ///
     /// # Errors
@@ -221,13 +246,14 @@ pub(crate) struct Clients {
     work: JoinSet<Came>,
     serving: HashMap<ServeId, AbortHandle>,
     clock_read: Instant,
+    events: metrics::Counter,
 }
 
 impl Clients {
     /// Makes the loop and a way to it; `news` is what happens on the switch.
     pub(crate) fn new(settings: Settings, seed: [u8; 32], provider: Provider, news: mpsc::Receiver<News>) -> (Self, Handle) {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let now = clock::now();
+        let (now, to_provider) = (clock::now(), provider.clone());
         let clients = Self {
             server: Server::new(settings, seed, now, unix()),
             provider,
@@ -240,8 +266,9 @@ impl Clients {
             work: JoinSet::new(),
             serving: HashMap::new(),
             clock_read: now,
+            events: metrics::counter!("tandem_cas_events_total"),
         };
-        (clients, Handle { inbox: sender, streams: Arc::default() })
+        (clients, Handle { inbox: sender, streams: Arc::default(), provider: to_provider })
     }
 
     /// Runs until told to stop.
@@ -342,6 +369,9 @@ impl Clients {
     }
 
     fn carry_out(&mut self, output: Output) {
+        if let Output::Reply { reply, .. } = &output {
+            telemetry::metrics::replied(reply.response);
+        }
         match output {
             Output::Reply { exchange: ExchangeId(exchange), reply } if exchange & OF_STREAM != 0 => {
                 self.tell(StreamId(exchange & !OF_STREAM), ToStream::Reply(reply));
@@ -352,7 +382,10 @@ impl Clients {
                 }
             }
             Output::Opened(stream) => self.tell(stream, ToStream::Opened),
-            Output::Events { stream, frames } => self.tell(stream, ToStream::Events(frames)),
+            Output::Events { stream, frames } => {
+                self.events.increment(frames.len() as u64);
+                self.tell(stream, ToStream::Events(frames));
+            }
             Output::Forward { stream, body } => self.tell(stream, ToStream::Forward(body)),
             Output::Close { stream, why } => {
                 self.tell(stream, ToStream::Close(why));

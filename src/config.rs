@@ -45,6 +45,8 @@ pub struct Config {
     pub features: Features,
     /// Bounds against guessing and floods.
     pub limits: Limits,
+    /// The log.
+    pub log: Log,
     /// The users that this file manages.
     pub users: Vec<User>,
     /// The trunks that this file manages.
@@ -232,6 +234,25 @@ impl Default for Limits {
     }
 }
 
+/// `[log]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// How an event is written; default `"text"`.
+    pub format: LogFormat,
+}
+
+/// How an event of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A line of JSON for machines.
+    Json,
+}
+
 /// `[[user]]`: a person.
 #[derive(Clone)]
 pub struct User {
@@ -344,12 +365,13 @@ mod tests {
         assert_eq!(example.policy, absent.policy);
         assert_eq!(example.features, absent.features);
         assert_eq!(example.limits, absent.limits);
+        assert_eq!(example.log, absent.log);
         assert_eq!(Config::built_in().unwrap_or_else(|e| panic!("{e}")).sip, absent.sip);
     }
 
     #[test]
     fn the_example_shows_every_key() {
-        for section in ["", "[sip]", "[tls]", "[http]", "[media]", "[policy]", "[limits]", "[[user]]", "[[trunk]]"] {
+        for section in ["", "[sip]", "[tls]", "[http]", "[media]", "[policy]", "[limits]", "[log]", "[[user]]", "[[trunk]]"] {
             let refused = fault(&format!("{section}\nno_such_key = 1\n"));
             let (_, accepted) = refused.split_once("accepted:").unwrap();
             let keys: Vec<_> = accepted.split('`').skip(1).step_by(2).collect();

@@ -10,6 +10,7 @@
 //! | SIP sockets; media threads; DNS | [`net`], [`net::rtp`], `net/dns.rs` |
 //! | what a request outside a dialog comes to | [`request`] |
 //! | calls: ringing, answer, hold, the end, the record | [`call`] |
+//! | whether people can be reached, and who watches them | [`presence`], `signaling/watcher.rs` |
 //! | who we serve, and where their devices are | [`user`], [`location`] |
 //! | what survives a restart | [`storage`] |
 //! | the configuration, every key of it | [`config`] |
@@ -37,6 +38,7 @@ pub mod http;
 pub mod location;
 pub mod net;
 pub mod pii;
+pub mod presence;
 pub mod provider;
 pub mod request;
 mod signaling;

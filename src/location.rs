@@ -15,6 +15,8 @@ pub struct Locations {
     /// The stored form: a third of the memory of the read one.
     bindings: HashMap<Box<str>, Box<[u8]>>,
     connections: HashMap<(Transport, SocketAddr), Connection>,
+    /// AORs whose bindings were replaced, until the loop has looked.
+    changed: Vec<Aor>,
 }
 
 struct Connection {
@@ -67,6 +69,7 @@ impl Locations {
 
     /// Replaces the bindings of an AOR, here at once; the returned write makes it last.
     pub fn replace(&mut self, aor: &Aor, bindings: &[Binding]) -> Batch {
+        self.changed.push(aor.clone());
         let mut batch = Batch::new();
         if bindings.is_empty() {
             self.bindings.remove(aor.as_str());
@@ -82,6 +85,11 @@ impl Locations {
             }
         }
         batch
+    }
+
+    /// Returns the next AOR whose bindings were replaced.
+    pub fn poll_changed(&mut self) -> Option<Aor> {
+        self.changed.pop()
     }
 
     /// Notes a connection.

@@ -4,8 +4,10 @@
 //! ([`Signaling::settle`]), and the loop waits again.
 
 mod ask;
+mod command;
 mod connection;
 mod dispatch;
+mod drain;
 mod forward;
 mod load;
 mod news;
@@ -13,6 +15,7 @@ mod outside;
 mod port;
 mod refer;
 mod resolve;
+mod watcher;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,24 +28,31 @@ use media::Event as MediaEvent;
 use sip::digest::Challenger;
 use sip::random::Random;
 use sip::{Aor, Endpoint, Hop, Response, ServerId, UnixTime, registrar};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
+use crate::call::command::Ticket;
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
+use crate::presence::{Kept, Presences};
 use crate::storage::{Batch, StorageError, Table, Writer};
+use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
-pub(crate) use ask::{Ask, Failed, Handle, People, Stopped};
+pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
+pub(crate) use command::{Unable, Want};
+use drain::Farewell;
+pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
 use load::Load;
-use news::Ended;
+use news::Past;
 pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
+use watcher::Watchers;
 
 /// A change of the time of day by more than that besides the time that passed is worth a word.
 const CLOCK_JUMP: Duration = Duration::from_secs(10);
@@ -57,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) writer: Writer,
     pub(crate) users: Users,
     pub(crate) locations: Locations,
+    pub(crate) said: Vec<(String, Kept)>,
     pub(crate) challenger: Challenger,
     pub(crate) random: Random,
     pub(crate) registrar: registrar::Policy,
@@ -86,11 +97,19 @@ pub(crate) struct Signaling {
     srtp: Srtp,
     asks: mpsc::Receiver<Ask>,
     news: Feed,
-    ended: Ended,
+    past: Past,
+    /// Who waits for what comes of a command.
+    ordered: HashMap<Ticket, oneshot::Sender<Result<(), Unable>>>,
+    draining: Option<drain::Drain>,
+    metrics: Metrics,
     /// What waits until what it says is durable.
-    unwritten: HashMap<u64, Unwritten>,
+    unwritten: HashMap<u64, (Instant, Unwritten)>,
+    /// Why nothing can be kept any more.
+    store: Option<StorageError>,
     next_write: u64,
     forwards: Forwards,
+    presences: Presences,
+    watchers: Watchers,
     dns: Dns,
     looks_up: bool,
     resolving: FuturesUnordered<Resolving>,
@@ -119,6 +138,13 @@ struct Registered {
 
 impl Signaling {
     pub(crate) fn new(parts: Parts, config: &Config) -> Self {
+        let (now, unix) = (clock::now(), clock::unix());
+        let mut presences = Presences::default();
+        for (user, kept) in parts.said {
+            if parts.users.named(&user).is_some() {
+                presences.say(now, &user, kept.said(now, millis(unix)));
+            }
+        }
         Self {
             net: parts.net,
             sip: parts.sip,
@@ -140,10 +166,16 @@ impl Signaling {
             unwritten: HashMap::new(),
             next_write: 0,
             forwards: Forwards::default(),
+            presences,
+            watchers: Watchers::default(),
             dns: parts.dns,
             asks: parts.asks,
             news: parts.news,
-            ended: Ended::default(),
+            past: Past::default(),
+            ordered: HashMap::new(),
+            draining: None,
+            metrics: Metrics::new(),
+            store: None,
             looks_up: config.sip.dns,
             resolving: FuturesUnordered::new(),
             load: Load::new(clock::now()),
@@ -152,13 +184,14 @@ impl Signaling {
         }
     }
 
-    /// Runs until told to stop.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Runs until told to stop, or until it is drained.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Ended {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut armed: Option<Instant> = None;
+        let mut farewell: Option<Farewell> = None;
         loop {
-            let deadline = self.poll_timeout();
+            let deadline = self.poll_timeout().into_iter().chain(farewell.as_ref().map(|farewell| farewell.next(self.now))).min();
             if let Some(at) = deadline
                 && armed != deadline
             {
@@ -167,7 +200,7 @@ impl Signaling {
             }
             tokio::select! {
                 biased;
-                _ = stop.changed() => break,
+                _ = stop.changed(), if farewell.is_none() => { self.tick(); farewell = Some(self.farewell(Ended::Told)) }
                 committed = self.writer.committed(), if !self.unwritten.is_empty() => { self.tick(); self.handle_committed(committed) }
                 event = self.net.next() => { self.tick(); self.handle_net(event) }
                 Some(ask) = self.asks.recv() => { self.tick(); self.handle_ask(ask) }
@@ -177,6 +210,15 @@ impl Signaling {
             }
             self.handle_timeouts();
             self.settle();
+            self.metrics.turn.record(clock::now().saturating_duration_since(self.now));
+            if farewell.is_none() && self.is_drained() {
+                farewell = Some(self.farewell(Ended::Drained));
+            }
+            if let Some(farewell) = &farewell
+                && farewell.is_over(self.now, self.calls.is_empty())
+            {
+                return farewell.ended;
+            }
         }
     }
 
@@ -230,22 +272,25 @@ impl Signaling {
         match committed {
             Ok(tokens) => {
                 for token in tokens {
-                    match self.unwritten.remove(&token) {
-                        Some(Unwritten::Registered(registered)) => {
+                    let Some((since, unwritten)) = self.unwritten.remove(&token) else { continue };
+                    self.metrics.commit.record(self.now.saturating_duration_since(since));
+                    match unwritten {
+                        Unwritten::Registered(registered) => {
+                            self.metrics.registrations.increment(1);
                             self.net.keep(&registered.flow);
                             self.locations.registered(&registered.flow, &registered.aor);
                             self.sip.respond(self.now, registered.server, &registered.response);
                         }
-                        Some(Unwritten::Asked(answer)) => answer(Ok(())),
-                        None => {}
+                        Unwritten::Asked(answer) => answer(Ok(())),
                     }
                 }
             }
             Err(error) => {
                 error!(%error, "nothing can be kept any more: no registration and no change is acknowledged");
-                for (_, unwritten) in std::mem::take(&mut self.unwritten) {
+                for (_, (_, unwritten)) in std::mem::take(&mut self.unwritten) {
                     self.refuse_unwritten(unwritten, &error);
                 }
+                self.store = Some(error);
             }
         }
     }
@@ -267,7 +312,7 @@ impl Signaling {
         self.next_write += 1;
         match self.writer.submit(batch, self.next_write) {
             Ok(()) => {
-                self.unwritten.insert(self.next_write, unwritten);
+                self.unwritten.insert(self.next_write, (self.now, unwritten));
             }
             Err(error) => {
                 warn!(%error, "a write is refused");
@@ -277,7 +322,8 @@ impl Signaling {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout()].into_iter().flatten().min()
+        let machines = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
+        machines.into_iter().chain([self.drain_timeout()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
@@ -285,6 +331,7 @@ impl Signaling {
         let (calls, mut switch) = self.calls();
         calls.handle_timeout(&mut switch);
         self.handle_forward_timeouts();
+        self.presences.handle_timeout(self.now);
     }
 
     fn handle_media(&mut self, event: MediaEvent) {
@@ -294,7 +341,7 @@ impl Signaling {
 
     /// Returns the calls, and what they act on.
     fn calls(&mut self) -> (&mut Calls, Switch<'_>) {
-        let unix = u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX);
+        let unix = millis(self.unix);
         let switch = Switch { now: self.now, unix, sip: &mut self.sip, media: &mut self.media, random: &mut self.random };
         (&mut self.calls, switch)
     }
@@ -312,6 +359,10 @@ impl Signaling {
                 self.send(send);
             } else if let Some(output) = self.calls.poll_output() {
                 self.carry_out(output);
+            } else if let Some(aor) = self.locations.poll_changed() {
+                self.look_at(aor.user());
+            } else if let Some(user) = self.presences.poll_output() {
+                self.presence_changed(&user);
             } else {
                 return;
             }
@@ -321,6 +372,7 @@ impl Signaling {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Record(record) => {
+                self.metrics.record(&record);
                 let value = serde_json::to_vec(&record).expect("a record has no map with keys that are no text");
                 let mut batch = Batch::new();
                 batch.put(Table::Cdr, &record.id.0.to_be_bytes(), &value);
@@ -330,9 +382,15 @@ impl Signaling {
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),
-            Output::Outcome { ticket, result } => debug!(ticket = ticket.0, ?result, "command carried out"),
+            Output::Outcome { ticket, result } => {
+                debug!(ticket = ticket.0, ?result, "command carried out");
+                if let Some(answer) = self.ordered.remove(&ticket) {
+                    let _gone = answer.send(result.map_err(Into::into));
+                }
+            }
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
+                self.follow_call(&event);
                 self.call_changed(event);
             }
         }
@@ -396,4 +454,9 @@ impl Signaling {
 /// Returns the source address of a request's flow.
 fn source(flow: &sip::Flow) -> IpAddr {
     flow.remote.ip()
+}
+
+/// Returns a time of day in milliseconds since 1970.
+fn millis(unix: Duration) -> u64 {
+    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
 }

@@ -86,6 +86,8 @@ pub trait Admin: Send + Sync {
     fn remove_key(&self, key: &Line) -> impl Future<Output = Answer<()>> + Send;
     /// Tells how the switch is.
     fn status(&self) -> impl Future<Output = Answer<admin::SwitchStatus>> + Send;
+    /// Takes no new calls, or takes them again; tells how the switch is then.
+    fn drain(&self, request: admin::Drain) -> impl Future<Output = Answer<admin::SwitchStatus>> + Send;
 }
 
 /// What is kept of users for this crate.

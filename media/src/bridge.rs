@@ -3,6 +3,7 @@
 //! receiver, whoever feeds it, is in `outgoing.rs`; the RTCP that we make ourselves in `reports.rs`.
 
 mod copies;
+mod keypad;
 mod outgoing;
 mod plan;
 mod reports;

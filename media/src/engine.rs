@@ -1,10 +1,12 @@
 //! Engine: the ports and bridges of one media thread. A packet goes in with its socket and source and comes out as where the
 //! same octets are to be sent, without a copy, an allocation or a lock; what is transcoded comes out by the clock. What bridges are to
-//! be is carried out in `engine/arrange.rs`; what is more than one packet from one port to another, in `engine/beyond.rs`. It owns no
+//! be is carried out in `engine/arrange.rs`; what is more than one packet from one port to another, in `engine/beyond.rs`; keys that
+//! are pressed in `engine/digits.rs`. It owns no
 //! socket and reads no clock.
 
 mod arrange;
 mod beyond;
+mod digits;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -16,6 +18,7 @@ use self::arrange::Turn;
 use crate::{
     BridgeId,
     bridge::{Copies, Fed, Hop, Place, Plan, Random, Room, Route},
+    dtmf::Digit,
     port::{
         Port, PortId, Settings, SocketId,
         destination::Policy,
@@ -68,6 +71,15 @@ pub enum Event {
         port: PortId,
         /// Audio or video.
         kind: MediaKind,
+    },
+    /// A peer has pressed a key and let it go, as its named events tell. They pass with the sound to those who take them.
+    Digit {
+        /// Whose port.
+        port: PortId,
+        /// Which key.
+        digit: Digit,
+        /// For how long.
+        duration: Duration,
     },
     /// The answer to [`Engine::report`].
     Statistics {
@@ -276,20 +288,37 @@ impl Engine {
                 self.heard(now, slot);
                 None
             }
-            Received::ToForward(component, length) => {
-                self.heard(now, slot);
-                let relayed = match component {
-                    Component::Rtp => self.relay(now, (slot, index), buffer, length),
-                    Component::Rtcp => self.relay_rtcp(now, (slot, index), buffer, length),
-                };
-                match relayed.unwrap_or(Relayed::Withheld) {
-                    Relayed::Sent(transmit) => Some(transmit),
-                    Relayed::Taken => None,
-                    Relayed::Withheld => {
-                        self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(index)?.quality.withheld += 1;
-                        None
-                    }
+            Received::ToForward(component, length) => self.forward(now, (slot, index), component, buffer, length),
+            Received::Event(length, digit) => {
+                if let Some(digit) = digit {
+                    self.pressed(slot, digit);
                 }
+                self.arm(slot);
+                self.forward(now, (slot, index), Component::Rtp, buffer, length)
+            }
+        }
+    }
+
+    /// Takes a packet of a peer's to whoever is to have it.
+    fn forward(
+        &mut self,
+        now: Instant,
+        (slot, index): (usize, usize),
+        component: Component,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Option<Transmit> {
+        self.heard(now, slot);
+        let relayed = match component {
+            Component::Rtp => self.relay(now, (slot, index), buffer, length),
+            Component::Rtcp => self.relay_rtcp(now, (slot, index), buffer, length),
+        };
+        match relayed.unwrap_or(Relayed::Withheld) {
+            Relayed::Sent(transmit) => Some(transmit),
+            Relayed::Taken => None,
+            Relayed::Withheld => {
+                self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(index)?.quality.withheld += 1;
+                None
             }
         }
     }
@@ -433,9 +462,12 @@ impl Engine {
             self.timers.remove(&(due, slot));
             let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { continue };
             port.deadline = None;
-            port.handle_timeout(now);
+            let digit = port.handle_timeout(now);
             if port.watch.due.is_some_and(|due| due <= now) {
                 self.look(now, slot);
+            }
+            if let Some(digit) = digit {
+                self.pressed(slot, digit);
             }
             self.attend(slot);
         }

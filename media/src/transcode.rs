@@ -6,15 +6,12 @@
 //! until the next tick, 1.5 ms where G.722 meets G.711, and 6.5 ms where it encodes Opus. Once the longest payload has been seen
 //! nothing here allocates; `opus-pure` still does when its encoder changes its mode, and for frames of 40 and 60 ms outside of SILK.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     codec::{self, Codec, Decoder, Encoder, MAX_PAYLOAD, MAX_SAMPLES, Parameters, noise::Noise},
     dtmf::{
-        MAX_WAITING, Press,
+        Press,
         event::{Listener, Sender},
         inband::{Detector, Tones},
     },
@@ -27,8 +24,6 @@ use crate::{
 pub const MAX_CATCH_UP: u32 = 3;
 /// After as long without a packet nothing is sent until the next one.
 pub const IDLE: Duration = Duration::from_secs(5);
-/// Digits that wait for [`Transcoder::poll_digit`]; the oldest is dropped for a further one.
-const MAX_PRESSES: usize = 2 * MAX_WAITING;
 /// Payloads that may be decoded for one frame; more only come of payloads shorter than any codec's.
 const MAX_PULLS: usize = 16;
 /// Octets of the RTP header that is written.
@@ -43,8 +38,8 @@ pub struct Input {
     pub payload_type: u8,
     /// Payload type of comfort noise (RFC 3389), 13 unless negotiated otherwise.
     pub comfort_noise: u8,
-    /// Payload type and clock rate in Hz of named events; none when not negotiated: then digits are listened for in the sound,
-    /// if the output is not tones.
+    /// Payload type and clock rate in Hz of named events; none when not negotiated: then digits are listened for in the sound, if the
+    /// output is events.
     pub events: Option<(u8, u32)>,
 }
 
@@ -75,7 +70,7 @@ pub enum Digits {
     },
     /// As tones in the sound.
     Tones,
-    /// By [`Transcoder::poll_digit`] alone, which another protocol such as SIP INFO carries.
+    /// As tones, but only those that are [pressed](Transcoder::press): of what comes in as events, another protocol tells it.
     Reported,
 }
 
@@ -107,7 +102,6 @@ pub struct Transcoder {
     detector: Option<Detector>,
     sender: Sender,
     tones: Tones,
-    presses: VecDeque<Press>,
     clock: Clock,
     /// The frame that is being encoded.
     frame: Vec<i16>,
@@ -164,10 +158,9 @@ impl Transcoder {
             },
             encoder: output.codec.encoder(to, &output.parameters)?,
             listener: input.events.map(|(_, clock_rate)| Listener::new(clock_rate)),
-            detector: (input.events.is_none() && output.digits != Digits::Tones).then(|| Detector::new(to)),
+            detector: (input.events.is_none() && matches!(output.digits, Digits::Events { .. })).then(|| Detector::new(to)),
             sender: Sender::new(events),
             tones: Tones::new(to),
-            presses: VecDeque::with_capacity(MAX_PRESSES),
             clock: Clock::new(ptime, output.codec.clock_rate(), output.identity.timestamp),
             frame: vec![0; frame],
             sequence: output.identity.sequence,
@@ -204,22 +197,25 @@ impl Transcoder {
     pub fn press(&mut self, press: Press) {
         match self.output.digits {
             Digits::Events { .. } => self.sender.press(press),
-            Digits::Tones => self.tones.press(press),
-            Digits::Reported => {}
+            Digits::Tones | Digits::Reported => self.tones.press(press),
         }
+    }
+
+    /// Returns whether a digit is being sent, or waits.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        self.sender.is_pressing() || self.tones.is_pressing()
+    }
+
+    /// Goes on for another [`IDLE`] though nothing comes in, or begins.
+    pub fn keep_on(&mut self, now: Instant) {
+        self.clock.heard(now);
     }
 
     fn heard(&mut self, press: Press) {
-        self.press(press);
-        if self.presses.len() == MAX_PRESSES {
-            self.presses.pop_front();
+        if self.output.digits != Digits::Reported {
+            self.press(press);
         }
-        self.presses.push_back(press);
-    }
-
-    /// Returns what was heard of digits, whatever else is done with them.
-    pub fn poll_digit(&mut self) -> Option<Press> {
-        self.presses.pop_front()
     }
 
     /// Lets time pass: after it, [`Transcoder::poll_packet`] gives the frames that are due.

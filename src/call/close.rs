@@ -72,7 +72,7 @@ impl Calls {
         }
         for client in call.passing.drain(..) {
             // The response would come to a dialog that is gone.
-            if let Some((_, server, request)) = self.passed.remove(&client) {
+            if let Some((_, _, server, request)) = self.passed.remove(&client) {
                 let response = switch.sip.reply(&request, StatusCode::NO_TRANSACTION);
                 switch.sip.respond(switch.now, server, &response);
             }

@@ -2,8 +2,8 @@
 //! follows as [`Output::Outcome`](super::Output::Outcome). Who may ask is not decided here.
 
 use media::Kinds;
-use sip::message::{Headers, Name};
-use sip::{Method, StatusCode};
+use media::dtmf::Digit;
+use sip::StatusCode;
 
 use super::handoff::Manner;
 use super::leg::Stage;
@@ -283,7 +283,7 @@ impl Calls {
         Ok(Answer::Done)
     }
 
-    /// Sends each digit in an INFO, as phones do that have no other way (application/dtmf-relay).
+    /// Presses each digit towards the other parties, in the way that their devices take.
     fn send_digits(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), digits: &str) -> Result<Answer, Refusal> {
         let is_digit = |digit: char| matches!(digit, '0'..='9' | '*' | '#' | 'A'..='D');
         if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.chars().all(is_digit) {
@@ -294,15 +294,7 @@ impl Calls {
             return Err(Refusal::NotAnswered);
         }
         call.party(party).ok_or(Refusal::NoParty)?;
-        let mut headers = Headers::default();
-        headers.push(Name::ContentType, "application/dtmf-relay");
-        for leg in call.legs.iter().filter(|leg| leg.party != party && leg.is_up() && leg.carries.contains(Kinds::AUDIO)) {
-            for digit in digits.chars() {
-                let body = format!("Signal={digit}\r\nDuration=160\r\n");
-                // Its response says nothing that could be told to anybody.
-                let _client = switch.sip.request_within(switch.now, leg.dialog, Method::Info, &headers, body.into());
-            }
-        }
+        self.press_all(switch, (id, party), digits.chars().filter_map(Digit::from_letter));
         Ok(Answer::Done)
     }
 

@@ -245,6 +245,9 @@ impl Calls {
 
     /// Passes a request within the session to the other side.
     pub(super) fn pass(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, server: ServerId, request: Box<sip::Request>) {
+        if self.info_pressed(switch, id, leg, server, &request) {
+            return;
+        }
         let other = self.calls.get(&id).and_then(|call| call.other(leg)).and_then(|other| self.dialog(id, other));
         let status = match (&request.method, other) {
             // Candidates of this leg (RFC 8840): its checks tell us as much, and the other leg has nothing to do with them.
@@ -260,7 +263,7 @@ impl Calls {
                 let client = switch.sip.request_within(switch.now, other, request.method.clone(), &headers, request.body.clone());
                 if let Some((client, call)) = client.zip(self.calls.get_mut(&id)) {
                     call.passing.push(client);
-                    self.passed.insert(client, (id, server, request));
+                    self.passed.insert(client, (id, leg, server, request));
                     return;
                 }
                 StatusCode::NO_TRANSACTION
@@ -288,9 +291,13 @@ impl Calls {
 
     /// The other side answered a passed request.
     pub(super) fn passed_back(&mut self, switch: &mut Switch<'_>, client: ClientId, response: &Response) {
-        let Some((id, server, request)) = self.passed.remove(&client) else { return };
+        let Some((id, leg, server, request)) = self.passed.remove(&client) else { return };
         if let Some(call) = self.calls.get_mut(&id) {
             call.passing.retain(|passing| *passing != client);
+        }
+        if !response.status.is_success() && self.info_refused(switch, (id, leg), &request) {
+            let reply = switch.sip.reply(&request, StatusCode::OK);
+            return switch.sip.respond(switch.now, server, &reply);
         }
         let mut reply = switch.sip.reply(&request, response.status);
         reply.headers.copy(&response.headers, Name::ContentType);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use media::Kinds;
+use sip::DialogId;
 
 use super::leg::{LegId, Stage};
 use super::party::{PartyId, Who};
@@ -109,6 +110,8 @@ pub struct Leg {
     pub id: LegId,
     /// The device, if it is one of a user's.
     pub device: Option<device::Id>,
+    /// Its dialog; none where its signaling is not SIP.
+    pub dialog: Option<DialogId>,
     /// Where it is: its contact.
     pub contact: String,
     /// Where it is in the call.
@@ -207,6 +210,7 @@ impl Call {
         Leg {
             id: leg.id,
             device: leg.device.clone(),
+            dialog: Some(leg.dialog),
             contact: leg.label.clone(),
             state: match leg.stage {
                 Stage::Calling => Standing::Calling,

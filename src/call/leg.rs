@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media::dtmf::Digit;
 use media::port::Kind;
 use media::sdp::negotiate::{Error, Finality, Negotiation, Stream, passes_unchanged};
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Local, Profile, Protection};
-use media::sdp::{self, Description, Format, MediaDescription};
+use media::sdp::{self, Description, Format, MediaDescription, MediaKind};
 use media::{BridgeId, Kinds, Member, PortId, Settings};
 use serde::Serialize;
 use sip::DialogId;
@@ -43,6 +44,8 @@ pub trait Ports {
     fn set(&mut self, port: PortId, settings: Settings);
     /// Says who is in a bridge, and what each gives and takes: all of it, each time. Nobody: the bridge is over.
     fn arrange(&mut self, bridge: BridgeId, members: &[Member]);
+    /// Presses a key towards the peer of a port for that long: as a named event where it takes them, else as tones.
+    fn press(&mut self, port: PortId, digit: Digit, duration: Duration);
     /// Closes a port; its figures come as an event.
     fn close(&mut self, port: PortId);
 }
@@ -114,6 +117,8 @@ pub(super) struct Leg {
     pub(super) mends: u8,
     /// Why it was silent, if it was.
     pub(super) verdict: Option<String>,
+    /// Whether its device has sent a digit in an INFO, and so takes them.
+    pub(super) takes_info: bool,
     pub(super) media: Media,
 }
 
@@ -140,6 +145,7 @@ impl Leg {
             stale: false,
             mends: 0,
             verdict: None,
+            takes_info: false,
             media,
         }
     }
@@ -185,6 +191,12 @@ impl Media {
     pub(super) fn new(manner: Manner, signaling: Option<IpAddr>, beside: Option<PortId>) -> Self {
         let negotiation = Negotiation::new(manner.session_id, manner.profile, manner.protection, manner.secret);
         Self { negotiation, port: None, beside, signaling, offered: Kinds::NONE, refused: Kinds::NONE, parked: Kinds::NONE }
+    }
+
+    /// Returns true if its device takes digits as named events.
+    pub(super) fn takes_events(&self) -> bool {
+        let sound = self.negotiation.streams().into_iter().find(|stream| stream.kind == MediaKind::Audio);
+        sound.is_some_and(|stream| stream.send.iter().any(Format::is_telephone_event))
     }
 
     /// Returns its port.

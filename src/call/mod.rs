@@ -9,6 +9,7 @@ mod arrange;
 mod carry;
 mod close;
 pub mod command;
+mod digits;
 mod established;
 pub mod graph;
 mod handoff;
@@ -249,7 +250,7 @@ pub struct Calls {
     /// The calls of each user.
     by_user: BTreeSet<(Arc<str>, Id)>,
     /// Requests passed within sessions (INFO, MESSAGE): where the response goes.
-    passed: HashMap<ClientId, (Id, ServerId, Box<sip::Request>)>,
+    passed: HashMap<ClientId, (Id, LegId, ServerId, Box<sip::Request>)>,
     /// Callers that gave up before their call was started: names were looked up for it.
     given_up: BTreeSet<DialogId>,
     deadlines: BTreeSet<(Instant, Id)>,
@@ -464,6 +465,7 @@ impl Calls {
                     self.touch(at.0);
                 }
             }
+            MediaEvent::Digit { port, digit, duration } => self.key_pressed(switch, port, (digit, duration)),
             MediaEvent::Statistics { .. } => {}
             MediaEvent::Closed { port, statistics } => self.port_closed(port, &statistics),
         }

@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, Running};
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::net::Listener;
 use crate::telemetry;
 
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     // The steps are what a visitor wants to read first; logs come among them only where asked for.
     let logs = std::env::var_os("TANDEM_LOG").is_some();
     if logs {
-        telemetry::start().map_err(anyhow::Error::msg)?;
+        telemetry::start(LogFormat::Text).map_err(anyhow::Error::msg)?;
     }
     let folder = tempfile::Builder::new().prefix("tandem-demo-").tempdir().context("no folder for the store can be made")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")?;
@@ -100,7 +100,7 @@ async fn demonstrate(args: &Args, logs: bool, folder: &Path) -> anyhow::Result<(
         }
         if !args.exit {
             if !logs {
-                telemetry::start().map_err(anyhow::Error::msg)?;
+                telemetry::start(LogFormat::Text).map_err(anyhow::Error::msg)?;
             }
             invite(running.listeners(), &users);
             stop.await;

@@ -23,11 +23,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    telemetry::start().map_err(anyhow::Error::msg)?;
     let config = match &args.config {
         Some(path) => Config::load(path)?,
         None => Config::built_in()?,
     };
+    telemetry::start(config.log.format).map_err(anyhow::Error::msg)?;
     // What the store and the certificate hold is nobody else's business (S20).
     umask(Mode::from_bits_truncate(0o077));
     raise_file_limit();

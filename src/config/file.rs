@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::secret::SecretSource;
 use super::value::{self, Domain, Number, PortRange, UserName};
-use super::{Config, Features, Group, Http, Limits, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
+use super::{Config, Features, Group, Http, Limits, Log, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
 
 /// One sentence that names file, line and key and says what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +85,8 @@ struct Keys {
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
+    log: Log,
+    #[serde(default)]
     user: Vec<UserKeys>,
     #[serde(default)]
     trunk: Vec<Trunk>,
@@ -142,6 +144,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
         policy: keys.policy,
         features: keys.features,
         limits: keys.limits,
+        log: keys.log,
         users,
         trunks: keys.trunk,
         groups: keys.group,

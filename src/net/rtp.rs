@@ -19,10 +19,12 @@ use std::{
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use media::{
     BridgeId, Engine, Event, Member, PortId, Settings,
+    dtmf::Digit,
     port::{
         Kind,
         destination::{Loopback, Policy, PortSet},
@@ -163,6 +165,11 @@ enum Command {
     Report {
         port: PortId,
     },
+    Press {
+        port: PortId,
+        digit: Digit,
+        duration: Duration,
+    },
     Close {
         port: PortId,
     },
@@ -296,6 +303,14 @@ impl Media {
         self.tell(port, Command::Report { port })
     }
 
+    /// Presses a key towards the peer of a port for that long: as a named event where it takes them, else as tones.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Ended`].
+    pub fn press(&self, port: PortId, digit: Digit, duration: Duration) -> Result<(), Error> {
+        self.tell(port, Command::Press { port, digit, duration })
+    }
+
     /// Closes a port; its last figures come as [`Event::Closed`]. It waits for room in the thread's channel rather than lose a
     /// port for ever.
     pub fn close(&self, port: PortId) {
@@ -369,6 +384,7 @@ impl Shared {
             Command::Set { .. }
             | Command::Arrange { .. }
             | Command::Report { .. }
+            | Command::Press { .. }
             | Command::Close { .. }
             | Command::Packet { .. }
             | Command::Learn { .. }

@@ -1,18 +1,21 @@
 //! Users, devices, numbers, API keys and rights, for administrators and the command line.
 
+use std::time::Duration;
+
 use cas::error::{Error, Fault};
 use cas::permission::Rights;
 use cas::provider::{Admin, Store};
 use cas::text::{Destination, DeviceId, Line, UserName};
 use cas::topic::admin::{
-    AddKey, AddNumber, AddUser, Device, Devices, Key, Keys, MAX_PAGE, Managed, NewKey, Number, Numbers, SetUser, SwitchStatus, User, Users,
+    AddKey, AddNumber, AddUser, Device, Devices, Drain, Key, Keys, MAX_PAGE, Managed, NewKey, Number, Numbers, SetUser, SwitchStatus, User,
+    Users,
 };
 use cas::topic::permission::RightsChange;
 use sip::Aor;
 use sip::registrar::Binding;
 
 use super::Provider;
-use crate::signaling::People;
+use crate::signaling::{Draining, People};
 use crate::user::{self, Refusal};
 use crate::{clock, device};
 
@@ -151,17 +154,28 @@ impl Admin for Provider {
     }
 
     async fn status(&self) -> Answer<SwitchStatus> {
-        let calls = self.signaling.count().await?;
-        let (users, devices) = self.signaling.look(|people| (people.users.len(), people.locations.len())).await?;
+        let figures = self.signaling.figures().await?;
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Ok(SwitchStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
-            users: count(users),
-            devices: count(devices),
-            calls: count(calls),
-            draining: false,
+            users: count(figures.users),
+            devices: count(figures.registered),
+            calls: count(figures.calls),
+            draining: figures.draining,
         })
+    }
+
+    async fn drain(&self, request: Drain) -> Answer<SwitchStatus> {
+        let deadline = request.deadline.map(|seconds| Duration::from_secs(seconds.into()));
+        let draining = match request {
+            Drain { cancel: true, .. } => Draining::Cancel,
+            Drain { stay: true, .. } => Draining::Stay,
+            Drain { .. } => Draining::End(deadline),
+        };
+        let before = self.status().await?; // the loop may end before it could be asked again
+        self.signaling.drain(draining).await?;
+        Ok(SwitchStatus { draining: draining != Draining::Cancel, ..before })
     }
 }
 

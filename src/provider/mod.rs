@@ -19,8 +19,9 @@ use cas::server::Credential;
 use cas::text::{Line, UserName};
 
 pub(crate) use crate::signaling::News;
-use crate::signaling::{Failed, Handle, Stopped};
+use crate::signaling::{Failed, Figures, Handle, Stopped};
 use crate::storage::Storage;
+use crate::telemetry;
 use crate::user::Refusal;
 
 /// The switch, as CAS sees it. Clones are the same switch.
@@ -36,6 +37,33 @@ pub struct Provider {
 impl Provider {
     pub(crate) fn new(signaling: Handle, storage: Storage, started: Instant) -> Self {
         Self { signaling, storage, started, entries: Arc::default() }
+    }
+
+    /// Returns why the switch takes no new work now; none: it does.
+    pub(crate) async fn refuses(&self) -> Option<String> {
+        match self.signaling.figures().await {
+            Err(stopped) => Some(stopped.to_string()),
+            Ok(Figures { store: Some(error), .. }) => Some(error.to_string()),
+            Ok(Figures { draining: true, .. }) => Some("draining".to_owned()),
+            Ok(_) => None,
+        }
+    }
+
+    /// Writes the figures of the process for Prometheus; none while it stops.
+    pub(crate) async fn figures(&self) -> Option<String> {
+        let figures = self.signaling.figures().await.ok()?;
+        for (name, value) in [
+            ("tandem_users", figures.users),
+            ("tandem_users_registered", figures.registered),
+            ("tandem_calls", figures.calls),
+            ("tandem_sip_dialogs", figures.dialogs),
+            ("tandem_sip_transactions", figures.transactions),
+            ("tandem_draining", usize::from(figures.draining)),
+            ("tandem_store_failed", usize::from(figures.store.is_some())),
+        ] {
+            telemetry::metrics::set(name, value);
+        }
+        Some(telemetry::metrics::start()?.render())
     }
 
     /// Finds out who shows this; none: it is wrong.

@@ -1,8 +1,10 @@
 //! News of the switch to what CAS tells client applications.
 
+use cas::text::UserName;
 use cas::topic::Happening;
 use cas::topic::graph::Changed;
 use cas::topic::history::{Change as EntryChange, EntryEvent};
+use cas::topic::presence;
 use cas::topic::tel::{CallEvent, Change};
 
 use super::view;
@@ -13,6 +15,9 @@ use crate::signaling::News;
 pub(crate) fn happenings(news: News) -> Vec<Happening> {
     match news {
         News::Call(event) => call(&event),
+        News::Presence(user, presence) => {
+            UserName::parse(&user).map(|user| Happening::Presence(presence::Changed { user, presence: *presence })).into_iter().collect()
+        }
         News::Entry(kept) => vec![Happening::History(EntryEvent { change: EntryChange::Added, entry: kept.entry })],
     }
 }

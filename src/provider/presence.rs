@@ -1,18 +1,20 @@
-//! Whether people can be reached: what their devices say.
+//! Whether people can be reached, and what they say themselves.
 
 use cas::error::{Error, Fault};
 use cas::permission::Caller;
 use cas::text::{Destination, UserName};
-use cas::topic::presence::{Presence, Set, Telephony, User};
-use sip::Aor;
+use cas::topic::presence::{Presence, Set, User};
 
 use super::Provider;
-use crate::signaling::People;
+use crate::presence::Kept;
 
 impl cas::provider::Presence for Provider {
     async fn presence(&self, _: &Caller, users: &[UserName]) -> Result<Vec<User>, Error> {
-        let users = users.to_vec();
-        Ok(self.signaling.look(move |people| users.into_iter().filter_map(|user| presence(people, user)).collect()).await?)
+        let seen = self.signaling.presence(users.iter().map(|user| user.as_str().to_owned()).collect()).await?;
+        let user = |(name, presence): (String, Presence)| {
+            Some(User { user: UserName::parse(&name).ok()?, presence: Some(presence), actions: Vec::new() })
+        };
+        Ok(seen.into_iter().filter_map(user).collect())
     }
 
     async fn resolve(&self, addresses: &[Destination]) -> Result<Vec<UserName>, Error> {
@@ -24,19 +26,11 @@ impl cas::provider::Presence for Provider {
         Ok(found.await?)
     }
 
-    async fn set(&self, _: &UserName, _: Set) -> Result<Presence, Error> {
-        Err(Error::new(Fault::NotSupported, "this switch keeps no status yet"))
+    async fn set(&self, user: &UserName, set: Set) -> Result<Presence, Error> {
+        let Set { status, note, until, .. } = set;
+        let seen = self.signaling.say::<Error>(user.as_str().to_owned(), Kept { status, note, until }).await?;
+        seen.ok_or_else(|| Error::new(Fault::NotFound, "no such user"))
     }
-}
-
-fn presence(people: &People<'_>, user: UserName) -> Option<User> {
-    people.users.named(user.as_str())?;
-    let aor = Aor::new(user.as_str(), people.domain)?;
-    let registered = people.locations.of(&aor).iter().any(|binding| !binding.is_expired(people.now));
-    let telephony = Some(if registered { Telephony::Idle } else { Telephony::Offline });
-    let (im, mobile, status, note) = (None, None, None, None);
-    let presence = Presence { telephony, im, mobile, status, note, most_available: None, semi_available: None };
-    Some(User { user, presence: Some(presence), actions: Vec::new() })
 }
 
 /// Returns the user part of what is dialled; none where it is not of our domain.

@@ -1,16 +1,19 @@
 //! Calls, and who is in them with which devices.
 
+use std::sync::Arc;
+
 use cas::error::{Error, Fault};
 use cas::permission::Caller;
 use cas::provider::{Graph, Telephony};
-use cas::text::{CallId, UserName};
+use cas::text::{CallId, DeviceId, UserName};
 use cas::topic::graph;
-use cas::topic::tel::{Act, Acted, Call, MakeCall};
-use std::sync::Arc;
+use cas::topic::tel::{self, Act, Acted, Call, MakeCall};
 
 use super::{Provider, view};
-use crate::call;
+use crate::call::command::Refusal;
 use crate::call::graph::View;
+use crate::signaling::{Unable, Want};
+use crate::{call, device};
 
 impl Telephony for Provider {
     async fn call(&self, call: &CallId) -> Result<Call, Error> {
@@ -26,8 +29,11 @@ impl Telephony for Provider {
         Err(Error::new(Fault::NotSupported, "this switch makes no calls for clients yet"))
     }
 
-    async fn act(&self, _: &Caller, _: &UserName, act: Act) -> Result<Acted, Error> {
-        Err(Error::new(Fault::NotSupported, format!("this switch does not do {} yet", act.action().name())))
+    async fn act(&self, _: &Caller, user: &UserName, act: Act) -> Result<Acted, Error> {
+        let (call, action) = (act.call().clone(), act.action());
+        let want = want(act).ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
+        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable))?;
+        Ok(Acted { call: self.call(&call).await?, sdp: None })
     }
 
     async fn why(&self, call: &CallId) -> Result<String, Error> {
@@ -44,9 +50,45 @@ impl Graph for Provider {
 
 impl Provider {
     async fn view(&self, call: &CallId) -> Result<Arc<View>, Error> {
-        let id = u64::from_str_radix(call.as_str(), 16).map_err(|_| unknown(call))?;
-        self.signaling.call(call::Id(id)).await?.ok_or_else(|| unknown(call))
+        self.signaling.call(id(call)?).await?.ok_or_else(|| unknown(call))
     }
+}
+
+fn id(call: &CallId) -> Result<call::Id, Error> {
+    u64::from_str_radix(call.as_str(), 16).map(call::Id).map_err(|_| unknown(call))
+}
+
+/// Returns what an act means to the switch; none where it does not do that.
+fn want(act: Act) -> Option<Want> {
+    let device = |device: &DeviceId| device::Id::named(device.as_str());
+    match act {
+        Act::Hold(_) => Some(Want::Hold),
+        Act::Resume(_) => Some(Want::Resume),
+        Act::Drop(_) => Some(Want::Drop),
+        Act::Decline(request) if request.reason != Some(tel::Refusal::Busy) => Some(Want::Drop),
+        Act::Dtmf(request) => Some(Want::Digits(request.digits.as_str().to_owned())),
+        Act::Move(request) => Some(Want::Move(device(&request.device))),
+        Act::Split(request) => Some(Want::Split(device(&request.audio), device(&request.video))),
+        Act::Decline(_) | Act::Answer(_) | Act::Transfer(_) | Act::Conference(_) | Act::Park(_) | Act::Pickup(_) | Act::Negotiate(_) => {
+            None
+        }
+    }
+}
+
+/// Tells why something was not done with a call.
+fn refused(unable: &Unable) -> Error {
+    use Refusal::{
+        BadDigits, Busy, CallOver, Declined, LastDevice, NoAnswer, NoCall, NoDevice, NoParty, NoWay, NotAnswered, NotTaken, Same,
+        TargetGone, TooManyDevices, UnderWay, Unreachable,
+    };
+    let fault = match unable {
+        Unable::TooMany => Fault::TooMany,
+        Unable::Refused(NoCall | NoParty | NoDevice) => Fault::NotFound,
+        Unable::Refused(BadDigits) => Fault::BadMessage,
+        Unable::Refused(NotAnswered | UnderWay | LastDevice | Same | TooManyDevices | CallOver) => Fault::NotNow,
+        Unable::Refused(NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone) => Fault::Conflict,
+    };
+    Error::new(fault, unable.to_string())
 }
 
 fn unknown(call: &CallId) -> Error {

@@ -5,8 +5,10 @@ mod auth;
 mod forward;
 mod invite;
 mod options;
+pub mod publish;
 mod refer;
 mod register;
+pub mod subscribe;
 
 use std::time::Instant;
 
@@ -77,6 +79,10 @@ pub enum Outcome {
     /// Send it on as a proxy, to these targets, with this identity of the sender instead of what it said of itself; none for a trunk,
     /// whose word we take (RFC 3325 §6).
     Forward(Vec<Target>, Option<NameAddr>),
+    /// Let the sender watch somebody.
+    Subscribe(subscribe::Watch),
+    /// Take what a device says of its user.
+    Publish(Box<publish::Publication>),
 }
 
 /// A REGISTER that is accepted.
@@ -173,6 +179,12 @@ pub enum Rejection {
     /// We have no such event package.
     #[error("no such event package")]
     BadEvent,
+    /// The sender takes no document of the type that we write.
+    #[error("no type that the sender takes")]
+    NotAcceptable(&'static str),
+    /// The body is not of the type that we read.
+    #[error("no type that is read here")]
+    UnsupportedMedia(&'static str),
 }
 
 impl Rejection {
@@ -189,6 +201,8 @@ impl Rejection {
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Self::BadEvent => StatusCode::BAD_EVENT,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::UnsupportedMedia(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
 }
@@ -208,8 +222,9 @@ pub fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome,
         Method::Options => options::handle(context, incoming),
         Method::Refer => refer::handle(context, incoming),
         Method::Message | Method::Info => forward::handle(context, incoming),
+        Method::Subscribe => subscribe::handle(context, incoming),
+        Method::Publish => publish::handle(context, incoming),
         // Default deny: who is not known learns nothing about what we serve (S5).
-        Method::Subscribe | Method::Publish => auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::BadEvent)),
         Method::Other(_) => auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::NotImplemented)),
         Method::Ack | Method::Bye | Method::Cancel | Method::Prack | Method::Update | Method::Notify => {
             auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::NotAllowed))
@@ -227,8 +242,18 @@ pub fn response(context: &mut Context<'_>, incoming: &Incoming, rejection: Rejec
     } else {
         Response::to(request, rejection.status())
     };
-    if matches!(rejection, Rejection::NotAllowed | Rejection::NotImplemented) {
-        response.headers.push(Name::Allow, sip::endpoint::ALLOW);
+    match rejection {
+        Rejection::NotAllowed | Rejection::NotImplemented => response.headers.push(Name::Allow, sip::endpoint::ALLOW),
+        Rejection::BadEvent => response.headers.push(Name::AllowEvents, sip::endpoint::ALLOW_EVENTS),
+        Rejection::NotAcceptable(accepted) | Rejection::UnsupportedMedia(accepted) => response.headers.push(Name::Accept, accepted),
+        Rejection::Challenge(..)
+        | Rejection::Malformed(_)
+        | Rejection::Forbidden(_)
+        | Rejection::UnknownUser
+        | Rejection::NotRegistered
+        | Rejection::Dialog(_)
+        | Rejection::TooManyHops
+        | Rejection::UnsupportedScheme => {}
     }
     response.set_to_tag(&random.token());
     response

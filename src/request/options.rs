@@ -22,6 +22,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let mut response = Response::to(request, StatusCode::OK);
     response.headers.push(Name::Accept, "application/sdp");
     response.headers.push(Name::Allow, sip::endpoint::ALLOW);
+    response.headers.push(Name::AllowEvents, sip::endpoint::ALLOW_EVENTS);
     response.headers.push(Name::Supported, sip::endpoint::SUPPORTED.join(", "));
     Ok(Outcome::Reply(Box::new(response)))
 }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use sip::UnixTime;
 use tokio::sync::{mpsc, oneshot};
 
+use super::command::{Order, Unable, Want};
+use super::drain::Draining;
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
 use crate::location::Locations;
+use crate::presence::{Kept, Presence};
 use crate::storage::{Batch, StorageError};
 use crate::user::Users;
 
@@ -57,10 +60,18 @@ pub(crate) enum Ask {
     Look(Look),
     /// To change something.
     Change(Change),
-    /// How many calls there are.
-    Count(oneshot::Sender<usize>),
+    /// How much there is of everything.
+    Figures(oneshot::Sender<Figures>),
+    /// Something of a call.
+    Order(Order),
+    /// To take no new calls, or to take them again.
+    Drain(Draining, oneshot::Sender<()>),
     /// A call, also one that ended lately.
     Call(call::Id, oneshot::Sender<Option<Arc<View>>>),
+    /// How users are.
+    Presence(Vec<String>, oneshot::Sender<Vec<(String, Presence)>>),
+    /// To note what a user says.
+    Say(String, Kept, oneshot::Sender<Result<Option<Presence>, StorageError>>),
     /// The calls that are not over, of a user or all.
     Calls(Option<String>, oneshot::Sender<Vec<Arc<View>>>),
 }
@@ -104,10 +115,22 @@ impl Handle {
         self.ask(Ask::Change(change), answered).await?
     }
 
-    /// Returns how many calls there are.
-    pub(crate) async fn count(&self) -> Result<usize, Stopped> {
+    /// Returns how much there is of everything.
+    pub(crate) async fn figures(&self) -> Result<Figures, Stopped> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Ask::Count(answer), answered).await
+        self.ask(Ask::Figures(answer), answered).await
+    }
+
+    /// Does something with a user's side of a call, and waits until it is done.
+    pub(crate) async fn order(&self, call: call::Id, user: &str, want: Want) -> Result<Result<(), Unable>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Order(Order { call, user: user.to_owned(), want, answer }), answered).await
+    }
+
+    /// Takes no new calls, or takes them again.
+    pub(crate) async fn drain(&self, draining: Draining) -> Result<(), Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Drain(draining, answer), answered).await
     }
 
     /// Finds a call, also one that ended lately.
@@ -122,13 +145,56 @@ impl Handle {
         self.ask(Ask::Calls(user, answer), answered).await
     }
 
+    /// Tells how users are; unknown ones are left out.
+    pub(crate) async fn presence(&self, users: Vec<String>) -> Result<Vec<(String, Presence)>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Presence(users, answer), answered).await
+    }
+
+    /// Notes what a user says, waits until that is durable, and tells how they are seen by it; none for an unknown user.
+    pub(crate) async fn say<E>(&self, user: String, kept: Kept) -> Result<Option<Presence>, Failed<E>> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Say(user, kept, answer), answered).await?.map_err(Failed::Unwritten)
+    }
+
     async fn ask<T>(&self, ask: Ask, answered: oneshot::Receiver<T>) -> Result<T, Stopped> {
         self.0.send(ask).await.map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
     }
 }
 
+/// How much there is of everything in the loop.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    /// Users.
+    pub(crate) users: usize,
+    /// Users with registered devices.
+    pub(crate) registered: usize,
+    /// Calls, those included whose last figures are awaited.
+    pub(crate) calls: usize,
+    /// INVITE dialogs.
+    pub(crate) dialogs: usize,
+    /// SIP transactions.
+    pub(crate) transactions: usize,
+    /// Whether no new calls are taken.
+    pub(crate) draining: bool,
+    /// Why nothing can be kept any more.
+    pub(crate) store: Option<StorageError>,
+}
+
 impl Signaling {
+    fn figures(&self) -> Figures {
+        Figures {
+            users: self.users.len(),
+            registered: self.locations.len(),
+            calls: self.calls.len(),
+            dialogs: self.sip.dialogs(),
+            transactions: self.sip.transactions(),
+            draining: self.draining.is_some(),
+            store: self.store.clone(),
+        }
+    }
+
     pub(super) fn handle_ask(&mut self, ask: Ask) {
         let now = self.unix();
         let mut people = People { users: &mut self.users, locations: &mut self.locations, domain: &self.domain, now };
@@ -139,8 +205,15 @@ impl Signaling {
                     self.write(&batch, Unwritten::Asked(answer));
                 }
             }
-            Ask::Count(answer) => drop(answer.send(self.calls.len())),
-            Ask::Call(id, answer) => drop(answer.send(self.calls.view(id).or_else(|| self.ended.find(id)))),
+            Ask::Figures(answer) => drop(answer.send(self.figures())),
+            Ask::Order(order) => self.handle_order(order),
+            Ask::Drain(draining, answer) => {
+                self.set_draining(draining);
+                let _gone = answer.send(());
+            }
+            Ask::Call(id, answer) => drop(answer.send(self.calls.view(id).or_else(|| self.past.find(id)))),
+            Ask::Presence(users, answer) => drop(answer.send(self.look_at_all(users))),
+            Ask::Say(user, kept, answer) => self.say(&user, kept, answer),
             Ask::Calls(Some(user), answer) => drop(answer.send(self.calls.views_of(&user).collect())),
             Ask::Calls(None, answer) => drop(answer.send(self.calls.views().collect())),
         }

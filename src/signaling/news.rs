@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::{Signaling, Unwritten};
+use crate::call;
 use crate::call::graph::{Event, Party, Standing, State, View};
 use crate::call::party::{PartyId, Who};
-use crate::call::{self};
 use crate::history::{Kept, Kind, Part};
+use crate::presence::Presence;
 use crate::storage::Batch;
 
 /// News that wait to be told; beyond it they are lost.
@@ -26,6 +27,8 @@ pub(crate) enum News {
     Call(Box<Event>),
     /// An entry was added to a history.
     Entry(Box<Kept>),
+    /// A user's presence is another.
+    Presence(Arc<str>, Box<Presence>),
 }
 
 /// The way of news out of the loop.
@@ -55,9 +58,9 @@ impl Feed {
 
 /// The calls that ended last.
 #[derive(Default)]
-pub(super) struct Ended(VecDeque<Arc<View>>);
+pub(super) struct Past(VecDeque<Arc<View>>);
 
-impl Ended {
+impl Past {
     fn push(&mut self, view: Arc<View>) {
         if self.0.len() >= ENDED {
             self.0.pop_front();
@@ -75,7 +78,7 @@ impl Signaling {
     /// Tells of a change of a call; when it is over, each user's part in it goes into their history.
     pub(super) fn call_changed(&mut self, event: Box<Event>) {
         if event.after.state == State::Ended {
-            self.ended.push(Arc::clone(&event.after));
+            self.past.push(Arc::clone(&event.after));
             for (number, party) in event.after.parties.iter().enumerate() {
                 if let Some(kept) = part(&event, number, party) {
                     let mut batch = Batch::new();

@@ -19,6 +19,10 @@ use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection
 impl Signaling {
     pub(super) fn handle_request(&mut self, incoming: Incoming) {
         if incoming.request.method == Method::Invite {
+            // what takes the place of a dialog that there is, is no new call (RFC 3891)
+            if self.draining.is_some() && incoming.request.headers.get(Name::Replaces).is_none() {
+                return self.refuse_overload(&incoming);
+            }
             let via = incoming.request.headers.get(Name::Via).unwrap_or_default();
             if !self.load.admits(self.now, via) {
                 return self.refuse_overload(&incoming);
@@ -69,11 +73,14 @@ impl Signaling {
             | Rejection::UnsupportedScheme
             | Rejection::NotAllowed
             | Rejection::NotImplemented
-            | Rejection::BadEvent => self.sip.respond_statelessly(incoming, response),
+            | Rejection::BadEvent
+            | Rejection::NotAcceptable(_)
+            | Rejection::UnsupportedMedia(_) => self.sip.respond_statelessly(incoming, response),
         }
     }
 
     fn refuse_overload(&mut self, incoming: &Incoming) {
+        self.metrics.refused.increment(1);
         let mut response = self.sip.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
         response.headers.push(Name::RetryAfter, (1 + self.random.below(10)).to_string());
         self.sip.respond_statelessly(incoming, &response);
@@ -86,6 +93,8 @@ impl Signaling {
                 self.sip.respond_statelessly(&incoming, &response);
             }
             Outcome::Register(registration) => self.register(&incoming, *registration),
+            Outcome::Subscribe(watch) => self.watch(&incoming, watch),
+            Outcome::Publish(publication) => self.publish(&incoming, *publication),
             Outcome::Call(invitation) => self.call(incoming, *invitation),
             Outcome::Enter(entry) => self.enter(incoming, *entry),
             Outcome::Refer { user, session } => self.take_refer(incoming, &user, session),

@@ -1,5 +1,8 @@
 //! Media ports as calls see them, on the media threads.
 
+use std::time::Duration;
+
+use media::dtmf::Digit;
 use media::port::Kind;
 use media::{BridgeId, Member, PortId, Settings};
 use tracing::warn;
@@ -29,6 +32,10 @@ impl Ports for MediaPorts {
 
     fn arrange(&mut self, bridge: BridgeId, members: &[Member]) {
         told(self.0.arrange(bridge, members));
+    }
+
+    fn press(&mut self, port: PortId, digit: Digit, duration: Duration) {
+        told(self.0.press(port, digit, duration));
     }
 
     fn close(&mut self, port: PortId) {

@@ -10,6 +10,7 @@ use sip::{Hop, Transport, Uri};
 use tracing::info;
 
 use super::Signaling;
+use super::command::Prepared;
 use crate::call::party::PartyId;
 use crate::call::transfer::Referral;
 use crate::call::{Id, Plan, Target};
@@ -34,6 +35,8 @@ pub(super) enum Job {
     Transfer { call: Id, party: PartyId, referral: Box<Referral> },
     /// Devices of a user who is called back into a call.
     Recall { call: Id, targets: Vec<Target> },
+    /// An order to a call, which brings devices into it.
+    Order(Box<Prepared>),
     /// A branch of a forwarded request.
     Forward(u64, Box<Forward>),
     /// An ACK that is passed on.
@@ -76,6 +79,7 @@ impl Signaling {
             Job::Call(plan) => self.start_call(*plan, hops),
             Job::Transfer { call, party, referral } => self.start_transfer(call, party, *referral, hops),
             Job::Recall { call, targets } => self.start_recall(call, targets, hops),
+            Job::Order(prepared) => self.carry_out_order(*prepared, hops),
             Job::Forward(id, forward) => self.send_forward(id, *forward, first(hops)),
             Job::Ack(forward) => {
                 if let Some(hop) = first(hops) {

@@ -50,6 +50,8 @@ pub enum Table {
     History = 9,
     /// Whose an entry of a history is.
     Entry = 10,
+    /// What users say of themselves.
+    Presence = 11,
 }
 
 /// Says why a write was not taken or not kept, or a read gave nothing.

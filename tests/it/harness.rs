@@ -8,7 +8,7 @@ use sip::digest::{Answered, Login, answer};
 use sip::framing::{Frame, Framing};
 use sip::message::Name;
 use sip::message::parse::parse;
-use sip::{Message, Request, Response, Transport};
+use sip::{Message, Method, Request, Response, Transport};
 use tandem::app::{self, Running};
 use tandem::config::Config;
 use tempfile::TempDir;
@@ -170,7 +170,7 @@ impl Phone {
             if !matches!(response.status.code(), 401 | 407) {
                 return response;
             }
-            if response.status.code() == 407 {
+            if request.method == Method::Invite {
                 let ack = self.ack_of(&request, &response);
                 self.send(&ack).await;
             }

@@ -18,7 +18,7 @@ fn web(switch: &Switch) -> std::net::SocketAddr {
 }
 
 /// Asks over the host's own socket, as the administrator.
-async fn host(switch: &Switch, topic: &str, name: &str, body: Value) -> Value {
+pub(crate) async fn host(switch: &Switch, topic: &str, name: &str, body: Value) -> Value {
     let stream = UnixStream::connect(switch.data().join("tandem.sock")).await.unwrap();
     exchange(stream, &post(None, "Prefer: wait=20\r\n", message(topic, name, body).to_string().as_bytes())).await.json()
 }
@@ -43,7 +43,10 @@ async fn a_user_added_over_the_hosts_socket_signs_in_and_registers_at_once_and_n
         assert_eq!(ok(&eve.ask("admin", "list-devices", json!({})).await)["devices"], json!([]));
         ok(&host(switch, "admin", "remove-user", json!({ "user": "eve" })).await);
         assert_eq!(eve.ask("login", "refresh", json!({})).await["response"], 401);
-        assert_eq!(phone.register(600).await, 401, "a stranger is challenged, again and again");
+        // a stranger is challenged, again and again
+        let register = phone.write("REGISTER", "sip:tandem.test", "<sip:eve@tandem.test>", "Expires: 600\r\n", "");
+        phone.send(&register.encode()).await;
+        assert_eq!(phone.response().await.status.code(), 401);
     })
     .await;
 }
@@ -269,7 +272,8 @@ async fn sizes_are_bounded_before_anybody_is_known_and_before_anything_is_kept()
         assert_eq!(stranger.status, 413);
         let head = |length: &str| format!("POST /cas HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
         for length in ["18446744073709551615", "9000"] {
-            assert_eq!(exchange(connect().await, head(length).as_bytes()).await.status, 413, "{length}");
+            let status = exchange(connect().await, head(length).as_bytes()).await.status;
+            assert!(matches!(status, 413 | 431), "{length}: {status}");
         }
         for length in ["-1", "18446744073709551616", "1, 2"] {
             assert_eq!(exchange(connect().await, head(length).as_bytes()).await.status, 400, "{length}");
@@ -313,8 +317,7 @@ async fn passwords_cannot_be_guessed_and_a_known_user_looks_like_an_unknown_one(
 #[tokio::test]
 async fn a_websocket_is_opened_by_our_pages_and_by_no_others() {
     // S15
-    let more = format!("{WEB}");
-    switch(&more, async |switch| {
+    switch(WEB, async |switch| {
         let address = web(switch);
         let own = format!("http://{HOME}:{}", address.port());
         for path in ["/cas/events", "/sip"] {

@@ -5,5 +5,6 @@ mod connection;
 mod harness;
 mod hostile;
 mod http;
+mod presence;
 mod torture;
 mod web;

@@ -41,6 +41,8 @@ operations! { "admin";
     "remove-key" RemoveKey(RemoveKey) -> Nothing, Quick, None;
     /// Tells how the switch is.
     "status" Status(Nothing) -> SwitchStatus, Quick, None;
+    /// Takes no new calls; the switch ends when the last call has, or at a deadline.
+    "drain" Drain(Drain) -> SwitchStatus, Quick, None;
 }
 
 /// Whose the switch's own records are: only a right that reaches to all does.
@@ -212,7 +214,16 @@ bodies! {
         /// What it is called.
         key: Line,
     }
-    /// Reply of `status`.
+    /// Request of `drain`.
+    Drain {
+        /// When calls that still last are ended, in seconds from now; absent: never.
+        deadline: Option<u32> = default,
+        /// The switch goes on without calls instead of ending.
+        stay: bool = default,
+        /// Takes new calls again, instead.
+        cancel: bool = default,
+    }
+    /// Reply of `status` and `drain`.
     SwitchStatus {
         /// Version of the switch.
         version: String,
@@ -305,6 +316,7 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
             Ok(Done { effects: vec![Effect::EndLoginsOfKey { key: request.key }], ..reply(&Nothing {})? })
         }
         Request::Status(_) => reply(&admin.status().await?),
+        Request::Drain(request) => reply(&admin.drain(*request).await?),
     }
 }
 

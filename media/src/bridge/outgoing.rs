@@ -10,11 +10,13 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    keypad::Keypad,
     reports::{Random, Reports},
     route::{Class, Hop, Pass, Plan, Rescaling},
 };
 use crate::{
-    dtmf::event::Rescale,
+    dtmf::{Digit, Press, event::Rescale},
+    port::rtp::Agreed,
     quality::Quality,
     rtp::{
         Packet,
@@ -29,6 +31,8 @@ use crate::{
 const MIN_CHANGE: Duration = Duration::from_millis(500);
 /// What the rewriter calls the transcoder: no port, for those are numbered from 0 up.
 const TRANSCODER: u32 = u32::MAX;
+/// What it calls the keypad.
+const KEYPAD: u32 = u32::MAX - 1;
 
 /// One stream towards its receiver.
 #[derive(Debug, Default)]
@@ -36,6 +40,8 @@ pub(crate) struct Outgoing {
     rewriters: [Option<Box<Rewriter>>; 3],
     rescaling: Option<Box<Rescaling>>,
     work: Option<Box<Work>>,
+    /// While keys are pressed that signaling wants pressed; the receiver hears nothing else then.
+    keypad: Option<Box<Keypad>>,
     /// Of transcoding, which may be over.
     history: Option<Box<History>>,
     /// What the receiver was told that our sources are called.
@@ -90,6 +96,7 @@ impl Outgoing {
         random: &mut Random,
     ) -> Fed {
         match (hop, plan) {
+            (_, _) if self.keypad.is_some() => Fed::Taken,
             (Hop::Pass(pass), _) => {
                 if self.work.is_some() && pass.class == Class::Media {
                     self.work = None;
@@ -162,6 +169,23 @@ impl Outgoing {
         if told { Fed::Taken } else { Fed::Began }
     }
 
+    /// Presses a key: in the sound that is made for the receiver, else in place of the sound that is relayed.
+    pub(crate) fn press(&mut self, now: Instant, to: &Agreed, (digit, duration): (Digit, Duration), random: &mut Random) {
+        if let Some(work) = &mut self.work {
+            work.now = now;
+            work.transcoder.keep_on(now);
+            work.transcoder.press(Press::Down(digit));
+            work.transcoder.press(Press::Up(digit, duration));
+            return;
+        }
+        if self.keypad.is_none() {
+            self.keypad = Keypad::new(now, to, identity(random)).map(Box::new);
+        }
+        if let Some(keypad) = &mut self.keypad {
+            keypad.press(now, digit, duration);
+        }
+    }
+
     /// The SSRC that the receiver was told, if it was.
     pub(crate) fn told(&self, class: Class) -> Option<u32> {
         self.sources.as_ref().map(|sources| match class {
@@ -210,7 +234,8 @@ impl Outgoing {
         let is_ahead = |work: &Work, due: Instant| work.ticked.is_none_or(|ticked| due > ticked);
         let transcoder = self.work.as_ref().and_then(|work| work.transcoder.poll_timeout().filter(|due| is_ahead(work, *due)));
         let reports = self.reports.as_ref().map(|reports| reports.poll_timeout());
-        transcoder.into_iter().chain(reports).min()
+        let keypad = self.keypad.as_ref().and_then(|keypad| keypad.poll_timeout());
+        [transcoder, reports, keypad].into_iter().flatten().min()
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -218,6 +243,7 @@ impl Outgoing {
             (work.now, work.ticked) = (now, Some(now));
             work.transcoder.handle_timeout(now);
         }
+        self.keypad.iter_mut().for_each(|keypad| keypad.handle_timeout(now));
         if let Some(reports) = &mut self.reports {
             reports.handle_timeout(now);
         }
@@ -229,32 +255,51 @@ impl Outgoing {
         self.reports.as_mut()?.poll(media, quality, cname, buffer)
     }
 
-    /// The next packet of the transcoder, with the numbers of the stream.
+    /// The next packet of the keypad or the transcoder, with the numbers of the stream.
     pub(crate) fn poll_packet(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let told = self.told(Class::Media);
-        let work = self.work.as_mut()?;
-        let media = self.rewriters.first_mut()?;
-        while let Some(length) = work.transcoder.poll_packet(buffer) {
-            let Ok(mut packet) = Packet::parse(buffer.get_mut(..length)?) else { continue };
-            let (now, clock_rate) = (work.now, work.plan.to.clock_rate());
-            match media {
-                None => *media = Some(Box::new(Rewriter::of(now, TRANSCODER, clock_rate, &mut packet, Marker::Talkspurt, told))),
-                Some(stream) => {
-                    if stream.rewrite(now, TRANSCODER, clock_rate, &mut packet).is_err() {
-                        continue;
-                    }
-                }
+        while let Some(keypad) = &mut self.keypad {
+            let Some(length) = keypad.poll_packet(buffer) else {
+                self.keypad.take_if(|keypad| keypad.is_done());
+                break;
+            };
+            let (now, clock_rate) = (keypad.now, keypad.clock_rate);
+            if self.number(now, KEYPAD, clock_rate, buffer.get_mut(..length)?) {
+                return Some(length);
             }
-            return Some(length);
+        }
+        while let Some(work) = &mut self.work {
+            let length = work.transcoder.poll_packet(buffer)?;
+            let (now, clock_rate) = (work.now, work.plan.to.clock_rate());
+            if self.number(now, TRANSCODER, clock_rate, buffer.get_mut(..length)?) {
+                return Some(length);
+            }
         }
         None
     }
+
+    /// Gives a packet of ours the numbers of the stream. Returns whether it may go.
+    fn number(&mut self, now: Instant, key: u32, clock_rate: u32, bytes: &mut [u8]) -> bool {
+        let told = self.told(Class::Media);
+        let ([media, ..], Ok(mut packet)) = (&mut self.rewriters, Packet::parse(bytes)) else { return false };
+        match media {
+            Some(stream) => stream.rewrite(now, key, clock_rate, &mut packet).is_ok(),
+            None => {
+                *media = Some(Box::new(Rewriter::of(now, key, clock_rate, &mut packet, Marker::Talkspurt, told)));
+                true
+            }
+        }
+    }
+}
+
+/// Numbers to begin with.
+fn identity(random: &mut Random) -> Identity {
+    let [a, b] = [random.next(), random.next()];
+    Identity { ssrc: (a >> 32) as u32, sequence: b as u16 >> 1, timestamp: (b >> 32) as u32 }
 }
 
 impl Work {
     fn new(now: Instant, plan: &Plan, random: &mut Random) -> Option<Self> {
-        let [a, b] = [random.next(), random.next()];
-        let identity = Identity { ssrc: (a >> 32) as u32, sequence: b as u16 >> 1, timestamp: (b >> 32) as u32 };
+        let identity = identity(random);
         let input = Input { codec: plan.from, payload_type: plan.from_type, comfort_noise: plan.noise_type, events: plan.events };
         let Plan { to: codec, to_type: payload_type, parameters, digits, .. } = *plan;
         let output = Output { codec, payload_type, parameters, digits, identity };

@@ -139,7 +139,7 @@ impl Route {
                     to_type,
                     parameters: to.wishes.parameters(to_type),
                     digits: events_at(&to.send, to_codec.clock_rate())
-                        .map_or(Digits::Tones, |(payload_type, clock_rate)| Digits::Events { payload_type, clock_rate }),
+                        .map_or(Digits::Reported, |(payload_type, clock_rate)| Digits::Events { payload_type, clock_rate }),
                     is_avoidable,
                 });
                 Hop::Transcode((plans.len() - 1) as u8)
@@ -198,7 +198,7 @@ fn counterpart(format: &Format, from: &[Format], to: &[Format]) -> Option<u8> {
 }
 
 /// The payload type and rate of named events; best those of the codec's own clock rate (RFC 4733 §2.1).
-fn events_at(formats: &[Format], clock_rate: u32) -> Option<(u8, u32)> {
+pub(super) fn events_at(formats: &[Format], clock_rate: u32) -> Option<(u8, u32)> {
     let events = || formats.iter().filter(|format| format.is_telephone_event());
     let best = events().find(|format| format.clock_rate == clock_rate).or_else(|| events().next())?;
     Some((best.payload_type, best.clock_rate))
@@ -208,7 +208,7 @@ fn is_noise(format: &Format) -> bool {
     format.encoding.eq_ignore_case(b"CN")
 }
 
-fn codec_of(format: &Format) -> Option<&'static dyn Codec> {
+pub(super) fn codec_of(format: &Format) -> Option<&'static dyn Codec> {
     codec::find(std::str::from_utf8(format.encoding.as_bytes()).ok()?, format.clock_rate)
 }
 

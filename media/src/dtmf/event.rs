@@ -163,6 +163,12 @@ impl Sender {
         self.waiting.press(press);
     }
 
+    /// Returns whether a digit is being sent, or waits.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        self.waiting.first().is_some()
+    }
+
     /// Returns how many digits were dropped because too many waited.
     #[must_use]
     pub fn dropped(&self) -> u64 {

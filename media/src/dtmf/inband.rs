@@ -38,6 +38,12 @@ impl Tones {
         }
     }
 
+    /// Returns whether a digit is being made, or waits, with the pause behind it.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        self.waiting.first().is_some()
+    }
+
     /// Writes tones and the pauses between them over a frame; returns whether there were any, else the frame is as it was.
     pub fn fill(&mut self, samples: &mut [i16]) -> bool {
         if self.waiting.first().is_none() {

@@ -4,7 +4,11 @@
 use std::time::Instant;
 
 use super::{Engine, Passage, Relayed};
-use crate::{bridge::Place, port::rtp::Component, rtp::report};
+use crate::{
+    bridge::{Class, Place},
+    port::rtp::Component,
+    rtp::{report, rewrite::Rewriter},
+};
 
 impl Engine {
     /// Takes a packet to all its receivers. The first gets the octets of the buffer, each further one a copy.
@@ -51,7 +55,8 @@ impl Engine {
         let Some((other, target)) = viewer.way(stream)?.feed.place().map(Place::parts) else { return Some(Relayed::Taken) };
         let Some(received) = viewer.streams.get(stream)?.out.media() else { return Some(Relayed::Taken) };
         let source = self.ports.get(other)?.as_ref()?.streams.get(target)?;
-        let sender = source.out.media().map_or_else(|| received.ssrc(), |sent| sent.ssrc());
+        let named = source.out.told(Class::Media).or(source.out.media().map(Rewriter::ssrc));
+        let sender = named.unwrap_or(received.ssrc());
         let Ok(length) = report::feedback(sender, received, buffer, length) else { return Some(Relayed::Taken) };
         if length == 0 {
             return Some(Relayed::Taken);

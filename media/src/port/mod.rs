@@ -6,6 +6,7 @@
 mod association;
 mod cipher;
 pub mod destination;
+mod keys;
 mod latch;
 pub mod rtp;
 pub mod webrtc;
@@ -24,6 +25,7 @@ use self::{
 };
 use crate::{
     bridge::View,
+    dtmf::Digit,
     quality::Statistics,
     rtp::{Packet, is_rtcp, rtcp},
     sdp::negotiate::{MAX_STREAMS, Shared, Stream},
@@ -268,12 +270,14 @@ impl Port {
         streams.chain(shared).chain(self.watch.due).min()
     }
 
-    /// Lets the transports do what is due.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        self.streams.iter_mut().for_each(|stream| stream.out.handle_timeout(now));
+    /// Lets streams and transports do what is due. Returns a digit whose end was lost.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<(Digit, Duration)> {
+        let digits = self.streams.iter_mut().map(|stream| stream.handle_timeout(now));
+        let digit = digits.fold(None, Option::or);
         self.shared.iter_mut().for_each(|association| association.handle_timeout(now));
         let associations = self.streams.iter_mut().flat_map(RtpStream::associations);
         associations.for_each(|(_, association)| association.handle_timeout(now));
+        digit
     }
 
     /// Why a transport failed, if one did since the last time.
@@ -309,7 +313,7 @@ impl Port {
         let Some(remote) = stream.agreed().and_then(|agreed| agreed.remote) else {
             return format!("no packet in {seconds} s; the SDP gave no address");
         };
-        let reason = match (stream.refusal(), stream.stranger, remote.ip().to_canonical()) {
+        let reason = match (stream.refusal(), stream.stranger.as_deref(), remote.ip().to_canonical()) {
             (Some(refusal), ..) => format!("; the SDP gave {refusal}"),
             _ if stream.quality.received.packets > 0 => {
                 format!("; {} came before", stream.quality.received.packets)

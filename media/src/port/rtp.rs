@@ -5,18 +5,20 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     association::{Association, Heard},
     cipher::Cipher,
     destination::{Policy, Refusal},
+    keys::Keys,
     latch::Latch,
     webrtc::Certificate,
 };
 use crate::{
     bridge::{Class, Fed, Hop, Outgoing, Plan, Random, key_frame_request},
+    dtmf::Digit,
     quality::{Quality, StreamStatistics},
     rtp::{self, Packet, rewrite::Rewriter, rtcp},
     sdp::{
@@ -44,7 +46,7 @@ pub(crate) struct RtpStream {
     agreed: Option<Agreed>,
     pub(crate) quality: Quality,
     /// The last stranger, for the verdict.
-    pub(crate) stranger: Option<SocketAddr>,
+    pub(crate) stranger: Option<Box<SocketAddr>>,
     /// The sources of packets from the peer.
     heard: Recent,
     /// One of them that the engine has not been told.
@@ -57,6 +59,8 @@ pub(crate) struct RtpStream {
     pub(crate) key_frame: Option<u32>,
     /// How often it was.
     asked: u8,
+    /// What the peer presses, once it has.
+    keys: Option<Box<Keys>>,
 }
 
 /// The sources seen last: sound or pictures, and their retransmission.
@@ -267,6 +271,9 @@ impl RtpStream {
             self.quality.withheld += 1;
             return Received::Kept;
         }
+        if event {
+            return Received::Event(length, Keys::hear(&mut self.keys, now, rate, packet.timestamp(), packet.payload()));
+        }
         Received::ToForward(Component::Rtp, length)
     }
 
@@ -287,7 +294,8 @@ impl RtpStream {
 
     fn turn_away(&mut self, from: SocketAddr) -> Received {
         self.quality.strangers += 1;
-        self.stranger = Some(from);
+        // Allocates for the first one only.
+        **self.stranger.get_or_insert_with(|| Box::new(from)) = from;
         Received::Dropped
     }
 
@@ -301,6 +309,19 @@ impl RtpStream {
             self.quality.sent.add(length);
         }
         fed
+    }
+
+    /// Presses a key towards the peer.
+    pub(crate) fn press(&mut self, now: Instant, digit: (Digit, Duration), random: &mut Random) {
+        if let Some(agreed) = &self.agreed {
+            self.out.press(now, agreed, digit, random);
+        }
+    }
+
+    /// Lets time pass. Returns a digit whose end was lost.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<(Digit, Duration)> {
+        self.out.handle_timeout(now);
+        self.keys.as_mut().and_then(|keys| keys.handle_timeout(now))
     }
 
     /// Whether media may go to the peer.
@@ -361,7 +382,8 @@ impl RtpStream {
     /// When the earliest of them has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let associations = [&self.rtp, &self.rtcp].into_iter().filter_map(|side| side.association.as_ref()?.poll_timeout());
-        associations.chain(self.out.poll_timeout()).min()
+        let keys = self.keys.as_ref().and_then(|keys| keys.poll_timeout());
+        associations.chain(self.out.poll_timeout()).chain(keys).min()
     }
 
     /// What it waits for, if it does, in plain words.
@@ -378,7 +400,7 @@ impl RtpStream {
             codec: codec.map(|format| String::from_utf8_lossy(format.encoding.as_bytes()).into_owned()),
             transcoding: self.out.last().map(Plan::reason),
             waits_for: self.awaits().map(str::to_owned),
-            held_back: self.out.at_work().map_or(std::time::Duration::ZERO, |(_, delay)| delay),
+            held_back: self.out.at_work().map_or(Duration::ZERO, |(_, delay)| delay),
             kind: self.agreed.as_ref().map(|agreed| agreed.kind.clone()),
             remote: self.agreed.as_ref().and_then(|_| self.rtp.latch.destination()),
             ..self.quality.report()
@@ -401,4 +423,6 @@ pub(crate) enum Received {
     Kept,
     /// The peer's, for whoever is bridged; so many octets.
     ToForward(Component, usize),
+    /// The same, and a named event; with the digit that ended with it.
+    Event(usize, Option<(Digit, Duration)>),
 }

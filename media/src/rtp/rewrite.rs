@@ -86,7 +86,7 @@ struct Source {
 /// What the receiver has had.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
-    /// Number and timestamp of the newest packet, and when it went.
+    /// Number and timestamp of the newest packet, and when that timestamp was first sent.
     newest: Option<(u16, u32, Instant)>,
     packets: u32,
     octets: u32,
@@ -304,9 +304,12 @@ impl Sent {
         if (1..=longest.cast_signed()).contains(&advance) {
             self.step = advance.cast_unsigned();
         }
-        // An event repeats the timestamp of its beginning (RFC 4733 §2.5.1.2); what follows must not go behind what was sent.
-        let latest = if advance >= 0 { timestamp } else { latest };
-        self.newest = Some((sequence, latest, now));
+        // An event repeats the timestamp of its beginning (RFC 4733 §2.5.1.2), a picture has several packets: the time is that of the
+        // first. What follows must not go behind what was sent.
+        self.newest = match self.newest {
+            Some((_, latest, at)) if advance <= 0 => Some((sequence, latest, at)),
+            Some(_) | None => Some((sequence, timestamp, now)),
+        };
     }
 }
 
@@ -426,14 +429,14 @@ mod tests {
     }
 
     #[test]
-    fn long_event_does_not_take_the_timestamp_back() {
+    fn sound_behind_a_long_event_has_the_time_that_passed() {
         let (mut rewriter, now) = start();
         let mut last = 0;
         for sequence in 0..20 {
             last = send(&mut rewriter, now + FRAME * sequence, 1, &packet(7, sequence as u16, 800)).unwrap().1;
         }
         let (_, timestamp, _) = send(&mut rewriter, now + FRAME * 20, 2, &packet(9, 1, 1)).unwrap();
-        assert_eq!(timestamp.wrapping_sub(last), 160);
+        assert_eq!(timestamp.wrapping_sub(last), 20 * 160, "what follows sounds when the event is over");
     }
 
     /// A generator of random numbers; a failure prints its seed.

@@ -124,7 +124,8 @@ impl Invite {
 
     /// Returns what names this dialog to its peer; none while it has no tag.
     pub(crate) fn replaces(&self) -> Option<Replaces> {
-        let (to_tag, from_tag) = (self.dialog.remote_tag(), self.dialog.local_tag());
+        let early = self.calling.as_ref().and_then(|calling| calling.first_tag());
+        let (to_tag, from_tag) = (early.unwrap_or_else(|| self.dialog.remote_tag()), self.dialog.local_tag());
         (self.state != State::Ended && !to_tag.is_empty()).then(|| Replaces {
             call_id: self.dialog.call_id.clone(),
             to_tag: to_tag.into(),

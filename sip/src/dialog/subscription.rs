@@ -27,6 +27,13 @@ pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriptionId(pub(crate) u64);
 
+impl SubscriptionId {
+    /// Sorts before every other.
+    pub const FIRST: Self = Self(0);
+    /// Sorts after every other.
+    pub const LAST: Self = Self(u64::MAX);
+}
+
 /// What a host has to do about a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriptionEvent {

@@ -60,6 +60,11 @@ impl Calling {
         self.forks.iter().any(|fork| fork.dialog.remote_tag() == remote_tag)
     }
 
+    /// The tag of the early dialog that came first.
+    pub(super) fn first_tag(&self) -> Option<&str> {
+        self.forks.first().map(|fork| fork.dialog.remote_tag())
+    }
+
     pub(super) fn fork_mut(&mut self, remote_tag: &str) -> Option<&mut Dialog> {
         self.forks.iter_mut().map(|fork| &mut fork.dialog).find(|dialog| dialog.remote_tag() == remote_tag)
     }

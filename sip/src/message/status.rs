@@ -48,6 +48,7 @@ codes! {
     PROXY_AUTHENTICATION_REQUIRED = 407 "Proxy Authentication Required";
     REQUEST_TIMEOUT = 408 "Request Timeout";
     GONE = 410 "Gone";
+    CONDITIONAL_REQUEST_FAILED = 412 "Conditional Request Failed";
     ENTITY_TOO_LARGE = 413 "Request Entity Too Large";
     UNSUPPORTED_MEDIA_TYPE = 415 "Unsupported Media Type";
     UNSUPPORTED_URI_SCHEME = 416 "Unsupported URI Scheme";

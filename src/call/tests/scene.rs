@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use media::dtmf::Digit;
 use media::port::Kind;
 use media::quality::Statistics;
 use media::sdp::MediaKind;
@@ -100,6 +101,8 @@ pub(super) struct FakePorts {
     /// Next to which port each was to be.
     pub(super) beside: Vec<Option<PortId>>,
     events: VecDeque<MediaEvent>,
+    /// Keys that were pressed towards peers.
+    pub(super) pressed: Vec<(PortId, char)>,
 }
 
 fn stream(port: u64) -> StreamAddress {
@@ -145,6 +148,10 @@ impl Ports for FakePorts {
             self.bridged.extend([(a.port, b.port), (b.port, a.port)]);
         }
         self.arranged.insert(bridge, members.to_vec());
+    }
+
+    fn press(&mut self, port: PortId, digit: Digit, _duration: Duration) {
+        self.pressed.push((port, digit.letter()));
     }
 
     fn close(&mut self, port: PortId) {

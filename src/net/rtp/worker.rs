@@ -328,6 +328,7 @@ impl Worker {
             Command::Set { port, settings } => self.engine.set(now, port, &settings),
             Command::Arrange { bridge, members } => self.engine.arrange(now, bridge, &members),
             Command::Report { port } => self.engine.report(port),
+            Command::Press { port, digit, duration } => self.engine.press(now, port, digit, duration),
             Command::Close { port } => self.close(now, port),
             Command::Packet { via, from, bytes } => self.handed_over(now, via, from, &bytes),
             Command::Learn { port, from } => self.engine.learn(now, port, from),

@@ -48,6 +48,7 @@ module ausine.so
 module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
+{watching}
 module_app ctrl_tcp.so
 ctrl_tcp_listen {address}:{control}
 snd_path {folder}
@@ -63,7 +64,7 @@ class Phone:
     """`Phone(world, switch, "alice", tone=400)`; registers at once unless `register=False`."""
 
     def __init__(self, world, switch, user, tone, transport="udp", codecs=("PCMU",), address=None, password=None,
-                 register=True, expires=600, answer="manual", mediaenc="", no_answer=120, extra="", wait=True):
+                 register=True, expires=600, answer="manual", mediaenc="", no_answer=120, extra="", wait=True, watches=()):
         needs_program("baresip")
         self.world, self.switch, self.user, self.tone, self.transport = world, switch, user, tone, transport
         self.address = address or "127.0.0.1"  # its RTP comes from there whatever address it is given
@@ -83,6 +84,7 @@ class Phone:
                 modules.append(CODECS[codec][0])
         config = CONFIG.format(
             listen=f"{host}:{self.port}", tone=tone, rtp=rtp, rtp_end=rtp + 19, modules=MODULES, folder=self.folder,
+            watching="module_app contact.so\nmodule_app presence.so" if watches else "",
             codec_modules="\n".join(f"module {m}" for m in modules), address=control_address,
             media=self.address, control=self.control_at[1], no_answer=no_answer,
             certificate=f"sip_certificate {switch.phone_certificate()}" if transport == "tls" else "",
@@ -90,7 +92,7 @@ class Phone:
         )
         self._write("config", config)
         self._write("uuid", str(uuid.uuid4()))  # a newline at its end would become part of +sip.instance
-        self._write("contacts", "")
+        self._write("contacts", "".join(f'"{user}" <sip:{user}@{switch.domain}>;presence=p2p\n' for user in watches))
         proxy = switch.uri(transport, self.address)
         self.aor = f"sip:{user}@{switch.domain}"
         account = (

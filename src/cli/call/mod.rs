@@ -1,0 +1,256 @@
+//! `tandem call`: calls in progress, what may be done with them, and why they ended.
+
+mod show;
+mod watch;
+
+use cas::text::{CallId, Destination, DeviceId, Digits, Line, UserName};
+use serde_json::{Value, json};
+
+use super::command::{Command, Options, run as run_command, with, working};
+use super::table::{View, plain};
+
+pub(super) use show::{COLUMNS, sentence};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Verb {
+    /// List calls in progress
+    List {
+        /// Only this user's
+        #[arg(long, value_parser = UserName::parse)]
+        user: Option<UserName>,
+    },
+    /// Show a call: who is in it, with which devices, and what may be done with it
+    Show(Call),
+    /// Follow a call, or all calls, as they change
+    Watch(watch::Args),
+    /// Say in one sentence why a call ended or failed
+    Why(Call),
+    /// Call somebody from a user's device
+    Add {
+        /// What is dialled: a number, a user or a URI
+        #[arg(value_parser = Destination::parse)]
+        destination: Destination,
+        /// For whom; absent: the caller
+        #[arg(long, value_parser = UserName::parse)]
+        user: Option<UserName>,
+        /// The device that calls; absent: whichever of the user's answers first
+        #[arg(long, value_parser = DeviceId::parse)]
+        device: Option<DeviceId>,
+        /// With video
+        #[arg(long)]
+        video: bool,
+    },
+    /// Answer a ringing call on a device
+    Answer {
+        #[command(flatten)]
+        side: Side,
+        /// The device; absent: the only one that rings
+        #[arg(long, value_parser = DeviceId::parse)]
+        device: Option<DeviceId>,
+    },
+    /// Decline a ringing call
+    Decline(Side),
+    /// Move a user's side of a call to another device, without a gap
+    Move(Move),
+    /// Split a user's side of a call over two devices: audio on one, video on the other
+    Split(Split),
+    /// Hang up
+    Drop(Side),
+    /// Put a call on hold
+    Hold(Side),
+    /// Take a call off hold
+    Resume(Side),
+    /// Transfer the other party
+    Transfer {
+        #[command(flatten)]
+        side: Side,
+        /// Where to, without asking there first
+        #[arg(long, value_name = "DESTINATION", value_parser = Destination::parse, required_unless_present = "consult")]
+        to: Option<Destination>,
+        /// The call with the party that was asked first
+        #[arg(long, value_name = "CALL", value_parser = CallId::parse, conflicts_with = "to")]
+        consult: Option<CallId>,
+    },
+    /// Join other calls and destinations to a call
+    Conference {
+        #[command(flatten)]
+        side: Side,
+        /// A call that joins; may be repeated
+        #[arg(long = "join", value_name = "CALL", value_parser = CallId::parse, required_unless_present = "destinations")]
+        calls: Vec<CallId>,
+        /// A destination that is called and joins; may be repeated
+        #[arg(long = "to", value_name = "DESTINATION", value_parser = Destination::parse)]
+        destinations: Vec<Destination>,
+    },
+    /// Park a call
+    Park {
+        #[command(flatten)]
+        side: Side,
+        /// Where; absent: the next free slot
+        #[arg(long, value_parser = Line::parse)]
+        slot: Option<Line>,
+    },
+    /// Pick up a parked call, or one that rings elsewhere
+    Pickup {
+        #[command(flatten)]
+        side: Side,
+        /// The device that gets the call
+        #[arg(long, value_parser = DeviceId::parse)]
+        device: Option<DeviceId>,
+    },
+    /// Send digits to the other party
+    Dtmf {
+        #[command(flatten)]
+        side: Side,
+        /// Digits of 0 to 9, A to D, * and #
+        #[arg(value_parser = Digits::parse)]
+        digits: Digits,
+    },
+}
+
+/// Names a call.
+#[derive(clap::Args)]
+pub(super) struct Call {
+    /// Number of the call, as `tandem call list` and `tandem history list` show it
+    #[arg(value_parser = CallId::parse)]
+    call: CallId,
+}
+
+/// Names one side of a call.
+#[derive(clap::Args)]
+pub(super) struct Side {
+    /// Number of the call
+    #[arg(value_parser = CallId::parse)]
+    call: CallId,
+    /// For whom; absent: the caller, or the only user in the call
+    #[arg(long, value_parser = UserName::parse)]
+    user: Option<UserName>,
+}
+
+/// Arguments of `move`.
+#[derive(clap::Args)]
+pub(super) struct Move {
+    #[command(flatten)]
+    side: Side,
+    /// The device that the call goes to
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
+    to: DeviceId,
+}
+
+/// Arguments of `split`.
+#[derive(clap::Args)]
+pub(super) struct Split {
+    #[command(flatten)]
+    side: Side,
+    /// The device that carries audio
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
+    audio: DeviceId,
+    /// The device that carries video
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
+    video: DeviceId,
+}
+
+impl Move {
+    /// Makes the request.
+    pub(super) fn command(&self) -> Command {
+        self.side.acts("move", json!({ "device": self.to }))
+    }
+}
+
+impl Split {
+    /// Makes the request.
+    pub(super) fn command(&self) -> Command {
+        self.side.acts("split", json!({ "audio": self.audio, "video": self.video }))
+    }
+}
+
+impl Side {
+    fn body(&self, more: Value) -> Value {
+        let mut body = json!({ "call": self.call, "user": self.user });
+        if let (Some(members), Value::Object(more)) = (body.as_object_mut(), more) {
+            members.extend(more);
+        }
+        body
+    }
+
+    fn acts(&self, message: &'static str, more: Value) -> Command {
+        Command::writes("tel", message, self.body(more), View::By(|reply| sentence(&reply["call"])))
+    }
+}
+
+pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
+    let command = match verb {
+        Verb::List { user } => Command::reads("tel", "list", json!({ "user": user }), View::List("/calls", COLUMNS, "There are no calls.")),
+        Verb::Show(Call { call }) => Command::reads("tel", "show", json!({ "call": call }), View::By(show::whole)),
+        Verb::Watch(args) => return watch::run(options, &args),
+        Verb::Why(Call { call }) => {
+            Command::reads("tel", "why", json!({ "call": call }), View::By(|verdict| show::why(&plain(&verdict["why"]))))
+        }
+        Verb::Add { destination, user, device, video } => {
+            let media = video.then_some(["audio", "video"]);
+            let body = json!({ "destination": destination, "user": user, "device": device, "media": media });
+            Command::writes("tel", "make-call", body, View::By(|reply| sentence(&reply["call"])))
+        }
+        Verb::Answer { side, device } => side.acts("answer", json!({ "device": device })),
+        Verb::Decline(side) => side.acts("decline", json!({})),
+        Verb::Move(args) => args.command(),
+        Verb::Split(args) => args.command(),
+        Verb::Drop(side) => return drop(options, &side),
+        Verb::Hold(side) => side.acts("hold", json!({})),
+        Verb::Resume(side) => side.acts("resume", json!({})),
+        Verb::Transfer { side, to, consult } => side.acts("transfer", json!({ "destination": to, "consult": consult })),
+        Verb::Conference { side, calls, destinations } => side.acts("conference", json!({ "calls": calls, "destinations": destinations })),
+        Verb::Park { side, slot } => side.acts("park", json!({ "slot": slot })),
+        Verb::Pickup { side, device } => side.acts("pickup", json!({ "device": device })),
+        Verb::Dtmf { side, digits } => side.acts("dtmf", json!({ "digits": digits })),
+    };
+    run_command(options, &command)
+}
+
+/// Hangs up. The host's administrator is no party of the call: without a user they mean the whole of it.
+fn drop(options: &Options, side: &Side) -> anyhow::Result<()> {
+    let command = side.acts("drop", json!({}));
+    if options.dry_run {
+        return command.try_dry();
+    }
+    let of_whom = side.user.as_ref().map_or_else(String::new, |user| format!(" for {user}"));
+    options.confirm(&format!("Hang up call {}{of_whom}?", side.call))?;
+    let reply = with(options, async |client| {
+        if side.user.is_some() || !client.is_host() {
+            return working(command.send(client)).await;
+        }
+        let mut reply = client.ask("tel", "show", json!({ "call": side.call })).await?;
+        while let Some(user) = present(&reply["call"]) {
+            let done = working(client.ask("tel", "drop", json!({ "call": side.call, "user": user }))).await?;
+            if present(&done["call"]) == Some(user) {
+                return Ok(done); // this one hangs up later; asking again changes nothing
+            }
+            reply = done;
+        }
+        Ok(reply)
+    })?;
+    options.print(&command.view, &reply)
+}
+
+/// Returns a user who can still hang up.
+fn present(call: &Value) -> Option<Value> {
+    let mut parties = call["parties"].as_array().filter(|_| call["state"] != "ended")?.iter();
+    let user = parties.find(|party| !party["user"].is_null() && party["state"] != "left" && party["state"] != "ringing");
+    user.map(|party| party["user"].clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn somebody_can_hang_up_until_the_call_is_over() {
+        let party = |user: &str, state: &str| json!({ "user": user, "state": state });
+        let mut call = json!({ "state": "connected", "parties": [{ "number": "123", "state": "connected" }, party("ann", "left"), party("bob", "held")] });
+        assert_eq!(present(&call), Some("bob".into()));
+        call["state"] = "ended".into();
+        assert_eq!(present(&call), None);
+        let ringing = json!({ "state": "ringing", "parties": [party("bob", "ringing"), party("ann", "dialing")] });
+        assert_eq!(present(&ringing), Some("ann".into()));
+    }
+}

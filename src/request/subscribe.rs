@@ -1,0 +1,86 @@
+//! SUBSCRIBE outside a dialog (RFC 6665): which event package of which user, and whether the sender may watch it. Strangers and trunks may
+//! not; users may watch each other as far as their rights reach.
+
+use sip::Incoming;
+use sip::digest::Side;
+use sip::message::header;
+use sip::message::{HeaderError, Name};
+
+use super::{Context, Outcome, Rejection, Sender, auth};
+use crate::presence::right::sight;
+use crate::presence::{dialog_info, pidf};
+
+/// An event package that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Package {
+    /// `presence` (RFC 3856).
+    Presence,
+    /// `dialog` (RFC 4235).
+    Dialog,
+}
+
+impl Package {
+    /// Reads its name, which is compared byte by byte (RFC 6665 §8.2.1).
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "presence" => Some(Self::Presence),
+            "dialog" => Some(Self::Dialog),
+            _ => None,
+        }
+    }
+
+    /// Returns the type of its documents.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Presence => pidf::TYPE,
+            Self::Dialog => dialog_info::TYPE,
+        }
+    }
+}
+
+/// A subscription that may begin.
+#[derive(Debug)]
+pub struct Watch {
+    /// The user who watches.
+    pub watcher: Box<str>,
+    /// The user who is watched.
+    pub user: Box<str>,
+    /// What is watched.
+    pub package: Package,
+}
+
+pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
+    let request = &incoming.request;
+    let sender = auth::sender(context, incoming, Side::Proxy)?;
+    let Sender::User(watcher) = &sender else { return Err(Rejection::Forbidden("a trunk watches nobody")) };
+    auth::check_from(context, incoming, &sender)?;
+    let package = package(incoming)?;
+    if !accepts(incoming, package.content_type()) {
+        return Err(Rejection::NotAcceptable(package.content_type()));
+    }
+    let user = context.user(&request.uri)?;
+    if context.users.named(watcher).and_then(|watcher| sight(watcher, user)).is_none() {
+        return Err(Rejection::Forbidden("no right to watch this user"));
+    }
+    Ok(Outcome::Subscribe(Watch { watcher: watcher.as_str().into(), user: user.name.clone(), package }))
+}
+
+/// Returns the package that Event names; without one, none is meant.
+pub(super) fn package(incoming: &Incoming) -> Result<Package, Rejection> {
+    match incoming.request.headers.typed::<header::Event>(Name::Event) {
+        Ok(event) => Package::parse(&event.package).ok_or(Rejection::BadEvent),
+        Err(HeaderError::Missing(_)) => Err(Rejection::BadEvent),
+        Err(HeaderError::Malformed(_)) => Err(Rejection::Malformed("malformed Event")),
+    }
+}
+
+/// Returns true without Accept: each package has one type by default.
+fn accepts(incoming: &Incoming, content_type: &str) -> bool {
+    let headers = &incoming.request.headers;
+    let fits = |range: &str| {
+        let range = range.split(';').next().unwrap_or("").trim();
+        range.eq_ignore_ascii_case(content_type) || range.eq_ignore_ascii_case("application/*") || range == "*/*"
+    };
+    !headers.has(Name::Accept) || headers.tokens(Name::Accept).any(fits)
+}

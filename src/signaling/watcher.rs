@@ -1,0 +1,252 @@
+//! Who watches whom over SIP (RFC 6665), and what changes a user's presence: registrations, calls, publications. When an endpoint's
+//! subscription is due, the document is written here from the state of that moment.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sip::message::Name;
+use sip::{Aor, Incoming, Response, StatusCode, SubscriptionEvent, SubscriptionId, Termination};
+use tokio::sync::oneshot;
+use tracing::{debug, info};
+
+use super::{News, Signaling, Unwritten, millis};
+use crate::call::graph::{self, State, View};
+use crate::pii::Pii;
+use crate::presence::dialog_info::{self, Shown};
+use crate::presence::right::sight;
+use crate::presence::{Kept, Presence, PublishError, pidf, telephony};
+use crate::request::publish::Publication;
+use crate::request::subscribe::{Package, Watch};
+use crate::storage::StorageError;
+
+/// The subscriptions and what each is for.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    watches: HashMap<SubscriptionId, Entry>,
+    by_user: BTreeSet<(Arc<str>, Package, SubscriptionId)>,
+    by_watcher: HashMap<Arc<str>, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    watcher: Arc<str>,
+    user: Arc<str>,
+    package: Package,
+    /// Of the next document (RFC 4235 §4.1.1).
+    version: u32,
+}
+
+impl Watchers {
+    /// Most subscriptions of one user's devices; a further one is answered 503 with Retry-After.
+    const MAX_OF_ONE: usize = if cfg!(test) { 3 } else { 1000 };
+
+    fn is_full(&self, watcher: &str) -> bool {
+        self.by_watcher.get(watcher).is_some_and(|count| *count >= Self::MAX_OF_ONE)
+    }
+
+    fn insert(&mut self, id: SubscriptionId, watch: Watch) {
+        let (watcher, user): (Arc<str>, Arc<str>) = (watch.watcher.into(), watch.user.into());
+        *self.by_watcher.entry(Arc::clone(&watcher)).or_default() += 1;
+        self.by_user.insert((Arc::clone(&user), watch.package, id));
+        self.watches.insert(id, Entry { watcher, user, package: watch.package, version: 0 });
+    }
+
+    fn remove(&mut self, id: SubscriptionId) -> Option<Entry> {
+        let entry = self.watches.remove(&id)?;
+        self.by_user.remove(&(Arc::clone(&entry.user), entry.package, id));
+        if let Some(count) = self.by_watcher.get_mut(&entry.watcher) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_watcher.remove(&entry.watcher);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Returns the subscriptions to one package of a user.
+    fn of(&self, user: &Arc<str>, package: Package) -> Vec<SubscriptionId> {
+        let (first, last) = (SubscriptionId::FIRST, SubscriptionId::LAST);
+        let range = (Arc::clone(user), package, first)..=(Arc::clone(user), package, last);
+        self.by_user.range(range).map(|(_, _, id)| *id).collect()
+    }
+}
+
+impl Signaling {
+    // ---- watchers
+
+    pub(super) fn watch(&mut self, incoming: &Incoming, watch: Watch) {
+        if self.watchers.is_full(&watch.watcher) {
+            info!(watcher = %Pii(&watch.watcher), limit = Watchers::MAX_OF_ONE, "too many subscriptions");
+            let mut response = self.sip.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
+            response.headers.push(Name::RetryAfter, (30 + self.random.below(60)).to_string());
+            return self.sip.respond_statelessly(incoming, &response);
+        }
+        let user: Arc<str> = (*watch.user).into();
+        let Some(id) = self.sip.subscribe(self.now, incoming) else { return };
+        debug!(watcher = %Pii(&watch.watcher), user = %Pii(&user), package = ?watch.package, "subscribed");
+        self.watchers.insert(id, watch);
+        self.net.keep(&incoming.flow);
+        self.look_at(&user);
+    }
+
+    pub(super) fn handle_subscription(&mut self, id: SubscriptionId, event: SubscriptionEvent) {
+        match event {
+            SubscriptionEvent::Due => self.notify(id),
+            SubscriptionEvent::Ended => {
+                if let Some(ended) = self.watchers.remove(id) {
+                    debug!(watcher = %Pii(&ended.watcher), user = %Pii(&ended.user), package = ?ended.package, "no longer subscribed");
+                }
+            }
+        }
+    }
+
+    /// Writes the document that a watcher is due, by the rights of this moment.
+    fn notify(&mut self, id: SubscriptionId) {
+        let Some(entry) = self.watchers.watches.get_mut(&id) else { return };
+        let (user, package, version) = (Arc::clone(&entry.user), entry.package, entry.version);
+        entry.version = entry.version.wrapping_add(1);
+        let watched = self.users.named(&user).and_then(|user| Some((user, Aor::new(&user.name, &self.domain)?)));
+        let Some((watched, aor)) = watched else {
+            return self.sip.terminate(self.now, id, Termination::NoResource);
+        };
+        let Some(sight) = self.users.named(&entry.watcher).and_then(|watcher| sight(watcher, watched)) else {
+            return self.sip.terminate(self.now, id, Termination::Rejected);
+        };
+        let body = match package {
+            Package::Presence => {
+                let seen = self.presences.seen(&user);
+                pidf::print(&aor, seen.open, &seen.presence)
+            }
+            Package::Dialog => {
+                let views: Vec<Arc<View>> = self.calls.views_of(&user).collect();
+                let shown: Vec<Shown<'_>> = views.iter().flat_map(|view| self.shown(view, &user)).collect();
+                dialog_info::print(&aor, version, sight, &shown)
+            }
+        };
+        self.sip.notify(self.now, id, package.content_type(), body);
+    }
+
+    /// Returns the dialogs of a user in a call: one for each device, or one before any is reached.
+    fn shown<'a>(&self, view: &'a View, user: &str) -> Vec<Shown<'a>> {
+        let Some(party) = view.party_of(user).filter(|_| view.state != State::Ended) else { return Vec::new() };
+        if party.legs.is_empty() {
+            return vec![Shown { view, party, leg: None, names: None }];
+        }
+        let names = |leg: &graph::Leg| leg.dialog.and_then(|dialog| self.sip.replaces(dialog));
+        party.legs.iter().map(|leg| Shown { view, party, leg: Some(leg), names: names(leg) }).collect()
+    }
+
+    // ---- what changes a presence
+
+    pub(super) fn publish(&mut self, incoming: &Incoming, publication: Publication) {
+        let server = self.sip.admit(self.now, incoming);
+        let (tag, lasts) = (self.random.token(), publication.publish.lasts);
+        let mut response = match self.presences.publish(self.now, &publication.user, publication.publish, &tag) {
+            Ok(()) => {
+                let mut response = Response::to(&incoming.request, StatusCode::OK);
+                response.headers.push(Name::SipEtag, &*tag);
+                response.headers.push(Name::Expires, lasts.as_secs().to_string());
+                response
+            }
+            Err(PublishError::NoMatch) => Response::to(&incoming.request, StatusCode::CONDITIONAL_REQUEST_FAILED),
+            Err(PublishError::NoDocument) => Response::to(&incoming.request, StatusCode::BAD_REQUEST),
+        };
+        response.set_to_tag(&self.random.token());
+        self.sip.respond(self.now, server, &response);
+    }
+
+    /// Tells of users as they are now; unknown ones are left out.
+    pub(super) fn look_at_all(&mut self, users: Vec<String>) -> Vec<(String, Presence)> {
+        let users = users.into_iter().filter(|user| self.users.named(user).is_some()).collect::<Vec<_>>();
+        let each = users.into_iter().map(|user| {
+            self.look_at(&user);
+            let presence = self.presences.seen(&user).presence;
+            (user, presence)
+        });
+        each.collect()
+    }
+
+    /// Notes what a user says; answers when that is durable.
+    pub(super) fn say(&mut self, user: &str, kept: Kept, answer: oneshot::Sender<Result<Option<Presence>, StorageError>>) {
+        if self.users.named(user).is_none() {
+            // who asked may have gone away meanwhile
+            return drop(answer.send(Ok(None)));
+        }
+        let batch = kept.batch(user);
+        self.look_at(user);
+        self.presences.say(self.now, user, kept.said(self.now, millis(self.unix)));
+        let presence = self.presences.seen(user).presence;
+        let told = move |written: Result<(), _>| drop(answer.send(written.map(|()| Some(presence))));
+        self.write(&batch, Unwritten::Asked(Box::new(told)));
+    }
+
+    /// A user's bindings may have changed, or somebody asks for the first time.
+    pub(super) fn look_at(&mut self, user: &str) {
+        let Some(aor) = Aor::new(user, &self.domain).filter(|_| self.users.named(user).is_some()) else {
+            return self.presences.remove(self.now, user);
+        };
+        let (now, unix) = (self.now, self.unix());
+        let left = |at: sip::UnixTime| Duration::from_secs(at.0.saturating_sub(unix.0));
+        let bindings = self.locations.of(&aor);
+        let until: Option<Instant> =
+            bindings.iter().filter(|binding| !binding.is_expired(unix)).map(|binding| now + left(binding.expires_at)).max();
+        self.presences.registered(now, user, until);
+    }
+
+    /// What a call comes to for each user in it.
+    pub(super) fn follow_call(&mut self, event: &graph::Event) {
+        let views = [event.before.as_ref(), Some(&event.after)];
+        let users = views.into_iter().flatten().flat_map(|view| &view.parties).filter_map(|party| party.who.user());
+        let users: BTreeSet<Arc<str>> = users.cloned().collect();
+        for user in users {
+            let views: Vec<Arc<View>> = self.calls.views_of(&user).collect();
+            let going_on = views.iter().map(|view| &**view).filter(|view| view.state != State::Ended);
+            self.presences.called(self.now, &user, telephony(&user, going_on));
+            let before = event.before.as_ref().and_then(|view| lamp(view, &user));
+            if before != lamp(&event.after, &user) {
+                for id in self.watchers.of(&user, Package::Dialog) {
+                    self.sip.changed(self.now, id);
+                }
+            }
+        }
+    }
+
+    /// A user's presence is another.
+    pub(super) fn presence_changed(&mut self, user: &Arc<str>) {
+        self.news.tell(News::Presence(Arc::clone(user), Box::new(self.presences.seen(user).presence)));
+        for id in self.watchers.of(user, Package::Presence) {
+            self.sip.changed(self.now, id);
+        }
+    }
+}
+
+/// What a dialog document shows of a user's part in a call: where it is not another, no lamp changes.
+fn lamp<'a>(view: &'a View, user: &str) -> Option<(graph::Standing, Vec<(u32, graph::Standing)>, Vec<(&'a str, graph::Standing)>, bool)> {
+    let party = view.party_of(user).filter(|_| view.state != State::Ended)?;
+    let legs = party.legs.iter().map(|leg| (leg.id.0, leg.state)).collect();
+    let others = view.parties.iter().map(|other| (&*other.address, other.state)).collect();
+    Some((party.state, legs, others, view.ringing_at.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(watcher: &str, user: &str, package: Package) -> Watch {
+        Watch { watcher: watcher.into(), user: user.into(), package }
+    }
+
+    #[test]
+    fn subscriptions_are_found_by_user_and_package_and_forgotten() {
+        let (first, last) = (SubscriptionId::FIRST, SubscriptionId::LAST);
+        let mut watchers = Watchers::default();
+        watchers.insert(first, watch("bob", "ann", Package::Presence));
+        watchers.insert(last, watch("bob", "ann", Package::Dialog));
+        assert_eq!(watchers.of(&"ann".into(), Package::Presence), [first]);
+        assert_eq!(watchers.of(&"ann".into(), Package::Dialog), [last]);
+        assert!(watchers.of(&"bob".into(), Package::Dialog).is_empty());
+        assert!(watchers.remove(first).is_some() && watchers.remove(last).is_some() && watchers.remove(last).is_none());
+        assert!(watchers.by_user.is_empty() && watchers.by_watcher.is_empty());
+    }
+}
