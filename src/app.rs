@@ -169,7 +169,11 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     };
     let parts = Parts {
         sip: Endpoint::new(setup),
-        calls: Calls::new(call::Policy { no_answer: config.policy.no_answer, media_timeout: config.media.timeout }),
+        calls: Calls::new(call::Policy {
+            no_answer: config.policy.no_answer,
+            media_timeout: config.media.timeout,
+            park: config.features.park_timeout,
+        }),
         media,
         media_events,
         writer: storage.writer(),

@@ -4,6 +4,7 @@
 //! `"500ms"`, `"30s"`, `"10m"`, `"2h"`. Paths are relative to the file's folder. Knows no socket and no store.
 
 mod check;
+mod feature;
 mod file;
 mod secret;
 mod value;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use sip::digest::Algorithm;
 
+pub use feature::{Code, Feature, Features, Group};
 pub use file::ConfigError;
 pub use secret::Secret;
 pub use value::{Domain, Number, Origin, PortRange, UserName};
@@ -39,6 +41,8 @@ pub struct Config {
     pub media: Media,
     /// What this site allows and prefers.
     pub policy: Policy,
+    /// What users dial to act on calls.
+    pub features: Features,
     /// Bounds against guessing and floods.
     pub limits: Limits,
     /// The log.
@@ -47,6 +51,8 @@ pub struct Config {
     pub users: Vec<User>,
     /// The trunks that this file manages.
     pub trunks: Vec<Trunk>,
+    /// The groups that this file manages.
+    pub groups: Vec<Group>,
     source: file::Source,
 }
 
@@ -359,6 +365,7 @@ mod tests {
         assert_eq!(example.http, absent.http);
         assert_eq!(example.media, absent.media);
         assert_eq!(example.policy, absent.policy);
+        assert_eq!(example.features, absent.features);
         assert_eq!(example.limits, absent.limits);
         assert_eq!(example.log, absent.log);
         assert_eq!(Config::built_in().unwrap_or_else(|e| panic!("{e}")).sip, absent.sip);

@@ -13,6 +13,7 @@ mod load;
 mod news;
 mod outside;
 mod port;
+mod refer;
 mod resolve;
 mod watcher;
 
@@ -33,7 +34,7 @@ use tracing::{debug, error, warn};
 use crate::call::command::Ticket;
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
-use crate::config::{Config, MediaPath, Srtp, Trunk};
+use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
@@ -90,6 +91,8 @@ pub(crate) struct Signaling {
     registrar: registrar::Policy,
     domain: String,
     trunks: Vec<Trunk>,
+    features: Features,
+    groups: Vec<Group>,
     media_path: MediaPath,
     srtp: Srtp,
     asks: mpsc::Receiver<Ask>,
@@ -156,6 +159,8 @@ impl Signaling {
             registrar: parts.registrar,
             domain: config.domain.as_str().to_owned(),
             trunks: config.trunks.clone(),
+            features: config.features.clone(),
+            groups: config.groups.clone(),
             media_path: config.policy.media,
             srtp: config.media.srtp,
             unwritten: HashMap::new(),
@@ -376,6 +381,7 @@ impl Signaling {
                     warn!(call = %record.id, %error, "the call's record is lost");
                 }
             }
+            Output::Recall { call, user } => self.recall(call, &user),
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
                 if let Some(answer) = self.ordered.remove(&ticket) {

@@ -86,7 +86,7 @@ impl Calls {
         let Some(leg) = call.leg(leg).filter(|leg| !leg.media.is_pending() && leg.again.is_none()) else { return };
         let wanted = call.wanted(leg);
         let is_due = wanted != leg.media.has() && !wanted.is_empty() && leg.stuck != Some(wanted);
-        let mends = leg.mends > 0 && call.is_unfit(leg);
+        let mends = leg.mends > 0 && (call.is_unfit(leg) || leg.stale && !leg.media.is_open());
         if !is_due && !mends {
             return;
         }
@@ -104,7 +104,7 @@ impl Calls {
         };
         leg.asked = wanted;
         match switch.sip.offer(switch.now, leg.dialog, offer) {
-            Ok(()) => {}
+            Ok(()) => leg.stale = false,
             Err(CommandError::Pending) => {
                 leg.media.rollback(switch.media, limit);
                 leg.mends += u8::from(mends);

@@ -82,7 +82,7 @@ impl Calls {
     ) -> Result<(), Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         let State::Established(Talk { late_offer: false, .. }) = call.state else { return Err(Refusal::NotAnswered) };
-        if call.party(party).ok_or(Refusal::NoParty)?.moving.is_some() {
+        if call.transfer.is_some() || call.party(party).ok_or(Refusal::NoParty)?.moving.is_some() {
             return Err(Refusal::UnderWay);
         }
         let known = call.leg_of(party, &target).map(|leg| (leg.id, leg.carries, leg.media.kinds()));
@@ -177,6 +177,24 @@ impl Calls {
         }
         let taken = call.taken(party);
         self.feed(switch, (id, party), Input::Up(taken));
+        self.align(switch, id);
+    }
+
+    /// A device of a party has come into the call by itself, in the place of the others: they go when it is heard.
+    pub(super) fn come_instead(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId) {
+        self.last_ticket = Ticket(self.last_ticket.0 + 1);
+        let ticket = self.last_ticket; // nobody's
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let handoff = Handoff::reaching(Kinds::BOTH, Manner::Move, switch.now);
+        if let Some(party) = call.party_mut(party) {
+            party.moving = Some(Box::new(Moving { to: leg, before: None, handoff, ticket, then: None }));
+        }
+        for other in call.legs.iter_mut().filter(|other| other.party != party) {
+            other.mends = 1;
+        }
+        let taken = call.taken(party);
+        self.feed(switch, (id, party), Input::Up(taken));
+        self.arrange(switch, id);
         self.align(switch, id);
     }
 
@@ -309,7 +327,7 @@ impl Calls {
     }
 
     /// Releases a leg of a call that goes on; an offer that was being passed to or from it is answered otherwise.
-    fn remove_leg(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
+    pub(super) fn remove_leg(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
         self.release(switch, id, leg);
         self.orphan(switch, id, leg);
     }

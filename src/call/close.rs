@@ -57,6 +57,9 @@ impl Calls {
         if matches!(call.state, State::Over) {
             return;
         }
+        if let Some(transfer) = call.transfer.take() {
+            transfer.give_up(switch);
+        }
         call.state = State::Over;
         call.record.ended_at = switch.unix;
         for party in &mut call.parties {
@@ -74,6 +77,8 @@ impl Calls {
                 switch.sip.respond(switch.now, server, &response);
             }
         }
+        self.unpark(id);
+        let Some(call) = self.calls.get(&id) else { return };
         let record = &call.record;
         info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");
         let legs: Vec<LegId> = call.legs.iter().map(|leg| leg.id).collect();

@@ -166,6 +166,7 @@ impl Call {
             id: record.id,
             state: match self.state {
                 CallState::Ringing(_) => State::Ringing,
+                CallState::Established(_) if self.parked.is_some() => State::Parked,
                 CallState::Established(_) => State::Connected,
                 CallState::Over => State::Ended,
             },
@@ -176,7 +177,7 @@ impl Call {
             ringing_at: record.ringing_at,
             answered_at: record.answered_at,
             ended_at: is_over.then_some(record.ended_at),
-            slot: None,
+            slot: self.parked.as_ref().map(|parked| parked.slot),
             why: is_over.then(|| record.reason.clone()),
         }
     }

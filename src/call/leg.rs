@@ -113,6 +113,8 @@ pub(super) struct Leg {
     pub(super) again: Option<Instant>,
     /// How often that was so.
     pub(super) tries: u8,
+    /// It may be on hold for somebody who has left.
+    pub(super) stale: bool,
     /// How often it may be offered another codec, since a device joined.
     pub(super) mends: u8,
     /// Why it was silent, if it was.
@@ -143,6 +145,7 @@ impl Leg {
             stuck: None,
             again: None,
             tries: 0,
+            stale: false,
             mends: 0,
             verdict: None,
             takes_info: false,
@@ -347,6 +350,11 @@ impl Media {
     /// Returns true if the peer's pending offer changes nothing but where and how its packets travel.
     pub(super) fn offer_moves_only(&self) -> bool {
         self.negotiation.offer_moves_only()
+    }
+
+    /// Returns true if every stream goes both ways.
+    pub(super) fn is_open(&self) -> bool {
+        self.negotiation.streams().iter().all(|stream| stream.direction == sdp::Direction::SendRecv)
     }
 
     /// Forgets the peer's pending offer: what was agreed before holds.

@@ -14,7 +14,9 @@ mod established;
 pub mod graph;
 mod handoff;
 pub mod leg;
+pub mod park;
 pub mod party;
+pub mod pickup;
 mod reach;
 pub mod record;
 pub mod ring;
@@ -22,6 +24,7 @@ mod ringing;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -42,9 +45,11 @@ use crate::device;
 use command::{Refusal, Ticket};
 use graph::{Constructed, Event, View};
 use leg::{Leg, LegId, Manner, Ports};
+use park::Parked;
 use party::{Party, PartyId, Person};
 use record::{EndedBy, LegMedia, Record};
 use ring::Ring;
+use transfer::Transfer;
 
 /// Our number of a call: milliseconds since 1970 in the upper 42 bits, so that later calls have higher ones, also after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -88,6 +93,8 @@ pub struct Policy {
     pub no_answer: Duration,
     /// Silence after which a leg is reported.
     pub media_timeout: Duration,
+    /// How long a call is parked before the one who parked it is called back.
+    pub park: Duration,
 }
 
 /// A call to set up: who, whom, and the devices to ring.
@@ -139,6 +146,13 @@ pub enum Output {
     Record(Box<Record>),
     /// Tell whoever follows calls.
     Event(Box<Event>),
+    /// Find the devices of a user who has to be called back into a call, for [`Calls::recall`].
+    Recall {
+        /// The call.
+        call: Id,
+        /// The user's name.
+        user: Arc<str>,
+    },
     /// Tell whoever asked what became of a command that took time.
     Outcome {
         /// Which.
@@ -210,6 +224,12 @@ struct Call {
     /// Figures of ports that are closed.
     heard: BTreeMap<LegId, LegMedia>,
     closing: Vec<Closing>,
+    /// Somebody is on the way in, in the place of a party.
+    transfer: Option<Box<Transfer>>,
+    /// Whose devices are looked for, to be called back.
+    awaited: Option<(PartyId, Person)>,
+    /// It waits in a slot.
+    parked: Option<Parked>,
     /// The bridge as media knows it.
     arranged: Vec<Member>,
     /// The call as it was told last.
@@ -234,6 +254,8 @@ pub struct Calls {
     /// Callers that gave up before their call was started: names were looked up for it.
     given_up: BTreeSet<DialogId>,
     deadlines: BTreeSet<(Instant, Id)>,
+    /// The parked calls.
+    slots: BTreeMap<u16, Id>,
     outputs: VecDeque<Output>,
     last_id: Id,
     /// The number of the last event.
@@ -260,6 +282,7 @@ impl Calls {
             passed: HashMap::new(),
             given_up: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            slots: BTreeMap::new(),
             outputs: VecDeque::new(),
             last_id: Id(0),
             last_event: 0,
@@ -319,6 +342,8 @@ impl Calls {
             self.no_answer(switch, id);
             self.offer_again(switch, id);
             self.handoffs_wait(switch, id);
+            self.transfer_timeout(switch, id);
+            self.park_timeout(switch, id);
             self.touch(id);
         }
     }
@@ -349,10 +374,18 @@ impl Calls {
         [self.calls.len(), dialogs, ports, passed, deadlines, given_up, self.by_user.len()]
     }
 
+    /// Returns the newest dialog with a device.
+    #[cfg(test)]
+    fn dialog_of(&self, device: &device::Id) -> Option<DialogId> {
+        let legs = self.calls.values().rev().flat_map(|call| call.legs.iter().rev());
+        legs.filter(|leg| leg.device.as_ref() == Some(device)).map(|leg| leg.dialog).next()
+    }
+
     /// Something happened on a leg.
     pub fn handle_dialog(&mut self, switch: &mut Switch<'_>, dialog: DialogId, event: DialogEvent) {
         let Some((id, leg)) = self.by_dialog.get(&dialog).copied() else { return self.handle_stray(switch, dialog, &event) };
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
+        let Some(event) = self.transfer_event(switch, id, leg, event) else { return self.touch(id) };
         match event {
             DialogEvent::Progress { status, body, .. } => self.progress(switch, id, leg, status, &body),
             DialogEvent::Answered { body } => self.answered(switch, id, leg, &body),
@@ -468,6 +501,9 @@ impl Call {
             record,
             heard: BTreeMap::new(),
             closing: Vec::new(),
+            transfer: None,
+            awaited: None,
+            parked: None,
             arranged: Vec::new(),
             told: None,
             scheduled: None,
@@ -542,7 +578,8 @@ impl Call {
         };
         let legs = self.legs.iter().flat_map(|leg| [leg.patience(), leg.again]).flatten();
         let handoffs = self.parties.iter().filter_map(|party| party.moving.as_ref()?.handoff.poll_timeout());
-        legs.chain(handoffs).chain(ring).min()
+        let arrivals = [self.transfer.as_ref().map(|transfer| transfer.poll_timeout()), self.poll_park_timeout()];
+        legs.chain(handoffs).chain(ring).chain(arrivals.into_iter().flatten()).min()
     }
 
     /// Returns a port of the call, if it has one.

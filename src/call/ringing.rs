@@ -173,7 +173,7 @@ impl Calls {
         Ok(())
     }
 
-    fn cancel_others(&mut self, switch: &mut Switch<'_>, id: Id, winner: LegId) {
+    pub(super) fn cancel_others(&mut self, switch: &mut Switch<'_>, id: Id, winner: LegId) {
         let reason = Reason::sip(200, "Call completed elsewhere");
         let Some(call) = self.calls.get_mut(&id) else { return };
         let others: Vec<LegId> = call.legs.iter().filter(|leg| !leg.is_up() && leg.id != winner).map(|leg| leg.id).collect();
@@ -196,6 +196,10 @@ impl Calls {
                 return;
             }
         }
+        if self.is_coming(id, device) {
+            return self.cannot_come(switch, id, device, status);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         if let State::Ringing(ringing) = &mut call.state {
             ringing.early.take_if(|early| *early == device);
         }

@@ -10,7 +10,28 @@ type Fault = (String, String);
 
 /// Returns the first fault.
 pub(super) fn fault(config: &Config) -> Option<Fault> {
-    listeners(config).or_else(|| media(config)).or_else(|| pairs(config)).or_else(|| people(config)).or_else(|| trunks(config))
+    listeners(config)
+        .or_else(|| media(config))
+        .or_else(|| pairs(config))
+        .or_else(|| people(config))
+        .or_else(|| trunks(config))
+        .or_else(|| features(config))
+}
+
+/// Codes that differ, and groups of users that there are.
+fn features(config: &Config) -> Option<Fault> {
+    if let Some((one, other)) = config.features.doubled() {
+        return fault_at(format!("features.{other}"), format!("the code of {one}; accepted: a code of its own, or \"\" for none"));
+    }
+    let mut names = std::collections::BTreeSet::new();
+    config.groups.iter().enumerate().find_map(|(index, group)| {
+        let name = group.name.as_str();
+        if !names.insert(name) {
+            return fault_at(format!("group[{index}].name"), format!("{name:?} is the name of another group; accepted: a name of its own"));
+        }
+        let stranger = group.members.iter().position(|member| config.users.iter().all(|user| user.name != *member))?;
+        fault_at(format!("group[{index}].members[{stranger}]"), "no such user; accepted: the name of a user of this file")
+    })
 }
 
 fn fault_at(key: impl Into<String>, fault: impl Into<String>) -> Option<Fault> {

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::secret::SecretSource;
 use super::value::{self, Domain, Number, PortRange, UserName};
-use super::{Config, Http, Limits, Log, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
+use super::{Config, Features, Group, Http, Limits, Log, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
 
 /// One sentence that names file, line and key and says what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,8 @@ struct Keys {
     #[serde(default)]
     policy: Policy,
     #[serde(default)]
+    features: Features,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     log: Log,
@@ -88,6 +90,8 @@ struct Keys {
     user: Vec<UserKeys>,
     #[serde(default)]
     trunk: Vec<Trunk>,
+    #[serde(default)]
+    group: Vec<Group>,
 }
 
 #[derive(Default, Deserialize)]
@@ -139,10 +143,12 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
         },
         http: keys.http,
         policy: keys.policy,
+        features: keys.features,
         limits: keys.limits,
         log: keys.log,
         users,
         trunks: keys.trunk,
+        groups: keys.group,
         source,
     };
     match check::fault(&config) {

@@ -1,18 +1,22 @@
 //! INVITE outside a dialog: who calls, whom, and with what identity (RFC 3261 §13, RFC 3325).
 
 use sip::digest::Side;
+use sip::endpoint::Named;
 use sip::message::header::NameAddr;
 use sip::message::{Headers, Host, Name, Uri};
 use sip::registrar::Target;
-use sip::{Aor, Incoming, Request, Transport};
+use sip::{Aor, Incoming, Request, StatusCode, Transport};
 
-use super::{Context, Invitation, Outcome, Rejection, Sender, auth, hops_left};
+use super::{Context, Entry, Invitation, Outcome, Rejection, Sender, Wish, auth, hops_left};
 use crate::config::MediaPath;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
     let sender = auth::sender(context, incoming, Side::Proxy)?;
     let hops = hops_left(request)?;
+    if let Some(wish) = wish(context, request, &sender)? {
+        return enter(context, request, &sender, wish);
+    }
     let callee = context.user(&request.uri)?;
     let callee_srtp = callee.srtp;
     let callee = context.aor(callee)?;
@@ -44,6 +48,30 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let caller_srtp = context.srtp(&sender);
     let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp };
     Ok(Outcome::Call(Box::new(invitation)))
+}
+
+/// Returns what an INVITE asks for that makes no new call: the place of a dialog, or what a feature code stands for.
+fn wish(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Option<Wish>, Rejection> {
+    match (context.replaced, sender) {
+        (Ok(Some(Named::Established(dialog) | Named::Calling(dialog) | Named::Incoming(dialog))), Sender::User(_)) => {
+            return Ok(Some(Wish::Replace(dialog)));
+        }
+        // Where we only proxy, the dialog is the callee's to know.
+        (Err(StatusCode::NO_TRANSACTION), _) if context.media == MediaPath::Direct => {}
+        (Err(status), _) => return Err(Rejection::Dialog(status)),
+        (Ok(Some(_)), Sender::Trunk(_)) => return Err(Rejection::Forbidden("only users take a place in a call")),
+        (Ok(None), _) => {}
+    }
+    let is_ours = request.uri.host().is_none_or(|host| context.is_ours(host));
+    let Some(dialled) = request.uri.user_unescaped().filter(|_| is_ours && matches!(sender, Sender::User(_))) else { return Ok(None) };
+    Ok(context.features.find(&dialled).map(Wish::Feature))
+}
+
+fn enter(context: &Context<'_>, request: &Request, sender: &Sender, wish: Wish) -> Result<Outcome, Rejection> {
+    let Sender::User(user) = sender else { return Err(Rejection::Forbidden("only users take a place in a call")) };
+    let from = identity(context, request, sender)?;
+    let caller = from.uri.aor().map_or_else(String::new, |aor| aor.to_string());
+    Ok(Outcome::Enter(Box::new(Entry { user: user.clone(), caller, from, srtp: context.srtp(sender), wish })))
 }
 
 /// Whether the media of the caller's device can be that of each of the callee's: a browser and a phone need us between them.

@@ -6,19 +6,21 @@ mod forward;
 mod invite;
 mod options;
 pub mod publish;
+mod refer;
 mod register;
 pub mod subscribe;
 
 use std::time::Instant;
 
 use sip::digest::{Challenger, Side, Stale};
+use sip::endpoint::Named;
 use sip::message::header::NameAddr;
 use sip::message::{Headers, Host, Name, Scheme};
 use sip::random::Random;
 use sip::registrar::{self, Registered, Target};
-use sip::{Aor, Incoming, Listeners, Method, Request, Response, StatusCode, UnixTime};
+use sip::{Aor, DialogId, Incoming, Listeners, Method, Request, Response, StatusCode, UnixTime};
 
-use crate::config::{MediaPath, Srtp, Trunk};
+use crate::config::{Feature, Features, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::user::{User, Users};
 
@@ -38,6 +40,12 @@ pub struct Context<'a> {
     pub users: &'a Users,
     /// The SIP peers.
     pub trunks: &'a [Trunk],
+    /// What users dial to act on calls.
+    pub features: &'a Features,
+    /// The dialog that the request is to take the place of (Replaces), or why there is none.
+    pub replaced: Result<Option<Named>, StatusCode>,
+    /// The dialog that the request is about (Target-Dialog), or why there is none.
+    pub target_dialog: Result<Option<Named>, StatusCode>,
     /// Where devices are.
     pub locations: &'a Locations,
     /// Digest.
@@ -59,6 +67,15 @@ pub enum Outcome {
     Register(Box<Registration>),
     /// Connect a call.
     Call(Box<Invitation>),
+    /// Let a device take a place in a call that there is, or do what its feature code says.
+    Enter(Box<Entry>),
+    /// Do what a REFER says in the call of a dialog, if the leg there is this user's.
+    Refer {
+        /// Who sent it.
+        user: String,
+        /// The dialog.
+        session: DialogId,
+    },
     /// Send it on as a proxy, to these targets, with this identity of the sender instead of what it said of itself; none for a trunk,
     /// whose word we take (RFC 3325 §6).
     Forward(Vec<Target>, Option<NameAddr>),
@@ -102,6 +119,30 @@ pub struct Invitation {
     pub callee_srtp: Srtp,
 }
 
+/// A device that calls to act on calls.
+#[derive(Debug)]
+pub struct Entry {
+    /// Whose it is, by name.
+    pub user: String,
+    /// Their AOR, for the record.
+    pub caller: String,
+    /// What the others are shown.
+    pub from: NameAddr,
+    /// Whether its media is protected.
+    pub srtp: Srtp,
+    /// What it asks for.
+    pub wish: Wish,
+}
+
+/// What a device asks for that calls to act on calls.
+#[derive(Debug)]
+pub enum Wish {
+    /// The place of a dialog (RFC 3891).
+    Replace(DialogId),
+    /// What a code stands for.
+    Feature(Feature),
+}
+
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
@@ -120,6 +161,9 @@ pub enum Rejection {
     /// The user has no device now.
     #[error("the user has no registered device")]
     NotRegistered,
+    /// It names a dialog that it cannot be about.
+    #[error("the dialog that it names is not there, or cannot be replaced")]
+    Dialog(StatusCode),
     /// Max-Forwards is used up.
     #[error("Max-Forwards is used up")]
     TooManyHops,
@@ -151,6 +195,7 @@ impl Rejection {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::UnknownUser => StatusCode::NOT_FOUND,
             Self::NotRegistered => StatusCode::TEMPORARILY_UNAVAILABLE,
+            Self::Dialog(status) => status,
             Self::TooManyHops => StatusCode::TOO_MANY_HOPS,
             Self::UnsupportedScheme => StatusCode::UNSUPPORTED_URI_SCHEME,
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -175,12 +220,13 @@ pub fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome,
         Method::Register => register::handle(context, incoming),
         Method::Invite => invite::handle(context, incoming),
         Method::Options => options::handle(context, incoming),
+        Method::Refer => refer::handle(context, incoming),
         Method::Message | Method::Info => forward::handle(context, incoming),
         Method::Subscribe => subscribe::handle(context, incoming),
         Method::Publish => publish::handle(context, incoming),
         // Default deny: who is not known learns nothing about what we serve (S5).
         Method::Other(_) => auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::NotImplemented)),
-        Method::Ack | Method::Bye | Method::Cancel | Method::Prack | Method::Update | Method::Notify | Method::Refer => {
+        Method::Ack | Method::Bye | Method::Cancel | Method::Prack | Method::Update | Method::Notify => {
             auth::sender(context, incoming, Side::Proxy).and(Err(Rejection::NotAllowed))
         }
     }
@@ -205,6 +251,7 @@ pub fn response(context: &mut Context<'_>, incoming: &Incoming, rejection: Rejec
         | Rejection::Forbidden(_)
         | Rejection::UnknownUser
         | Rejection::NotRegistered
+        | Rejection::Dialog(_)
         | Rejection::TooManyHops
         | Rejection::UnsupportedScheme => {}
     }

@@ -1,6 +1,6 @@
 //! Events of the SIP endpoint, each to its owner.
 
-use sip::{Event, StatusCode};
+use sip::Event;
 
 use super::Signaling;
 
@@ -12,9 +12,7 @@ impl Signaling {
                 let (calls, mut switch) = self.calls();
                 calls.handle_dialog(&mut switch, dialog, event);
             }
-            Event::Refer(dialog, refer) => {
-                let _gone = self.sip.refuse_refer(self.now, dialog, refer.id, StatusCode::METHOD_NOT_ALLOWED);
-            }
+            Event::Refer(dialog, refer) => self.refer(dialog, &refer, dialog),
             Event::Forward(incoming) => self.forward_within(&incoming),
             Event::Cancel(server) => self.forward_cancel(server),
             Event::Subscription(subscription, event) => self.handle_subscription(subscription, event),

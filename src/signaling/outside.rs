@@ -35,6 +35,9 @@ impl Signaling {
             listeners: self.sip.listeners(),
             users: &self.users,
             trunks: &self.trunks,
+            features: &self.features,
+            replaced: self.sip.replaced(&incoming.request),
+            target_dialog: self.sip.target_dialog(&incoming.request),
             locations: &self.locations,
             challenger: &mut self.challenger,
             registrar: &self.registrar,
@@ -56,7 +59,7 @@ impl Signaling {
     /// Strangers are answered without a transaction (S11). Who is known gets one, so that an INVITE's ACK finds its end.
     fn refuse(&mut self, incoming: &Incoming, rejection: Rejection, response: &Response) {
         match rejection {
-            Rejection::UnknownUser | Rejection::NotRegistered if incoming.request.method == Method::Invite => {
+            Rejection::UnknownUser | Rejection::NotRegistered | Rejection::Dialog(_) if incoming.request.method == Method::Invite => {
                 let server = self.sip.admit(self.now, incoming);
                 self.sip.respond(self.now, server, response);
             }
@@ -65,6 +68,7 @@ impl Signaling {
             | Rejection::Forbidden(_)
             | Rejection::UnknownUser
             | Rejection::NotRegistered
+            | Rejection::Dialog(_)
             | Rejection::TooManyHops
             | Rejection::UnsupportedScheme
             | Rejection::NotAllowed
@@ -92,6 +96,8 @@ impl Signaling {
             Outcome::Subscribe(watch) => self.watch(&incoming, watch),
             Outcome::Publish(publication) => self.publish(&incoming, *publication),
             Outcome::Call(invitation) => self.call(incoming, *invitation),
+            Outcome::Enter(entry) => self.enter(incoming, *entry),
+            Outcome::Refer { user, session } => self.take_refer(incoming, &user, session),
             Outcome::Forward(targets, asserted) => {
                 if let Some(asserted) = asserted {
                     assert_identity(&mut incoming.request.headers, &asserted);
@@ -118,11 +124,6 @@ impl Signaling {
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
-        if let Some(status) = self.replaced(&incoming.request) {
-            let server = self.sip.admit(self.now, &incoming);
-            let response = self.sip.reply(&incoming.request, status);
-            return self.sip.respond(self.now, server, &response);
-        }
         let (signaling, flow) = (source(&incoming.flow), incoming.flow);
         let offer = incoming.request.body.clone();
         let device = self.calling_device(&invitation.sender, &incoming);
@@ -147,16 +148,6 @@ impl Signaling {
         self.resolve_all(ways, Job::Call(Box::new(plan)));
     }
 
-    /// Refuses an INVITE that is to take the place of a dialog (RFC 3891): rather no call than a second one beside the first. The dialog is
-    /// looked for, but calls cannot change hands yet, so Supported does not name the extension.
-    fn replaced(&self, request: &sip::Request) -> Option<StatusCode> {
-        match self.sip.replaced(request) {
-            Ok(None) => None,
-            Ok(Some(_)) => Some(StatusCode::NOT_IMPLEMENTED),
-            Err(status) => Some(status),
-        }
-    }
-
     /// Lets the devices ring whose next hops are known; what cannot be reached is left out.
     pub(super) fn start_call(&mut self, mut plan: Plan, hops: Vec<Vec<Hop>>) {
         for (target, hops) in plan.targets.iter_mut().zip(hops) {
@@ -168,7 +159,7 @@ impl Signaling {
     }
 
     /// Finds out by which of its devices a user calls: the one that registered the contact, else one that registered from there.
-    fn calling_device(&self, sender: &Sender, incoming: &Incoming) -> Option<device::Id> {
+    pub(super) fn calling_device(&self, sender: &Sender, incoming: &Incoming) -> Option<device::Id> {
         let Sender::User(name) = sender else { return None };
         let mut bindings = self.locations.of(&Aor::new(name, &self.domain)?);
         bindings.retain(|binding| !binding.is_expired(self.unix()));
@@ -219,7 +210,7 @@ fn is_same_place(one: &Uri, other: &Uri) -> bool {
     one.user() == other.user() && one.host() == other.host() && one.port() == other.port()
 }
 
-fn protection(srtp: Srtp) -> Protection {
+pub(super) fn protection(srtp: Srtp) -> Protection {
     match srtp {
         Srtp::Off => Protection::Off,
         Srtp::Prefer => Protection::Prefer,

@@ -4,14 +4,16 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use sip::locate::{Dns as Lookups, Permit, Policy, RecordKind, Target};
+use sip::locate::{Dns as Lookups, Permit, Policy, RecordKind, Target as Located};
 use sip::proxy::Forward;
 use sip::{Hop, Transport, Uri};
 use tracing::info;
 
 use super::Signaling;
 use super::command::Prepared;
-use crate::call::Plan;
+use crate::call::party::PartyId;
+use crate::call::transfer::Referral;
+use crate::call::{Id, Plan, Target};
 use crate::net::dns::Dns;
 
 /// How to get somewhere.
@@ -29,6 +31,10 @@ pub(super) enum Way {
 pub(super) enum Job {
     /// A call whose devices are to ring: the dialog is taken.
     Call(Box<Plan>),
+    /// A party of a call that is sent to these devices.
+    Transfer { call: Id, party: PartyId, referral: Box<Referral> },
+    /// Devices of a user who is called back into a call.
+    Recall { call: Id, targets: Vec<Target> },
     /// An order to a call, which brings devices into it.
     Order(Box<Prepared>),
     /// A branch of a forwarded request.
@@ -71,6 +77,8 @@ impl Signaling {
         let first = |hops: Vec<Vec<Hop>>| hops.into_iter().flatten().next();
         match job {
             Job::Call(plan) => self.start_call(*plan, hops),
+            Job::Transfer { call, party, referral } => self.start_transfer(call, party, *referral, hops),
+            Job::Recall { call, targets } => self.start_recall(call, targets, hops),
             Job::Order(prepared) => self.carry_out_order(*prepared, hops),
             Job::Forward(id, forward) => self.send_forward(id, *forward, first(hops)),
             Job::Ack(forward) => {
@@ -130,6 +138,6 @@ async fn look_up(dns: &Dns, way: &Way, policy: &Policy, random: u64) -> Vec<Hop>
     }
 }
 
-fn hop(target: Target) -> Hop {
+fn hop(target: Located) -> Hop {
     Hop::Address { transport: target.transport, remote: target.address, name: Some(target.server_name.to_string().into()) }
 }

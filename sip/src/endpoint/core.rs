@@ -22,14 +22,14 @@ pub(crate) struct Core {
 }
 
 /// The methods we take within calls; the host may take more outside.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REGISTER, SUBSCRIBE, PUBLISH";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REGISTER, SUBSCRIBE, PUBLISH, REFER";
 /// The event packages that a host of ours serves (RFC 3856, 4235).
 pub const ALLOW_EVENTS: &str = "presence, dialog";
-/// The extensions that a UAS of ours understands (RFC 3262, 4028).
-pub const SUPPORTED: [&str; 2] = ["100rel", "timer"];
-const SUPPORTED_TEXT: &str = "100rel, timer";
+/// The extensions that a UAS of ours understands (RFC 3262, 3891, 4028, 4488, 4538).
+pub const SUPPORTED: [&str; 5] = ["100rel", "timer", "replaces", "norefersub", "tdialog"];
+const SUPPORTED_TEXT: &str = "100rel, timer, replaces, norefersub, tdialog";
 /// What we support where nobody here would send a PRACK.
-pub(crate) const SUPPORTED_WITHOUT_100REL: &str = "timer";
+pub(crate) const SUPPORTED_WITHOUT_100REL: &str = "timer, replaces, norefersub, tdialog";
 
 impl Core {
     pub(super) fn new(listeners: Listeners, node: u8, seed: [u8; 32], session_interval: Duration, product: String) -> Self {

@@ -7,3 +7,4 @@ mod random;
 mod ringing;
 mod scene;
 mod talking;
+mod transfer;

@@ -1,0 +1,218 @@
+//! Pickup: a device calls to take a place in a call that there is. Another device of the same user takes it over (INVITE with Replaces, or a
+//! feature code); a colleague answers what rings elsewhere; anybody of the house takes a parked call out of its slot.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use media::Kinds;
+use media::sdp::transport::{Profile, Protection};
+use sip::message::Headers;
+use sip::message::header::Reason;
+use sip::{DialogId, StatusCode};
+use tracing::info;
+
+use super::graph::Constructed;
+use super::leg::{Leg, LegId, Media, Stage};
+use super::party::{Party, PartyId, Person};
+use super::template;
+use super::transfer::{Refusal, is_user};
+use super::{Call, Calls, Id, MAX_DEVICES, State, Switch, Talk};
+use crate::device;
+
+/// A device that calls to take a place.
+#[derive(Debug)]
+pub struct Entrant {
+    /// Its dialog, taken and not answered.
+    pub dialog: DialogId,
+    /// Its SDP.
+    pub offer: Bytes,
+    /// Where its signaling comes from.
+    pub signaling: IpAddr,
+    /// Whether its media has to be protected.
+    pub protection: Protection,
+    /// Whose it is.
+    pub person: Person,
+    /// Which it is, if it is one of a user's.
+    pub device: Option<device::Id>,
+}
+
+/// A place in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// That of a party who talks, by another device of the same user.
+    Own(Id, PartyId),
+    /// That of a party whose devices ring.
+    Ringing(Id),
+    /// That of the one who parked the call.
+    Slot(Id),
+}
+
+impl Calls {
+    /// Finds the place that the leg of a dialog has: of the user's own who asks, or what rings at somebody whom `may_pick_up` allows.
+    ///
+    /// # Errors
+    /// [`Refusal::Gone`], [`Refusal::NotYours`].
+    pub fn place_of(&self, dialog: DialogId, user: &str, may_pick_up: impl Fn(&str) -> bool) -> Result<Place, Refusal> {
+        let (id, leg) = self.by_dialog.get(&dialog).copied().ok_or(Refusal::Gone)?;
+        let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
+        let leg = call.leg(leg).ok_or(Refusal::Gone)?;
+        let person = &call.party(leg.party).ok_or(Refusal::NotYours)?.person;
+        let theirs = is_user(person, user);
+        match &call.state {
+            State::Ringing(_) if leg.id == LegId::CALLER => Err(Refusal::NotYours),
+            State::Ringing(_) if theirs || person.who.user().is_some_and(|other| may_pick_up(other)) => Ok(Place::Ringing(id)),
+            State::Established(_) if theirs && leg.is_up() => Ok(Place::Own(id, leg.party)),
+            State::Ringing(_) | State::Established(_) | State::Over => Err(Refusal::NotYours),
+        }
+    }
+
+    /// Finds the call that has rung longest at somebody.
+    #[must_use]
+    pub fn ringing_at(&self, is_wanted: impl Fn(&str) -> bool) -> Option<Place> {
+        let rings = |call: &&Call| {
+            matches!(call.state, State::Ringing(_))
+                && call.party(PartyId::CALLEE).and_then(|party| party.person.who.user()).is_some_and(|user| is_wanted(user))
+        };
+        self.calls.values().find(rings).map(|call| Place::Ringing(call.record.id))
+    }
+
+    /// Lets a device take its place: its INVITE is answered, and who was there before goes.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the call is as it was, and the INVITE is refused.
+    pub fn take_place(&mut self, switch: &mut Switch<'_>, entrant: Entrant, place: Place) -> Result<(), Refusal> {
+        let dialog = entrant.dialog;
+        let result = match place {
+            _ if self.given_up.remove(&dialog) => Err(Refusal::Gone),
+            Place::Own(id, party) => self.take_over(switch, entrant, (id, party)),
+            Place::Slot(id) => self.retrieve(switch, entrant, id),
+            Place::Ringing(id) => self.pick_up(switch, entrant, id),
+        };
+        if let Err(refusal) = result {
+            info!(%refusal, "no place taken");
+            let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &Headers::default());
+        }
+        let (Place::Own(id, _) | Place::Slot(id) | Place::Ringing(id)) = place;
+        self.touch(id);
+        result
+    }
+
+    fn take_over(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<(), Refusal> {
+        let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
+        if call.transfer.is_some() || call.parked.is_some() || call.parties.iter().any(|party| party.moving.is_some()) {
+            return Err(Refusal::Pending);
+        }
+        if call.legs.iter().filter(|leg| leg.party == party).count() >= MAX_DEVICES {
+            return Err(Refusal::Pending);
+        }
+        if call.party(party).is_none_or(|party| party.person.who != entrant.person.who) {
+            return Err(Refusal::NotYours);
+        }
+        let leg = self.come_in(switch, entrant, (id, party))?;
+        info!(call = %id, "taken over");
+        self.come_instead(switch, (id, party), leg);
+        Ok(())
+    }
+
+    fn retrieve(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
+        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
+        if call.parked.is_none() {
+            return Err(Refusal::NoSlot);
+        }
+        call.awaited = None;
+        let party = call.next_party();
+        let person = entrant.person.clone();
+        let leg = self.come_in(switch, entrant, (id, party))?;
+        self.drop_transfer(switch, id, &Reason::sip(200, "Call completed elsewhere"));
+        self.unpark(id);
+        info!(call = %id, "retrieved");
+        self.enter(switch, id, leg, Party::new(party, person), party);
+        Ok(())
+    }
+
+    /// Answers a device that comes into a call whose other party is there.
+    fn come_in(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<LegId, Refusal> {
+        let limit = Some(self.policy.media_timeout);
+        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
+        let other = call.legs.iter().find(|leg| leg.is_up() && leg.party != party).ok_or(Refusal::NotTalking)?;
+        let lines = [Kinds::AUDIO, Kinds::VIDEO].map(|kind| other.media.line(kind));
+        let (possible, port) = (other.carries - other.media.refused(), call.any_port());
+        let id_of_leg = call.take_leg_id();
+        let mut leg = entrant.leg(switch, (id_of_leg, party), port)?;
+        let [audio, video] = lines;
+        let line = |kind| if kind == Kinds::AUDIO { audio.clone() } else { video.clone() };
+        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), line);
+        let Ok(answer) = leg.media.make_answer(&template, switch.media) else {
+            leg.media.close(switch.media);
+            return Err(Refusal::Unusable);
+        };
+        leg.media.park(possible);
+        leg.stage = Stage::Up;
+        leg.media.apply(switch.media, limit);
+        self.by_dialog.insert(leg.dialog, (id, leg.id));
+        switch.sip.accept(switch.now, leg.dialog, answer);
+        call.legs.push(leg);
+        Ok(id_of_leg)
+    }
+
+    /// A device answers what rings elsewhere: both it and the caller have made an offer, and each is the answer to the other.
+    fn pick_up(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
+        let limit = Some(self.policy.media_timeout);
+        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
+        let State::Ringing(_) = &call.state else { return Err(Refusal::Gone) };
+        let leg_id = call.take_leg_id();
+        let port = call.any_port();
+        let person = entrant.person.clone();
+        let mut leg = entrant.leg(switch, (leg_id, PartyId::CALLEE), port)?;
+        let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::Gone)?;
+        let answers = caller.media.remote_offer().cloned().and_then(|theirs| {
+            let to_device = leg.media.make_answer(&theirs, switch.media)?;
+            let ours = leg.media.remote()?;
+            Ok((to_device, caller.media.make_answer(ours, switch.media)?))
+        });
+        let Ok((to_device, to_caller)) = answers else {
+            leg.media.close(switch.media);
+            return Err(Refusal::Unusable);
+        };
+        (leg.stage, caller.stage) = (Stage::Up, Stage::Up);
+        leg.media.apply(switch.media, limit);
+        caller.media.apply(switch.media, limit);
+        let (dialog, caller) = (leg.dialog, caller.dialog);
+        call.record.answered_at = Some(switch.unix);
+        call.record.answered_by = Some(leg.label.clone());
+        call.record.status = StatusCode::OK.code();
+        call.legs.push(leg);
+        call.state = State::Established(Talk::default());
+        call.constructed = Constructed::PickedUp(person.who.clone());
+        self.by_dialog.insert(dialog, (id, leg_id));
+        switch.sip.accept(switch.now, dialog, to_device);
+        switch.sip.accept(switch.now, caller, to_caller);
+        info!(call = %id, "picked up");
+        self.cancel_others(switch, id, leg_id);
+        self.replace_callee(id, person);
+        self.arrange(switch, id);
+        Ok(())
+    }
+
+    fn replace_callee(&mut self, id: Id, person: Person) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(callee) = call.parties.iter_mut().find(|party| party.id == PartyId::CALLEE) else { return };
+        let before = std::mem::replace(&mut callee.person, person);
+        if let Some(user) = before.who.user().filter(|_| !call.parties.iter().any(|party| party.person.who == before.who)) {
+            self.by_user.remove(&(user.clone(), id));
+        }
+        let users = call.parties.iter().filter_map(|party| party.person.who.user());
+        self.by_user.extend(users.map(|user| (user.clone(), id)));
+    }
+}
+
+impl Entrant {
+    /// Makes its leg, with its offer taken.
+    fn leg(self, switch: &mut Switch<'_>, (id, party): (LegId, PartyId), beside: Option<media::PortId>) -> Result<Leg, Refusal> {
+        let manner = switch.manner(Profile::Plain, self.protection);
+        let mut media = Media::new(manner, Some(self.signaling), beside);
+        media.receive_offer(&self.offer).map_err(|_| Refusal::Unusable)?;
+        let label = self.person.address.to_string();
+        Ok(Leg::new((id, party), (self.device, label), self.dialog, media))
+    }
+}

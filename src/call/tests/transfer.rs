@@ -1,0 +1,641 @@
+//! Calls that change hands: blind and attended transfer, push to an own device, take-over, pickup, park and retrieval; and what goes wrong.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sip::message::{Headers, Message, Name};
+use sip::{DialogEvent, Method, StatusCode};
+
+use super::scene::*;
+use crate::call::graph::{Constructed, State};
+use crate::call::party::{PartyId, Who};
+use crate::call::pickup::Place;
+use crate::call::transfer::{Referral, Refusal, Report};
+use crate::call::{Calls, Id};
+
+const CAROL: usize = MOBILE;
+const DAVE: usize = 4;
+/// By then a device that took over has the call, heard or not.
+const HEARD: Duration = Duration::from_secs(4);
+
+/// Ann (CALLER) and bob (DESK) talk; carol and dave have phones.
+fn talking() -> Scene {
+    let mut scene = Scene::new(3);
+    scene.targets = vec![DESK];
+    scene.place(PCMU);
+    scene.settle();
+    scene.accept(DESK, PCMU);
+    scene.settle();
+    scene
+}
+
+impl Scene {
+    fn parties(&self, id: Id) -> Vec<String> {
+        let view = self.calls.view(id).expect("the call");
+        view.parties.iter().map(|party| party.who.user().expect("a user").to_string()).collect()
+    }
+
+    /// A phone sends a REFER in its dialog; the switch has it then.
+    fn refer(&mut self, phone: usize) -> Report {
+        self.act(phone, |endpoint, now, dialog| {
+            let mut headers = Headers::default();
+            headers.push(Name::ReferTo, "<sip:carol@h>");
+            headers.push(Name::Contact, format!("<sip:x@10.0.0.{}>", phone + 1));
+            endpoint.request_within(now, dialog, Method::Refer, &headers, Bytes::new()).expect("it has a session")
+        });
+        self.settle();
+        let (dialog, refer) = self.refers.pop().expect("a REFER");
+        Report { dialog, refer }
+    }
+
+    /// Sends the other party of a phone's call to the phones of a user.
+    fn transfer(&mut self, phone: usize, user: &str, to: &[usize]) -> Result<(), Refusal> {
+        let report = self.refer(phone);
+        let (id, party, ..) = self.calls.owner(report.dialog).expect("the phone is in a call");
+        let targets = to.iter().map(|phone| self.target_of(user, *phone)).collect();
+        let referral = Referral { to: person(user), headers: Headers::default(), targets, report: Some(report) };
+        let result = self.with_calls(|calls, switch| calls.transfer(switch, id, party, referral));
+        self.settle();
+        result
+    }
+
+    /// What a phone was told of its REFER.
+    fn told(&self, phone: usize) -> Vec<String> {
+        let notifies = self.log.iter().filter(|carried| carried.to == phone).filter_map(|carried| match &carried.message {
+            Message::Request(request) if request.method == Method::Notify => Some(request),
+            Message::Request(_) | Message::Response(_) => None,
+        });
+        notifies.map(|notify| String::from_utf8_lossy(&notify.body).trim().replace("SIP/2.0 ", "")).collect()
+    }
+
+    /// The switch finds the devices of whoever is to be called back.
+    fn recall(&mut self, phone: Option<usize>) {
+        let (id, user) = self.recalls.pop().expect("somebody is to be called back");
+        let targets = phone.map(|phone| self.target_of(&user, phone)).into_iter().collect();
+        self.with_calls(|calls, switch| calls.recall(switch, id, Headers::default(), targets));
+        self.settle();
+    }
+
+    fn park(&mut self, phone: usize, slot: Option<u16>) -> Result<u16, Refusal> {
+        let report = self.refer(phone);
+        let (id, party, ..) = self.calls.owner(report.dialog).expect("the phone is in a call");
+        let result = self.with_calls(|calls, switch| calls.park(switch, (id, party), slot, Some(report)));
+        self.settle();
+        result
+    }
+
+    /// Two phones and nobody else hear each other.
+    #[track_caller]
+    fn assert_hear(&self, one: usize, other: usize) {
+        assert_eq!(self.media.bridged.len(), 2, "{:?}", self.media.arranged);
+        let members = self.media.arranged.values().next().expect("one bridge");
+        assert!(members.iter().all(|member| member.plays.is_none() && member.gives.audio && member.takes.audio), "{members:?}");
+        assert_eq!(self.directions(), ["SendRecv", "SendRecv"]);
+        for phone in [one, other] {
+            assert_eq!(self.phones[phone].endpoint.dialogs(), 1, "phone {phone}");
+        }
+        assert_eq!((self.calls.len(), self.sip.dialogs()), (1, 2));
+    }
+}
+
+// ---- blind transfer
+
+#[test]
+fn a_blind_transfer_tells_the_transferor_and_asks_the_transferee_nothing() {
+    let mut scene = talking();
+    assert_eq!(scene.transfer(DESK, "carol", &[CAROL]), Ok(()));
+    assert_eq!(scene.count(SWITCH, DESK, "202 REFER"), 1);
+    let Message::Request(invite) = scene.last(SWITCH, CAROL, "INVITE") else { unreachable!("INVITE is a request") };
+    assert_eq!(invite.headers.get_text(Name::From).unwrap().split(';').next(), Some("<sip:ann@h>"));
+    assert_eq!(invite.headers.get_text(Name::ReferredBy).as_deref(), Some("<sip:bob@h>"));
+    scene.progress(CAROL, StatusCode::RINGING, "");
+    scene.settle();
+    assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing"]);
+    assert_eq!(scene.media.bridged.len(), 2, "ann and bob are together until carol is there");
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing", "200 OK"]);
+    assert_eq!(scene.count(SWITCH, DESK, "BYE"), 1);
+    scene.assert_hear(CALLER, CAROL);
+    assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 0, "ann is asked nothing");
+    let id = scene.call();
+    assert_eq!(scene.parties(id), ["ann", "carol"]);
+    assert_eq!(scene.calls.view(id).unwrap().constructed, Constructed::Transferred(Who::User("bob".into())));
+    assert_eq!((scene.calls.views_of("bob").count(), scene.calls.views_of("carol").count()), (0, 1));
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn either_side_may_transfer_and_hang_up_at_once() {
+    for (sender, stays) in [(CALLER, DESK), (DESK, CALLER)] {
+        let mut scene = talking();
+        scene.transfer(sender, "carol", &[CAROL]).unwrap();
+        scene.bye(sender);
+        scene.settle();
+        let members = scene.media.arranged.values().next().expect("a bridge").clone();
+        assert_eq!((members.len(), members[0].plays.is_some()), (1, true), "who waits hears music");
+        scene.accept(CAROL, PCMU);
+        scene.settle();
+        assert_eq!(scene.told(sender).last().map(String::as_str), Some("200 OK"), "it is told after its BYE");
+        scene.assert_hear(stays, CAROL);
+        scene.bye(CAROL);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn a_party_on_hold_is_taken_off_hold_when_it_is_transferred() {
+    let mut scene = talking();
+    scene.phones[CALLER].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.offer(DESK, HOLD);
+    scene.settle();
+    scene.phones[CALLER].on_offer = OnOffer::Accept(PCMU);
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    assert!(!scene.body(SWITCH, CAROL, "INVITE").contains("a=recvonly"), "carol is not to hold");
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 2, "one for the hold, one for carol");
+    scene.assert_hear(CALLER, CAROL);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn who_has_other_codecs_is_offered_them() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.phones[CALLER].on_offer = OnOffer::Accept(PCMU);
+    scene.accept(CAROL, PCMA);
+    scene.settle();
+    scene.bye(CAROL);
+    scene.assert_over();
+}
+
+#[test]
+fn a_failed_transfer_leaves_the_call_to_a_transferor_who_waited() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.refuse(CAROL, StatusCode::BUSY_HERE);
+    scene.settle();
+    assert_eq!(scene.told(DESK), ["100 Trying", "486 Busy Here"]);
+    scene.assert_hear(CALLER, DESK);
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.advance(NO_ANSWER);
+    assert_eq!(scene.told(DESK).last().map(String::as_str), Some("480 Temporarily Unavailable"));
+    scene.assert_hear(CALLER, DESK);
+    scene.bye(DESK);
+    scene.assert_over();
+}
+
+#[test]
+fn a_failed_transfer_returns_to_a_transferor_who_hung_up() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.bye(DESK);
+    scene.settle();
+    scene.refuse(CAROL, StatusCode::BUSY_HERE);
+    scene.settle();
+    scene.recall(Some(DESK));
+    scene.accept(DESK, PCMU);
+    scene.settle();
+    scene.assert_hear(CALLER, DESK);
+    let id = scene.call();
+    assert_eq!(scene.parties(id), ["ann", "bob"]);
+    scene.bye(DESK);
+    scene.assert_over();
+}
+
+#[test]
+fn who_cannot_be_called_back_to_loses_the_call() {
+    for phone in [None, Some(DESK)] {
+        let mut scene = talking();
+        scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+        scene.bye(DESK);
+        scene.settle();
+        scene.refuse(CAROL, StatusCode::BUSY_HERE);
+        scene.settle();
+        scene.recall(phone);
+        scene.advance(NO_ANSWER);
+        assert_eq!(scene.count(SWITCH, CALLER, "BYE"), 1);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn all_devices_of_the_target_ring_and_one_wins() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL, DAVE]).unwrap();
+    scene.progress(CAROL, StatusCode::RINGING, "");
+    scene.progress(DAVE, StatusCode::RINGING, "");
+    scene.settle();
+    scene.refuse(CAROL, StatusCode::BUSY_HERE);
+    scene.settle();
+    scene.accept(DAVE, PCMU);
+    scene.settle();
+    assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing", "200 OK"]);
+    scene.assert_hear(CALLER, DAVE);
+    scene.bye(DAVE);
+    scene.assert_over();
+}
+
+#[test]
+fn the_transferee_hangs_up_while_the_target_rings() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.progress(CAROL, StatusCode::RINGING, "");
+    scene.settle();
+    scene.bye(CALLER);
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, CAROL, "CANCEL"), scene.count(SWITCH, DESK, "BYE")), (1, 1));
+    assert_eq!(scene.told(DESK).last().map(String::as_str), Some("487 Request Terminated"));
+    scene.assert_over();
+}
+
+#[test]
+fn a_second_transfer_waits_for_the_first() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    assert_eq!(scene.transfer(CALLER, "dave", &[DAVE]), Err(Refusal::Pending));
+    assert_eq!(scene.count(SWITCH, CALLER, "491 REFER"), 1);
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    assert_eq!(scene.transfer(CALLER, "dave", &[]), Err(Refusal::Unreachable));
+    assert_eq!(scene.count(SWITCH, CALLER, "480 REFER"), 1);
+    scene.transfer(CALLER, "dave", &[DAVE]).unwrap();
+    scene.accept(DAVE, PCMU);
+    scene.settle();
+    scene.assert_hear(CAROL, DAVE);
+    scene.bye(DAVE);
+    scene.assert_over();
+}
+
+#[test]
+fn the_one_who_waits_may_hold_and_ask_again() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.bye(DESK);
+    scene.settle();
+    scene.offer(CALLER, HOLD);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 2);
+    scene.offer(CALLER, PCMU);
+    scene.settle();
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    scene.assert_hear(CALLER, CAROL);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn an_offer_that_waits_while_the_transferor_leaves_is_answered() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.phones[DESK].on_offer = OnOffer::Wait;
+    scene.offer(CALLER, HOLD);
+    scene.settle();
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 2);
+    scene.advance(Duration::from_secs(2));
+    scene.assert_hear(CALLER, CAROL);
+    scene.offer(CALLER, PCMU);
+    scene.settle();
+    scene.assert_hear(CALLER, CAROL);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn an_answer_that_cannot_be_used_fails_the_transfer() {
+    let mut scene = talking();
+    scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+    scene.accept(CAROL, "m=video 4000 RTP/AVP 96\r\n");
+    scene.settle();
+    assert_eq!(scene.told(DESK).last().map(String::as_str), Some("488 Not Acceptable Here"));
+    assert_eq!(scene.count(SWITCH, CAROL, "BYE"), 1);
+    scene.assert_hear(CALLER, DESK);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn a_call_is_pushed_to_an_own_device() {
+    let mut scene = talking();
+    scene.transfer(DESK, "bob", &[MOBILE]).unwrap();
+    scene.accept(MOBILE, PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DESK, "BYE"), 0, "not before the other one is heard");
+    scene.advance(HEARD);
+    assert_eq!(scene.count(SWITCH, DESK, "BYE"), 1);
+    scene.assert_hear(CALLER, MOBILE);
+    let id = scene.call();
+    assert_eq!(scene.parties(id), ["ann", "bob"]);
+    assert_eq!(scene.calls.view(id).unwrap().constructed, Constructed::Direct, "bob is where he was");
+    scene.bye(MOBILE);
+    scene.assert_over();
+}
+
+// ---- attended transfer
+
+/// Ann and bob talk, and bob calls carol by the same phone.
+fn consulting(answered: bool) -> (Scene, (Id, PartyId), (Id, PartyId), Report) {
+    let mut scene = talking();
+    let first = scene.call();
+    let held = scene.phones[DESK].dialog;
+    scene.targets = vec![CAROL];
+    scene.place_from(DESK, ("bob", "carol"), PCMU);
+    scene.settle();
+    if answered {
+        scene.accept(CAROL, PCMU);
+        scene.settle();
+    }
+    scene.phones[DESK].dialog = held;
+    let report = scene.refer(DESK);
+    let second = *scene.views.keys().next_back().expect("two calls");
+    (scene, (first, PartyId::CALLEE), (second, PartyId::CALLER), report)
+}
+
+#[test]
+fn an_attended_transfer_joins_the_two_others() {
+    let (mut scene, first, second, report) = consulting(true);
+    let result = scene.with_calls(|calls, switch| calls.join(switch, first, second, Some(report)));
+    assert_eq!(result, Ok(()));
+    scene.settle();
+    assert_eq!(scene.told(DESK), ["100 Trying", "200 OK"]);
+    assert_eq!(scene.count(SWITCH, DESK, "BYE"), 2, "bob is out of both");
+    scene.assert_hear(CALLER, CAROL);
+    assert_eq!(scene.parties(first.0), ["ann", "carol"]);
+    assert!(scene.calls.view(second.0).is_none());
+    assert_eq!((scene.count(SWITCH, CALLER, "INVITE"), scene.count(SWITCH, CAROL, "INVITE")), (0, 1), "nobody is asked anything");
+    scene.bye(CAROL);
+    scene.assert_over();
+}
+
+#[test]
+fn an_attended_transfer_takes_both_off_hold() {
+    let (mut scene, first, second, _) = consulting(true);
+    for phone in [CALLER, CAROL] {
+        scene.phones[phone].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    }
+    for dialog in scene.phones[DESK].endpoint_dialogs() {
+        scene.phones[DESK].dialog = Some(dialog);
+        scene.offer(DESK, HOLD);
+        scene.settle();
+    }
+    for phone in [CALLER, CAROL] {
+        scene.phones[phone].on_offer = OnOffer::Accept(PCMU);
+    }
+    scene.with_calls(|calls, switch| calls.join(switch, first, second, None)).unwrap();
+    scene.settle();
+    scene.assert_hear(CALLER, CAROL);
+    scene.bye(CALLER);
+    let _refer = scene.refers.pop();
+    scene.assert_over();
+}
+
+#[test]
+fn an_attended_transfer_to_one_who_still_rings_goes_on_ringing() {
+    let (mut scene, first, second, report) = consulting(false);
+    scene.with_calls(|calls, switch| calls.join(switch, first, second, Some(report))).unwrap();
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DESK, "487 INVITE"), 1);
+    assert_eq!((scene.count(SWITCH, CAROL, "CANCEL"), scene.count(SWITCH, CAROL, "INVITE")), (0, 1));
+    scene.progress(CAROL, StatusCode::RINGING, "");
+    scene.settle();
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing", "200 OK"]);
+    scene.assert_hear(CALLER, CAROL);
+    assert_eq!(scene.parties(first.0), ["ann", "carol"]);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn calls_of_different_users_are_not_joined() {
+    let (mut scene, (first, _), (second, _), report) = consulting(true);
+    let wrong = (first, PartyId::CALLER);
+    let result = scene.with_calls(|calls, switch| calls.join(switch, wrong, (second, PartyId::CALLER), Some(report)));
+    assert_eq!(result, Err(Refusal::NotYours));
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DESK, "403 REFER"), 1);
+    let same = (first, PartyId::CALLEE);
+    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, same, None)), Err(Refusal::NotTalking));
+    let gone = (Id(7), PartyId::CALLER);
+    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, gone, None)), Err(Refusal::Gone));
+    scene.give_up_all();
+    scene.assert_over();
+}
+
+// ---- take-over
+
+#[test]
+fn another_device_of_the_user_takes_the_call_over() {
+    for (phone, caller, stays) in [(DESK, "bob", CALLER), (CALLER, "ann", DESK)] {
+        let mut scene = talking();
+        let dialog = scene.switch_dialog(phone);
+        let place = scene.calls.place_of(dialog, caller, |_| false).expect("it is theirs");
+        scene.place = Some(place);
+        scene.place_from(MOBILE, (caller, "anybody"), PCMU);
+        scene.settle();
+        assert_eq!(scene.refusal, None);
+        scene.advance(HEARD);
+        assert_eq!((scene.count(SWITCH, phone, "BYE"), scene.count(SWITCH, MOBILE, "200 INVITE")), (1, 1));
+        assert_eq!(scene.count(SWITCH, stays, "INVITE"), usize::from(stays == DESK), "the other side is asked nothing");
+        scene.assert_hear(stays, MOBILE);
+        let id = scene.call();
+        assert_eq!(scene.parties(id), ["ann", "bob"]);
+        scene.bye(MOBILE);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn only_the_user_takes_over_what_is_theirs() {
+    let scene = talking();
+    let (desk, ann) = (scene.switch_dialog(DESK), scene.switch_dialog(CALLER));
+    assert_eq!(scene.calls.place_of(desk, "bob", |_| false), Ok(Place::Own(scene.call(), PartyId::CALLEE)));
+    assert_eq!(scene.calls.place_of(desk, "carol", |_| true), Err(Refusal::NotYours), "a call that is answered is not picked up");
+    assert_eq!(scene.calls.place_of(ann, "bob", |_| true), Err(Refusal::NotYours));
+}
+
+#[test]
+fn a_take_over_that_cannot_be_leaves_the_call_as_it_was() {
+    let mut scene = talking();
+    let id = scene.call();
+    scene.place = Some(Place::Own(id, PartyId::CALLEE));
+    scene.place_from(MOBILE, ("bob", "anybody"), "m=audio 4000 TCP/MRCP 0\r\n");
+    scene.settle();
+    assert_eq!((scene.refusal, scene.count(SWITCH, MOBILE, "488 INVITE")), (Some(Refusal::Unusable), 1));
+    scene.place = Some(Place::Own(id, PartyId::CALLEE));
+    scene.place_from(MOBILE, ("carol", "anybody"), PCMU);
+    scene.settle();
+    assert_eq!((scene.refusal, scene.count(SWITCH, MOBILE, "403 INVITE")), (Some(Refusal::NotYours), 1));
+    scene.assert_talking();
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+// ---- pickup
+
+fn ringing() -> Scene {
+    let mut scene = Scene::new(3);
+    scene.targets = vec![DESK];
+    scene.place(PCMU);
+    scene.settle();
+    scene.progress(DESK, StatusCode::RINGING, "");
+    scene.settle();
+    scene
+}
+
+#[test]
+fn a_colleague_answers_what_rings_elsewhere() {
+    let mut scene = ringing();
+    let dialog = scene.switch_dialog(DESK);
+    assert_eq!(scene.calls.place_of(dialog, "carol", |_| false), Err(Refusal::NotYours), "not without the right");
+    let place = scene.calls.place_of(dialog, "carol", |whom| whom == "bob").unwrap();
+    assert_eq!(scene.calls.ringing_at(|whom| whom == "bob"), Some(place));
+    assert_eq!(scene.calls.ringing_at(|whom| whom == "ann"), None);
+    scene.place = Some(place);
+    scene.place_from(CAROL, ("carol", "bob"), PCMU);
+    scene.settle();
+    assert_eq!(scene.refusal, None);
+    let Message::Request(cancel) = scene.last(SWITCH, DESK, "CANCEL") else { unreachable!("CANCEL is a request") };
+    assert!(cancel.headers.get_text(Name::Reason).unwrap().contains("completed elsewhere"));
+    assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 1);
+    scene.assert_hear(CALLER, CAROL);
+    let id = scene.call();
+    assert_eq!(scene.parties(id), ["ann", "carol"]);
+    let view = scene.calls.view(id).unwrap();
+    assert_eq!((view.state, view.constructed.clone()), (State::Connected, Constructed::PickedUp(Who::User("carol".into()))));
+    assert_eq!(scene.calls.views_of("bob").count(), 0);
+    scene.bye(CAROL);
+    scene.assert_over();
+}
+
+#[test]
+fn a_pickup_with_other_media_leaves_it_ringing() {
+    let mut scene = ringing();
+    let place = scene.calls.ringing_at(|_| true);
+    scene.place = place;
+    scene.place_from(CAROL, ("carol", "bob"), "m=video 4000 RTP/AVP 31\r\n");
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CAROL, "488 INVITE"), 1);
+    scene.accept(DESK, PCMU);
+    scene.settle();
+    scene.assert_hear(CALLER, DESK);
+    scene.place = place;
+    scene.place_from(CAROL, ("carol", "bob"), PCMU);
+    scene.settle();
+    assert_eq!(scene.refusal, Some(Refusal::Gone), "it was answered meanwhile");
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+// ---- park
+
+#[test]
+fn a_parked_call_waits_with_music_until_somebody_takes_it() {
+    let mut scene = talking();
+    assert_eq!(scene.park(DESK, None), Ok(1));
+    assert_eq!(scene.told(DESK).last().map(String::as_str), Some("200 OK"));
+    assert_eq!(scene.count(SWITCH, DESK, "BYE"), 1);
+    let id = scene.call();
+    let view = scene.calls.view(id).unwrap();
+    assert_eq!((view.state, view.slot, scene.parties(id)), (State::Parked, Some(1), vec!["ann".to_owned()]));
+    let members = scene.media.arranged.values().next().expect("a bridge").clone();
+    assert!(matches!(&members[..], [one] if one.plays.is_some()), "{members:?}");
+    scene.place = scene.calls.in_slot(1).map(Place::Slot);
+    scene.place_from(CAROL, ("carol", "*711"), PCMU);
+    scene.settle();
+    scene.assert_hear(CALLER, CAROL);
+    assert_eq!((scene.calls.in_slot(1), scene.parties(id)), (None, vec!["ann".to_owned(), "carol".to_owned()]));
+    assert_eq!(scene.calls.view(id).unwrap().state, State::Connected);
+    scene.bye(CAROL);
+    scene.assert_over();
+}
+
+#[test]
+fn a_slot_holds_one_call_and_is_free_when_the_call_ends() {
+    let mut scene = talking();
+    for slot in [0, Calls::SLOTS + 1] {
+        assert_eq!(scene.park(DESK, Some(slot)), Err(Refusal::NoSlot));
+    }
+    assert_eq!(scene.count(SWITCH, DESK, "404 REFER"), 2);
+    assert_eq!(scene.park(DESK, Some(7)), Ok(7));
+    scene.targets = vec![CAROL];
+    scene.place_from(DAVE, ("dave", "carol"), PCMU);
+    scene.settle();
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    assert_eq!(scene.park(CAROL, Some(7)), Err(Refusal::NoSlot));
+    scene.bye(CALLER);
+    scene.settle();
+    assert_eq!(scene.calls.in_slot(7), None);
+    assert_eq!(scene.park(CAROL, Some(7)), Ok(7));
+    scene.bye(DAVE);
+    scene.assert_over();
+}
+
+#[test]
+fn a_parked_call_returns_to_the_one_who_parked_it() {
+    let mut scene = talking();
+    scene.park(DESK, None).unwrap();
+    scene.advance(PARK);
+    scene.recall(Some(DESK));
+    assert_eq!(scene.calls.in_slot(1), Some(scene.call()), "it is there until he answers");
+    scene.accept(DESK, PCMU);
+    scene.settle();
+    scene.assert_hear(CALLER, DESK);
+    assert_eq!(scene.calls.in_slot(1), None);
+    scene.bye(DESK);
+    scene.assert_over();
+}
+
+#[test]
+fn a_parked_call_is_taken_while_it_returns() {
+    let mut scene = talking();
+    scene.park(DESK, None).unwrap();
+    scene.advance(PARK);
+    scene.recall(Some(DESK));
+    scene.progress(DESK, StatusCode::RINGING, "");
+    scene.settle();
+    scene.place = scene.calls.in_slot(1).map(Place::Slot);
+    scene.place_from(CAROL, ("carol", "*711"), PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DESK, "CANCEL"), 1);
+    scene.assert_hear(CALLER, CAROL);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn a_parked_call_that_nobody_wants_ends() {
+    let mut scene = talking();
+    scene.park(DESK, None).unwrap();
+    for round in 0..3 {
+        scene.advance(PARK);
+        scene.recall((round != 1).then_some(DESK));
+        scene.advance(if round == 1 { Duration::ZERO } else { NO_ANSWER });
+        assert_eq!(scene.count(SWITCH, CALLER, "BYE"), 0, "round {round}");
+    }
+    scene.advance(PARK);
+    assert_eq!(scene.count(SWITCH, CALLER, "BYE"), 1);
+    scene.assert_over();
+}
+
+#[test]
+fn a_parked_party_may_hang_up_and_refresh() {
+    let mut scene = talking();
+    scene.park(DESK, None).unwrap();
+    scene.offer(CALLER, PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 2);
+    scene.bye(CALLER);
+    scene.settle();
+    assert_eq!(scene.calls.in_slot(1), None);
+    assert!(scene.phones[CALLER].events.iter().any(|(_, event)| matches!(event, DialogEvent::Ended { .. })));
+    scene.assert_over();
+}
