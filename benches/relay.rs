@@ -67,6 +67,7 @@ fn start() -> Media {
         listeners: Vec::new(),
         threads: Some(1),
         seed: 1,
+        music: media::Sound::music(),
     };
     Media::start(config, events).expect("a media thread")
 }

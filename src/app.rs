@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::http::{self, Http};
 use crate::location::Locations;
 use crate::net::dns::Dns;
-use crate::net::rtp::{self, Media};
+use crate::net::rtp::{self, Media, music};
 use crate::net::{Listener, Net, Place};
 use crate::presence::Kept;
 use crate::provider::Provider;
@@ -205,6 +205,7 @@ fn media_config(config: &Config, net: &Net, seed: u64) -> anyhow::Result<rtp::Co
         seed,
         webrtc_port: config.media.webrtc_port,
         certificate: certificate()?,
+        music: music::load(config.media.music_on_hold.as_deref()).map_err(|fault| anyhow::anyhow!("media.music_on_hold: {fault}"))?,
     })
 }
 

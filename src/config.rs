@@ -155,6 +155,8 @@ pub struct Media {
     pub timeout: Duration,
     /// Whether phones' media is protected, for users and trunks that say nothing else; default `"prefer"`. Browsers' always is.
     pub srtp: Srtp,
+    /// WAV file that a party hears while it is on hold: 16-bit PCM, mono or stereo, at 8, 16 or 48 kHz; absent: the built-in music.
+    pub music_on_hold: Option<PathBuf>,
 }
 
 /// Whether media is protected by SRTP.

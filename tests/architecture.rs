@@ -16,6 +16,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "directory",
             "http",
             "net",
+            "presence",
             "provider",
             "push",
             "request",

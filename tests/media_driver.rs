@@ -44,6 +44,7 @@ fn config(ports: RangeInclusive<u16>) -> Config {
         listeners: Vec::new(),
         threads: Some(1),
         seed: 7,
+        music: media::Sound::music(),
     }
 }
 

@@ -3,14 +3,20 @@
 //! receiver, whoever feeds it, is in `outgoing.rs`; the RTCP that we make ourselves in `reports.rs`.
 
 mod copies;
+mod ear;
+mod floor;
 mod keypad;
+mod mixer;
 mod outgoing;
+mod picture;
 mod plan;
 mod reports;
 mod route;
 
+use std::time::Instant;
+
 use crate::{
-    PortId,
+    PortId, SoundId,
     arrange::{BridgeId, Kinds, Member},
     port::Port,
     sdp::negotiate::MAX_STREAMS,
@@ -18,8 +24,11 @@ use crate::{
 
 pub(crate) use self::{
     copies::Copies,
+    floor::Floor,
+    mixer::{FRAMES_A_SECOND, Listener, Mixed, Mixer, Speaker, mixable},
     outgoing::{Fed, Outgoing},
-    plan::{Leg, carrier, plan},
+    picture::{Asking, begins as begins_key_frame},
+    plan::{Leg, Planned, carrier, plan},
     reports::{Random, Reports, key_frame_request},
     route::{Class, Hop, Plan, Route},
 };
@@ -32,6 +41,12 @@ pub const MAX_MEMBERS: usize = 1000;
 pub(crate) struct Room {
     pub(crate) id: BridgeId,
     pub(crate) seats: Box<[Seat]>,
+    /// Present while somebody hears several at once, or a sound.
+    pub(crate) mixer: Option<Box<Mixer>>,
+    /// Present while somebody could see one of several.
+    pub(crate) floor: Option<Box<Floor>>,
+    /// The entry of the mixer in the engine's timers.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// A member.
@@ -44,7 +59,9 @@ pub(crate) struct Seat {
 
 impl Room {
     /// The bridge as declared; of members with the same port the first. What was heard of a member stays heard while it is named.
-    pub(crate) fn declare(id: BridgeId, members: &[Member], before: &[Seat]) -> Self {
+    pub(crate) fn declare(id: BridgeId, members: &[Member], before: Option<Self>) -> Self {
+        let (before, mixer, floor, deadline) =
+            before.map_or_else(Default::default, |room| (room.seats, room.mixer, room.floor, room.deadline));
         let was_named = |port: PortId| before.iter().any(|other| other.member.until == Some(port));
         let is_named = |port: PortId| members.iter().any(|other| other.until == Some(port));
         let is_first = |(index, member): &(usize, &Member)| !members.iter().take(*index).any(|other| other.port == member.port);
@@ -53,7 +70,7 @@ impl Room {
             let heard = seat.filter(|_| was_named(member.port) && is_named(member.port)).map_or(Kinds::NONE, |seat| seat.heard);
             Seat { member: *member, heard }
         });
-        Self { id, seats: seats.collect() }
+        Self { id, seats: seats.collect(), mixer, floor, deadline }
     }
 
     /// Notes that a member was heard. Returns whether that is new.
@@ -72,6 +89,10 @@ pub(crate) enum Feed {
     Nothing,
     /// One stream of another port.
     Port(PortId, Place),
+    /// The sum of several.
+    Mix,
+    /// A sound instead of the others.
+    Sound(SoundId),
 }
 
 impl Feed {
@@ -79,7 +100,7 @@ impl Feed {
     pub(crate) fn place(self) -> Option<Place> {
         match self {
             Self::Port(_, place) => Some(place),
-            Self::Nothing => None,
+            Self::Nothing | Self::Mix | Self::Sound(_) => None,
         }
     }
 }
@@ -133,9 +154,41 @@ pub(crate) struct Way {
     pub(crate) is_beyond: bool,
     /// Whether a handoff waits for it to be heard.
     pub(crate) is_awaited: bool,
+    /// Its ear in the mix.
+    pub(crate) ear: Option<u16>,
     pub(crate) feed: Feed,
     /// Whose RTCP passes to us and ours to it. None: each end talks with us.
     pub(crate) partner: Option<Place>,
+}
+
+impl Way {
+    /// Looks whether a packet needs more than the first route says.
+    pub(crate) fn refresh(&mut self) {
+        self.is_beyond = self.is_awaited || self.ear.is_some() || self.routes.len() != 1 || self.routes.iter().any(|route| route.waits);
+    }
+
+    /// Takes from the former way who has seen a key frame. The others wait for one. Returns whether one is to be asked for anew.
+    pub(crate) fn gain(&mut self, before: Option<&Self>) -> bool {
+        let mut is_new = self.is_awaited && !before.is_some_and(|before| before.is_awaited);
+        for route in &mut self.routes {
+            let known = before.and_then(|before| before.routes.iter().find(|known| known.to == route.to));
+            route.waits = known.is_none_or(|known| known.waits);
+            is_new |= known.is_none();
+        }
+        self.refresh();
+        is_new
+    }
+
+    /// A key frame has begun, or is not to be had: nobody waits any longer.
+    pub(crate) fn release(&mut self) {
+        self.routes.iter_mut().for_each(|route| route.waits = false);
+        self.refresh();
+    }
+
+    /// Whether it neither goes anywhere nor is fed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.feed == Feed::Nothing && self.routes.is_empty() && self.ear.is_none()
+    }
 }
 
 impl Port {

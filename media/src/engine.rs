@@ -1,12 +1,13 @@
 //! Engine: the ports and bridges of one media thread. A packet goes in with its socket and source and comes out as where the
 //! same octets are to be sent, without a copy, an allocation or a lock; what is transcoded comes out by the clock. What bridges are to
-//! be is carried out in `engine/arrange.rs`; what is more than one packet from one port to another, in `engine/beyond.rs`; keys that
-//! are pressed in `engine/digits.rs`. It owns no
+//! be is carried out in `engine/arrange.rs`; what is more than one packet from one port to another, in `engine/beyond.rs`; mixes and sounds
+//! are in `engine/mixing.rs`, keys that are pressed in `engine/digits.rs`. It owns no
 //! socket and reads no clock.
 
 mod arrange;
 mod beyond;
 mod digits;
+mod mixing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -19,6 +20,7 @@ use crate::{
     BridgeId,
     bridge::{Copies, Fed, Hop, Place, Plan, Random, Room, Route},
     dtmf::Digit,
+    play::Sounds,
     port::{
         Port, PortId, Settings, SocketId,
         destination::Policy,
@@ -109,7 +111,7 @@ pub struct Engine {
     free: Vec<usize>,
     slots: HashMap<PortId, usize>,
     /// When a port has something to do. A packet does not touch it: whether a port is silent the look finds out, and sets the next one.
-    timers: BTreeSet<(Instant, usize)>,
+    timers: BTreeSet<(Instant, Timer)>,
     /// Slots of ports that have datagrams of their own to send.
     busy: VecDeque<usize>,
     /// Bridges by their places, which are used again, and the places by their names.
@@ -117,10 +119,22 @@ pub struct Engine {
     free_rooms: Vec<usize>,
     room_of: BTreeMap<BridgeId, usize>,
     copies: Copies,
+    /// Rooms whose mix is due.
+    beating: VecDeque<usize>,
+    sounds: Sounds,
     events: VecDeque<Event>,
     random: Random,
     /// The first time known, from which that in sender reports counts.
     epoch: Option<Instant>,
+}
+
+/// What has something to do at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The port of a slot.
+    Port(usize),
+    /// The mix of a bridge.
+    Room(usize),
 }
 
 /// What became of a packet for the other end.
@@ -166,6 +180,8 @@ impl Engine {
             free_rooms: Vec::new(),
             room_of: BTreeMap::new(),
             copies: Copies::default(),
+            beating: VecDeque::new(),
+            sounds: Sounds::default(),
             events: VecDeque::new(),
             random: Random(seed),
             epoch: None,
@@ -226,7 +242,7 @@ impl Engine {
         self.demultiplexer.remove(id);
         let port = self.ports.get_mut(slot)?.take()?;
         if let Some(deadline) = port.deadline {
-            self.timers.remove(&(deadline, slot));
+            self.timers.remove(&(deadline, Timer::Port(slot)));
         }
         self.free.push(slot);
         self.events.push_back(Event::Closed { port: id, statistics: port.statistics() });
@@ -441,7 +457,7 @@ impl Engine {
             self.busy.pop_front();
             self.arm(slot);
         }
-        None
+        self.poll_mixed(buffer)
     }
 
     /// Something happened to a port's transports: they may have to send, and to be woken.
@@ -458,8 +474,15 @@ impl Engine {
 
     /// Looks after ports that have been silent, and lets transports repeat what was lost. Early calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((due, slot)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
-            self.timers.remove(&(due, slot));
+        while let Some((due, timer)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            self.timers.remove(&(due, timer));
+            let slot = match timer {
+                Timer::Port(slot) => slot,
+                Timer::Room(place) => {
+                    self.beat(now, place);
+                    continue;
+                }
+            };
             let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { continue };
             port.deadline = None;
             let digit = port.handle_timeout(now);
@@ -481,6 +504,13 @@ impl Engine {
         let next = port.watch.heard.unwrap_or(now) + limit;
         if now < next {
             port.watch.due = Some(next);
+            return;
+        }
+        let seats = port.view.as_ref().and_then(|view| self.rooms.get(view.room)?.as_ref()).map(|room| &room.seats);
+        let seat = seats.and_then(|seats| seats.iter().find(|seat| seat.member.port == port.id));
+        if seat.is_some_and(|seat| seat.member.gives.is_empty()) {
+            // On hold, or muted: nobody waits for what it says.
+            (port.watch.heard, port.watch.due) = (Some(now), Some(now + limit));
             return;
         }
         port.watch.silent = true;
@@ -525,10 +555,10 @@ impl Engine {
             return;
         }
         if let Some(old) = old {
-            self.timers.remove(&(old, slot));
+            self.timers.remove(&(old, Timer::Port(slot)));
         }
         if let Some(due) = due {
-            self.timers.insert((due, slot));
+            self.timers.insert((due, Timer::Port(slot)));
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::codec::{DEFAULT_PTIME, MAX_PAYLOAD};
 pub const MIN_DELAY: Duration = Duration::from_millis(20);
 /// Most delay; what comes later than that after the quickest packets is lost.
 pub const MAX_DELAY: Duration = Duration::from_millis(200);
+/// Least delay, and what is added to the network's jitter, where sound is taken at the beat of a clock that others share.
+pub const TIGHT_DELAY: Duration = Duration::from_millis(3);
 /// Packets held, 640 ms at 10 ms each. One that is further ahead starts the buffer anew.
 pub const SLOTS: usize = 64;
 
@@ -85,6 +87,8 @@ pub struct Counts {
 #[derive(Clone, Debug)]
 pub struct Jitter {
     clock_rate: u32,
+    /// Whether the delay is as short as it can be.
+    is_tight: bool,
     slots: Box<[Slot; SLOTS]>,
     source: Option<Source>,
     counts: Counts,
@@ -143,7 +147,14 @@ impl Jitter {
     #[must_use]
     pub fn new(clock_rate: u32) -> Self {
         let slots = Box::new(std::array::from_fn(|_| Slot::default()));
-        Self { clock_rate: clock_rate.max(1), slots, source: None, counts: Counts::default() }
+        Self { clock_rate: clock_rate.max(1), is_tight: false, slots, source: None, counts: Counts::default() }
+    }
+
+    /// Makes an empty buffer that adds as little delay as the network allows: [`TIGHT_DELAY`] at least. What waits longer than a frame
+    /// and a quarter beyond that is shortened.
+    #[must_use]
+    pub fn tight(clock_rate: u32) -> Self {
+        Self { is_tight: true, ..Self::new(clock_rate) }
     }
 
     /// Returns the counts so far.
@@ -152,11 +163,16 @@ impl Jitter {
         self.counts
     }
 
-    /// Returns the delay that the packets of the last seconds ask for, within [`MIN_DELAY`] and [`MAX_DELAY`].
+    /// Returns the delay that the packets of the last seconds ask for, within [`MIN_DELAY`] and [`MAX_DELAY`], or a tight
+    /// buffer's [`TIGHT_DELAY`].
     #[must_use]
     pub fn target(&self) -> Duration {
         let units = self.source.as_ref().map_or(0, |source| self.target_of(source));
-        Duration::from_micros((units.max(0) as u64) * 1_000_000 / u64::from(self.clock_rate)).clamp(MIN_DELAY, MAX_DELAY)
+        Duration::from_micros((units.max(0) as u64) * 1_000_000 / u64::from(self.clock_rate)).clamp(self.least(), MAX_DELAY)
+    }
+
+    fn least(&self) -> Duration {
+        if self.is_tight { TIGHT_DELAY } else { MIN_DELAY }
     }
 
     fn units(&self, time: Duration) -> i64 {
@@ -164,8 +180,15 @@ impl Jitter {
     }
 
     fn target_of(&self, source: &Source) -> i64 {
-        let needed = source.slowest() - source.quickest() + i64::from(source.frame / 2);
-        needed.clamp(self.units(MIN_DELAY), self.units(MAX_DELAY))
+        let margin = if self.is_tight { self.units(TIGHT_DELAY) } else { i64::from(source.frame / 2) };
+        let needed = source.slowest() - source.quickest() + margin;
+        needed.clamp(self.units(self.least()), self.units(MAX_DELAY))
+    }
+
+    /// The longest delay that is not shortened.
+    fn longest(&self, target: i64, frame: u32) -> i64 {
+        let frame = i64::from(frame);
+        target + if self.is_tight { frame + frame / 4 } else { 2 * frame }
     }
 
     /// Takes a packet. A payload beyond [`MAX_PAYLOAD`] is dropped as if it were lost.
@@ -269,6 +292,7 @@ impl Jitter {
         let clock = self.units(now.saturating_duration_since(source.epoch)) - source.quickest();
         let target = self.target_of(source);
         let frame = source.frame;
+        let longest = self.longest(target, frame);
         let Some(mut next) = source.next.or_else(|| self.begin(source, clock - target)) else { return Step::Silence(frame) };
         let step = loop {
             let delay = clock - next.timestamp;
@@ -282,7 +306,7 @@ impl Jitter {
             let (timestamp, duration) = (self.slots[at].timestamp, self.slots[at].duration);
             let gap = timestamp - next.timestamp;
             let is_late = gap + i64::from(duration) <= 0;
-            let is_too_much = delay > target + 2 * i64::from(frame) && next.since_shrink >= SHRINK_EVERY;
+            let is_too_much = delay > longest && next.since_shrink >= SHRINK_EVERY;
             if duration == 0 || is_late || is_too_much && gap <= 0 {
                 self.slots[at].sequence = None;
                 next.sequence = sequence + 1;
@@ -308,7 +332,7 @@ impl Jitter {
                 break next.miss(frame, false, self.units(SILENT_AFTER) as u32);
             }
             next.timestamp += i64::from(length);
-            if is_too_much || delay > target + 2 * i64::from(frame) && sequence == next.sequence {
+            if is_too_much || delay > longest && sequence == next.sequence {
                 // What is not there is left out first.
                 next.since_shrink = 0;
                 continue;

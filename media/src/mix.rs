@@ -11,12 +11,14 @@ const FULL: i32 = 32767;
 #[derive(Clone, Debug)]
 pub struct Mix {
     sum: Vec<i32>,
+    /// The sum without one of them.
+    others: Vec<i32>,
     length: usize,
 }
 
 impl Default for Mix {
     fn default() -> Self {
-        Self { sum: vec![0; MAX_SAMPLES], length: 0 }
+        Self { sum: vec![0; MAX_SAMPLES], others: vec![0; MAX_SAMPLES], length: 0 }
     }
 }
 
@@ -34,12 +36,18 @@ impl Mix {
         }
     }
 
-    /// Writes what a party hears: the others. `own` is what it added; a listener has none. Returns the samples written.
-    pub fn without(&self, own: &[i16], heard: &mut [i16]) -> usize {
+    /// Writes what a party hears: the others. `own` is what it added, one frame for each of its devices; a listener has none. Returns
+    /// the samples written.
+    pub fn without<'a>(&mut self, own: impl Iterator<Item = &'a [i16]>, heard: &mut [i16]) -> usize {
         let length = self.length.min(heard.len());
-        let own = own.iter().copied().map(i32::from).chain(std::iter::repeat(0));
-        for ((out, &sum), own) in heard.iter_mut().zip(&self.sum[..length]).zip(own) {
-            *out = limit(sum - own);
+        self.others[..length].copy_from_slice(&self.sum[..length]);
+        for frame in own {
+            for (sum, &sample) in self.others[..length].iter_mut().zip(frame) {
+                *sum -= i32::from(sample);
+            }
+        }
+        for (out, &sum) in heard.iter_mut().zip(&self.others[..length]) {
+            *out = limit(sum);
         }
         length
     }
@@ -74,11 +82,13 @@ mod tests {
         parties.iter().for_each(|party| mix.add(party));
         let mut heard = [0; 4];
         for (party, expected) in parties.iter().zip([23, 103, 120]) {
-            assert_eq!(mix.without(party, &mut heard), 4);
+            assert_eq!(mix.without([&party[..]].into_iter(), &mut heard), 4);
             assert_eq!(heard, [expected; 4]);
         }
-        mix.without(&[], &mut heard);
+        mix.without(std::iter::empty(), &mut heard);
         assert_eq!(heard, [123; 4], "a listener hears all");
+        mix.without([&parties[0][..], &parties[2]].into_iter(), &mut heard);
+        assert_eq!(heard, [20; 4], "with two devices");
     }
 
     #[test]
@@ -94,7 +104,7 @@ mod tests {
         mix.start(1);
         (0..1000).for_each(|_| mix.add(&[i16::MIN]));
         let mut heard = [0];
-        mix.without(&[], &mut heard);
+        mix.without(std::iter::empty(), &mut heard);
         assert_eq!(heard, [-32767]);
     }
 
@@ -105,10 +115,10 @@ mod tests {
         mix.add(&[5]);
         mix.add(&[7; 9]);
         let mut heard = [9; 2];
-        assert_eq!(mix.without(&[5], &mut heard), 2);
+        assert_eq!(mix.without([&[5][..]].into_iter(), &mut heard), 2);
         assert_eq!(heard, [7, 7]);
         mix.start(2);
-        mix.without(&[], &mut heard);
+        mix.without(std::iter::empty(), &mut heard);
         assert_eq!(heard, [0, 0]);
     }
 

@@ -156,7 +156,12 @@ impl Call {
         loop {
             match self.engine.poll_output().unwrap() {
                 Event::Statistics { statistics, .. } => return statistics.streams[0].clone(),
-                Event::Silent { .. } | Event::Resumed { .. } | Event::Transcoding { .. } | Event::Heard { .. } | Event::Closed { .. } => {}
+                Event::Silent { .. }
+                | Event::Resumed { .. }
+                | Event::Transcoding { .. }
+                | Event::Heard { .. }
+                | Event::Digit { .. }
+                | Event::Closed { .. } => {}
             }
         }
     }
@@ -384,6 +389,16 @@ fn silence_of_a_leg_on_hold_or_unwatched_is_nothing() {
     call.set(ann, settings(vec![Stream { direction: Direction::Inactive, ..stream(0, 0, ANN) }]));
     call.speaks(ann, ANN, 1);
     assert_eq!(call.wait(Duration::from_secs(60)), []);
+    // It has put us on hold: it may send music, and need not.
+    call.set(ann, settings(vec![Stream { direction: Direction::RecvOnly, ..stream(0, 0, ANN) }]));
+    assert_eq!(call.wait(Duration::from_secs(60)), []);
+    // Nobody is to hear what it says.
+    let held = |port, gives, party| Member { port, party, gives, takes: Kinds::BOTH, until: None, plays: None };
+    call.set(ann, settings(vec![stream(0, 0, ANN)]));
+    call.engine.arrange(call.now, BridgeId(1), &[held(ann, Kinds::NONE, 0), held(bob, Kinds::BOTH, 1)]);
+    assert_eq!(call.wait(Duration::from_secs(60)), []);
+    call.engine.arrange(call.now, BridgeId(1), &[held(ann, Kinds::BOTH, 0), held(bob, Kinds::BOTH, 1)]);
+    assert_eq!(call.wait(Duration::from_secs(60)).len(), 1);
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Call {
         if others.peek().is_none() {
             return leg.media.has();
         }
-        let (ours, has) = (usable(leg), leg.media.has());
+        let (ours, has) = (usable(leg), leg.media.has() | leg.wishes);
         others.fold(Kinds::NONE, |wanted, other| wanted | (ours & usable(other) & (has | other.media.has())))
     }
 

@@ -94,6 +94,7 @@ impl Calls {
             }
             if let Some(leg) = call.leg_mut(to) {
                 leg.carries = leg.carries | kinds;
+                leg.wishes = if kinds == Kinds::BOTH { Kinds::NONE } else { kinds };
                 leg.media.ask_again(kinds);
             }
             let moving = Moving { to, before: Some(before), handoff: Handoff::adding(kinds, manner), ticket, then };
@@ -257,12 +258,13 @@ impl Calls {
             }
             self.remove_leg(switch, id, leg);
         }
+        self.spread(id, party);
+        self.arrange(switch, id);
         self.align(switch, id);
     }
 
     fn handed_over(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId)) {
-        let moving = self.calls.get_mut(&id).and_then(|call| call.party_mut(party)?.moving.take());
-        let Some(moving) = moving else { return };
+        let Some(moving) = self.end_handoff(id, party) else { return };
         if let Some((kinds, target)) = moving.then {
             let next = self.begin_handoff(switch, (id, party), (kinds, Manner::Move), *target, (moving.ticket, None));
             if let Err(refusal) = next {
@@ -276,8 +278,7 @@ impl Calls {
 
     /// The device that was to carry the media does not: it leaves if it came for that, and all is as before as far as it can be.
     fn abandon(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), refusal: Refusal) {
-        let moving = self.calls.get_mut(&id).and_then(|call| call.party_mut(party)?.moving.take());
-        let Some(moving) = moving else { return };
+        let Some(moving) = self.end_handoff(id, party) else { return };
         info!(call = %id, party = party.0, %refusal, "handoff failed");
         self.outputs.push_back(Output::Outcome { ticket: moving.ticket, result: Err(refusal) });
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -296,6 +297,15 @@ impl Calls {
             return self.party_left(switch, (id, party), EndedBy::Lost, "a device is gone, and no other one took the call", None);
         }
         self.align(switch, id);
+    }
+
+    fn end_handoff(&mut self, id: Id, party: PartyId) -> Option<Box<Moving>> {
+        let call = self.calls.get_mut(&id)?;
+        let moving = call.party_mut(party)?.moving.take()?;
+        if let Some(leg) = call.leg_mut(moving.to) {
+            leg.wishes = Kinds::NONE;
+        }
+        Some(moving)
     }
 
     /// Releases a leg of a call that goes on; an offer that was being passed to or from it is answered otherwise.
@@ -341,15 +351,14 @@ impl Calls {
         self.remove_leg(switch, id, leg);
         if is_target {
             self.feed(switch, (id, party), Input::Gone);
-        } else if self.moving_to(id, party).is_some() {
-            let is_alone =
-                self.calls.get(&id).is_some_and(|call| call.legs.iter().filter(|leg| leg.party == party && leg.is_up()).count() == 1);
-            if is_alone {
+        } else {
+            let target = self.moving_to(id, party);
+            let is_old = |leg: &Leg| leg.party == party && leg.is_up() && Some(leg.id) != target;
+            if self.calls.get(&id).is_some_and(|call| !call.legs.iter().any(is_old)) {
                 self.feed(switch, (id, party), Input::Alone);
             }
-        } else {
-            self.spread(id, party);
         }
+        self.spread(id, party);
         self.arrange(switch, id);
         self.align(switch, id);
     }

@@ -103,6 +103,8 @@ pub(super) struct Leg {
     pub(super) stage: Stage,
     /// What its party uses it for.
     pub(super) carries: Kinds,
+    /// What it is to be offered though nobody in the call has it yet.
+    pub(super) wishes: Kinds,
     /// What its lines are to carry after our own offer.
     pub(super) asked: Kinds,
     /// What its peer refused to have its lines carry: it is not asked for the same again.
@@ -136,6 +138,7 @@ impl Leg {
             dialog,
             stage: Stage::Calling,
             carries: Kinds::BOTH,
+            wishes: Kinds::NONE,
             asked: Kinds::NONE,
             stuck: None,
             again: None,

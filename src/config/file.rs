@@ -103,6 +103,7 @@ struct MediaKeys {
     #[serde(deserialize_with = "value::some_duration")]
     timeout: Option<Duration>,
     srtp: Srtp,
+    music_on_hold: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -129,7 +130,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
     let config = Config {
         domain: keys.domain.or_else(|| Domain::parse("localhost")).expect("localhost is a host name"),
         data_dir: folder.join(keys.data_dir.unwrap_or_else(|| "data".into())),
-        media: media(keys.media, &sip),
+        media: media(keys.media, &sip, folder),
         sip,
         tls: Tls {
             certificate: keys.tls.certificate.map(|path| folder.join(path)),
@@ -180,7 +181,7 @@ fn users(keys: Vec<UserKeys>, default: Srtp, folder: &Path, source: &Source) -> 
     keys.into_iter().enumerate().map(user).collect()
 }
 
-fn media(keys: MediaKeys, sip: &Sip) -> Media {
+fn media(keys: MediaKeys, sip: &Sip, folder: &Path) -> Media {
     let lists = [&sip.udp, &sip.tcp, &sip.tls, &sip.ws, &sip.wss];
     let first = lists.into_iter().flatten().next().map(std::net::SocketAddr::ip);
     let address = keys.address.or(first).unwrap_or(IpAddr::from([127, 0, 0, 1]));
@@ -192,5 +193,6 @@ fn media(keys: MediaKeys, sip: &Sip) -> Media {
         allow_loopback: keys.allow_loopback.unwrap_or(address.is_loopback()),
         timeout: keys.timeout.unwrap_or(Duration::from_secs(60)),
         srtp: keys.srtp,
+        music_on_hold: keys.music_on_hold.map(|path| folder.join(path)),
     }
 }

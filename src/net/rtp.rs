@@ -2,9 +2,11 @@
 //!
 //! [`Media`] is the handle that signaling holds. It binds ports on the caller's thread, so that their addresses can stand in
 //! an SDP at once, and hands the sockets to a thread over a bounded channel; events come back over the channel given to
-//! [`Media::start`]. The loop of a thread is in `rtp/worker.rs`, its rests in `rtp/pace.rs`, the choice of ports in `rtp/socket.rs`. It knows no SIP and no
+//! [`Media::start`]. The loop of a thread is in `rtp/worker.rs`, its rests in `rtp/pace.rs`, the choice of ports in `rtp/socket.rs`, the music on hold in
+//! `rtp/music.rs`. It knows no SIP and no
 //! call.
 
+pub mod music;
 mod pace;
 mod socket;
 mod worker;
@@ -23,7 +25,7 @@ use std::{
 };
 
 use media::{
-    BridgeId, Engine, Event, Member, PortId, Settings,
+    BridgeId, Engine, Event, Member, PortId, Settings, Sound, SoundId,
     dtmf::Digit,
     port::{
         Kind,
@@ -66,6 +68,8 @@ pub struct Config {
     pub threads: Option<usize>,
     /// Seed for the choice of ports: random outside tests.
     pub seed: u64,
+    /// What a party hears while it is on hold.
+    pub music: Sound,
 }
 
 /// Why a port could not be opened or commanded. Ours or the machine's fault in every case.
@@ -217,7 +221,8 @@ impl Media {
         let shared = socket::shared(address, count).map_err(|source| Error::WebRtc { address, source })?;
         let webrtc_port = shared.first().and_then(|socket| socket.local_addr().ok()).map_or(config.webrtc_port, |address| address.port());
         let fingerprint = config.certificate.fingerprint().to_string();
-        let threads = Thread::start_all(shared, &policy, &config.certificate, config.seed, &events).map_err(Error::Thread)?;
+        let threads =
+            Thread::start_all(shared, &policy, &config.certificate, config.seed, &config.music, &events).map_err(Error::Thread)?;
         Ok(Self(Arc::new(Shared {
             advertise: config.advertise,
             range,
@@ -401,6 +406,7 @@ impl Thread {
         policy: &Policy,
         certificate: &Certificate,
         seed: u64,
+        music: &Sound,
         events: &mpsc::Sender<Event>,
     ) -> io::Result<Vec<Self>> {
         let mut threads = Vec::new();
@@ -412,7 +418,8 @@ impl Thread {
         }
         for (index, (shared, commands)) in sockets.into_iter().zip(receivers).enumerate() {
             let others = Workers::new(index as u16, threads.iter().map(|thread| (thread.commands.clone(), Arc::clone(&thread.wake))));
-            let engine = Engine::new(index as u16, policy.clone(), certificate.clone(), seed.wrapping_add(index as u64));
+            let mut engine = Engine::new(index as u16, policy.clone(), certificate.clone(), seed.wrapping_add(index as u64));
+            engine.add_sound(SoundId::HOLD, music.clone());
             let wake = threads.get(index).map(|thread| Arc::clone(&thread.wake)).ok_or(io::ErrorKind::NotFound)?;
             let worker = Worker::new(engine, shared, Arc::clone(&policy.ports), commands, events.clone(), wake, others)?;
             thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;

@@ -142,6 +142,7 @@ impl Signaling {
     pub(super) fn publish(&mut self, incoming: &Incoming, publication: Publication) {
         let server = self.sip.admit(self.now, incoming);
         let (tag, lasts) = (self.random.token(), publication.publish.lasts);
+        self.look_at(&publication.user);
         let mut response = match self.presences.publish(self.now, &publication.user, publication.publish, &tag) {
             Ok(()) => {
                 let mut response = Response::to(&incoming.request, StatusCode::OK);
@@ -202,6 +203,7 @@ impl Signaling {
         for user in users {
             let views: Vec<Arc<View>> = self.calls.views_of(&user).collect();
             let going_on = views.iter().map(|view| &**view).filter(|view| view.state != State::Ended);
+            self.look_at(&user); // after a restart nobody has looked yet
             self.presences.called(self.now, &user, telephony(&user, going_on));
             let before = event.before.as_ref().and_then(|view| lamp(view, &user));
             if before != lamp(&event.after, &user) {
@@ -222,11 +224,19 @@ impl Signaling {
 }
 
 /// What a dialog document shows of a user's part in a call: where it is not another, no lamp changes.
-fn lamp<'a>(view: &'a View, user: &str) -> Option<(graph::Standing, Vec<(u32, graph::Standing)>, Vec<(&'a str, graph::Standing)>, bool)> {
+#[derive(PartialEq)]
+struct Lamp<'a> {
+    standing: graph::Standing,
+    legs: Vec<(u32, graph::Standing)>,
+    parties: Vec<(&'a str, graph::Standing)>,
+    rings: bool,
+}
+
+fn lamp<'a>(view: &'a View, user: &str) -> Option<Lamp<'a>> {
     let party = view.party_of(user).filter(|_| view.state != State::Ended)?;
     let legs = party.legs.iter().map(|leg| (leg.id.0, leg.state)).collect();
-    let others = view.parties.iter().map(|other| (&*other.address, other.state)).collect();
-    Some((party.state, legs, others, view.ringing_at.is_some()))
+    let parties = view.parties.iter().map(|other| (&*other.address, other.state)).collect();
+    Some(Lamp { standing: party.state, legs, parties, rings: view.ringing_at.is_some() })
 }
 
 #[cfg(test)]

@@ -722,7 +722,7 @@ def info_and_message_inside_a_call_reach_the_other_side(world):
     switch, alice, bob = pair(world)
     outgoing, incoming, *_ = connected(world, alice, bob)
     outgoing.local_cseq += 1
-    alice.wire.send(outgoing.build("INFO", headers=["Content-Type: application/dtmf-relay"], body=b"").replace(b"Content-Length: 0\r\n\r\n", b"Content-Length: 10\r\n\r\nSignal=5\r\n"))
+    alice.wire.send(outgoing.build("INFO", headers=["Content-Type: application/x-test"], body=b"").replace(b"Content-Length: 0\r\n\r\n", b"Content-Length: 10\r\n\r\nSignal=5\r\n"))
     got = bob.wire.receive(lambda m: m.method == "INFO", "INFO")
     check(b"Signal=5" in got.body, "the INFO lost its body")
     bob.respond(got, 200, "OK")

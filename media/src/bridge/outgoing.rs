@@ -33,6 +33,8 @@ const MIN_CHANGE: Duration = Duration::from_millis(500);
 const TRANSCODER: u32 = u32::MAX;
 /// What it calls the keypad.
 const KEYPAD: u32 = u32::MAX - 1;
+/// What it calls the mix.
+const MIXER: u32 = u32::MAX - 2;
 
 /// One stream towards its receiver.
 #[derive(Debug, Default)]
@@ -275,6 +277,11 @@ impl Outgoing {
             }
         }
         None
+    }
+
+    /// Gives a packet of the mix the numbers of the stream. Returns whether it may go.
+    pub(crate) fn mixed(&mut self, now: Instant, clock_rate: u32, bytes: &mut [u8]) -> bool {
+        self.keypad.is_none() && self.number(now, MIXER, clock_rate, bytes)
     }
 
     /// Gives a packet of ours the numbers of the stream. Returns whether it may go.

@@ -105,6 +105,8 @@ pub(crate) struct Route {
     plans: Box<[Plan]>,
     /// Of events that come before any sound, where no codec passes.
     first_plan: Option<u8>,
+    /// Whether the receiver waits for a key frame of the source, before which it is sent nothing.
+    pub(crate) waits: bool,
 }
 
 impl Route {
@@ -149,7 +151,7 @@ impl Route {
             hops.push((format.payload_type, hop));
         }
         let first_plan = (!is_avoidable && !plans.is_empty()).then_some(0);
-        Self { to: place, hops: hops.into(), plans: plans.into(), first_plan }
+        Self { to: place, hops: hops.into(), plans: plans.into(), first_plan, waits: false }
     }
 
     /// What becomes of a packet; none = it is dropped.

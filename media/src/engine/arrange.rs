@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use super::Engine;
+use super::{Engine, Timer};
 use crate::{
     arrange::{BridgeId, Kinds, Member},
-    bridge::{self, Class, Feed, Leg, Place, Reports, Room, View, carrier},
+    bridge::{self, Class, Feed, Leg, Mixer, Place, Planned, Random, Reports, Room, View, Way, carrier},
     engine::Event,
     port::{PortId, rtp::RtpStream},
     sdp::{MediaKind, negotiate::MAX_STREAMS},
@@ -41,10 +41,11 @@ impl Engine {
         let place = place.unwrap_or_else(|| self.place());
         self.room_of.insert(bridge, place);
         let Some(entry) = self.rooms.get_mut(place) else { return };
-        let before = entry.take().map_or_else(Default::default, |room| room.seats);
-        let room = entry.insert(Room::declare(bridge, members, &before));
-        let is_left = |port: PortId| !room.seats.iter().any(|seat| seat.member.port == port);
-        let left: Vec<_> = before.iter().map(|seat| seat.member.port).filter(|port| is_left(*port)).collect();
+        let before = entry.take();
+        let ports: Vec<_> = before.iter().flat_map(|room| &room.seats).map(|seat| seat.member.port).collect();
+        let room = entry.insert(Room::declare(bridge, members, before));
+        let is_there = |port: &PortId| room.seats.iter().any(|seat| seat.member.port == *port);
+        let left: Vec<_> = ports.into_iter().filter(|port| !is_there(port)).collect();
         for port in left {
             if let Some(slot) = self.slot(port) {
                 self.part(now, slot);
@@ -71,6 +72,9 @@ impl Engine {
         self.room_of.remove(&bridge);
         self.free_rooms.push(place);
         let room = self.rooms.get_mut(place).and_then(Option::take);
+        if let Some(due) = room.as_ref().and_then(|room| room.deadline) {
+            self.timers.remove(&(due, Timer::Room(place)));
+        }
         for seat in room.iter().flat_map(|room| &room.seats) {
             if let Some(slot) = self.slot(seat.member.port) {
                 self.part(now, slot);
@@ -94,55 +98,74 @@ impl Engine {
 
     /// Works out each member's part anew, after something changed.
     pub(super) fn rearrange(&mut self, now: Instant, place: usize, turn: Turn) {
+        let Some(room) = self.rooms.get_mut(place).and_then(Option::as_mut) else { return };
+        let (mut mixer, mut floor) = (room.mixer.take(), room.floor.take());
+        let mut random = Random(self.random.next());
         let Some(room) = self.rooms.get(place).and_then(Option::as_ref) else { return };
         let legs = room.seats.iter().filter_map(|seat| {
             let slot = self.slot(seat.member.port)?;
             Some(Leg { slot, port: self.ports.get(slot)?.as_ref()?, seat })
         });
         let legs: Vec<_> = legs.collect();
-        let views = bridge::plan(place, room, &legs);
+        let Planned { views, speakers, listeners, has_choice } = bridge::plan(place, room, floor.as_deref(), &legs);
+        if listeners.is_empty() {
+            mixer = None;
+        } else {
+            let mixer = mixer.get_or_insert_with(|| Box::new(Mixer::new(now)));
+            mixer.arrange(&speakers, &listeners, &mut random);
+        }
+        if has_choice {
+            let is_there = |party| room.seats.iter().any(|seat| seat.member.party == party);
+            floor.get_or_insert_default().keep(is_there);
+        } else {
+            floor = None;
+        }
         let slots: Vec<_> = views.iter().map(|(slot, _)| *slot).collect();
-        let mut asked = Vec::new();
         for (slot, view) in views {
-            self.take_part(now, slot, Some(view), turn, &mut asked);
+            self.take_part(now, slot, Some(view), turn);
+        }
+        if let Some(room) = self.rooms.get_mut(place).and_then(Option::as_mut) {
+            (room.mixer, room.floor) = (mixer, floor);
         }
         for slot in slots {
             self.settle(now, slot);
             self.attend(slot);
         }
-        for place in asked {
-            self.ask_for_key_frame(place);
-        }
+        self.arm_room(place);
     }
 
     /// Takes a port out of what it hears and sees.
     fn part(&mut self, now: Instant, slot: usize) {
-        self.take_part(now, slot, None, Turn::Anew, &mut Vec::new());
+        self.take_part(now, slot, None, Turn::Anew);
         self.attend(slot);
     }
 
-    /// Gives a port its part. Adds the sources of video that it has not seen before to those that are to be asked for a key frame.
-    fn take_part(&mut self, now: Instant, slot: usize, view: Option<View>, turn: Turn, asked: &mut Vec<Place>) {
+    /// Gives a port its part.
+    fn take_part(&mut self, now: Instant, slot: usize, view: Option<View>, turn: Turn) {
         let Some(port) = self.ports.get_mut(slot).and_then(Option::as_mut) else { return };
         let before = std::mem::replace(&mut port.view, view);
         for (index, stream) in port.streams.iter_mut().enumerate() {
-            let (was, way) =
-                (before.as_ref().map_or(Feed::Nothing, |view| view.feed(index)), port.view.as_ref().and_then(|view| view.way(index)));
-            let feed = way.map_or(Feed::Nothing, |way| way.feed);
-            if feed != was {
+            let was = before.as_ref().and_then(|view| view.way(index));
+            let way = port.view.as_mut().and_then(|view| view.ways.get_mut(index)?.as_deref_mut());
+            let feeds = [was, way.as_deref()].map(|way| way.map_or(Feed::Nothing, |way| way.feed));
+            if feeds[0] != feeds[1] {
                 stream.out.turn(turn == Turn::Handoff);
-                asked.extend(feed.place().filter(|_| stream.agreed().is_some_and(|agreed| agreed.kind == MediaKind::Video)));
             }
-            let is_alone = way.is_none_or(|way| way.feed == Feed::Nothing && way.routes.is_empty());
-            let had_partner = before.as_ref().and_then(|view| view.way(index)?.partner);
-            match way.and_then(|way| way.partner) {
-                Some(_) if feed == was && had_partner.is_some() => {}
+            let is_idle = way.as_deref().is_none_or(Way::is_idle);
+            match way.as_deref().and_then(|way| way.partner) {
+                Some(_) if feeds[0] == feeds[1] && was.is_some_and(|was| was.partner.is_some()) => {}
                 Some(_) => stream.out.reports = None,
-                None if is_alone => stream.out.reports = None,
+                None if is_idle => stream.out.reports = None,
                 None => {
                     let fresh = || Box::new(Reports::new(now, self.epoch.unwrap_or(now), self.random.next()));
                     stream.out.reports.get_or_insert_with(fresh);
                 }
+            }
+            let is_video = stream.agreed().is_some_and(|agreed| agreed.kind == MediaKind::Video);
+            if let Some(way) = way.filter(|_| is_video)
+                && way.gain(was)
+            {
+                stream.ask(now, &mut self.random);
             }
         }
     }
@@ -175,15 +198,6 @@ impl Engine {
     pub(super) fn stream_mut(&mut self, place: Place) -> Option<&mut RtpStream> {
         let (slot, stream) = place.parts();
         self.ports.get_mut(slot)?.as_mut()?.streams.get_mut(stream)
-    }
-
-    /// Asks the source of a video stream for a picture that does not build on others.
-    fn ask_for_key_frame(&mut self, place: Place) {
-        let ssrc = (self.random.next() >> 32) as u32;
-        if let Some(stream) = self.stream_mut(place) {
-            stream.key_frame = Some(ssrc);
-        }
-        self.attend(place.parts().0);
     }
 
     /// A stream that a handoff may wait for is heard.

@@ -28,7 +28,10 @@ use crate::{
     dtmf::Digit,
     quality::Statistics,
     rtp::{Packet, is_rtcp, rtcp},
-    sdp::negotiate::{MAX_STREAMS, Shared, Stream},
+    sdp::{
+        Direction,
+        negotiate::{MAX_STREAMS, Shared, Stream},
+    },
 };
 
 /// By which sockets a port's packets come.
@@ -170,7 +173,8 @@ impl Port {
         }
         let told = settings.streams.iter().find_map(|stream| stream.sources);
         self.cname = told.map_or(self.cname, |sources| sources.cname);
-        let expected = self.streams.iter().filter_map(RtpStream::agreed).any(|agreed| agreed.direction.receives());
+        // One that only sends has put us on hold, and may well be silent.
+        let expected = self.streams.iter().filter_map(RtpStream::agreed).any(|agreed| agreed.direction == Direction::SendRecv);
         self.watch.limit = settings.media_timeout.filter(|_| expected);
         self.watch.heard = Some(now);
         self.watch.silent &= self.watch.limit.is_some();

@@ -17,7 +17,7 @@ use super::{
     webrtc::Certificate,
 };
 use crate::{
-    bridge::{Class, Fed, Hop, Outgoing, Plan, Random, key_frame_request},
+    bridge::{Asking, Class, Fed, Hop, Outgoing, Plan, Random, begins_key_frame, key_frame_request},
     dtmf::Digit,
     quality::{Quality, StreamStatistics},
     rtp::{self, Packet, rewrite::Rewriter, rtcp},
@@ -55,10 +55,8 @@ pub(crate) struct RtpStream {
     said: Recent,
     /// What the peer hears and sees.
     pub(crate) out: Outgoing,
-    /// Whether the peer is to be asked for a key frame, and as whom.
-    pub(crate) key_frame: Option<u32>,
-    /// How often it was.
-    asked: u8,
+    /// Whether the peer is asked for a key frame.
+    pub(crate) asking: Option<Box<Asking>>,
     /// What the peer presses, once it has.
     keys: Option<Box<Keys>>,
 }
@@ -321,11 +319,12 @@ impl RtpStream {
     /// Lets time pass. Returns a digit whose end was lost.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Option<(Digit, Duration)> {
         self.out.handle_timeout(now);
+        self.asking.take_if(|asking| asking.handle_timeout(now));
         self.keys.as_mut().and_then(|keys| keys.handle_timeout(now))
     }
 
     /// Whether media may go to the peer.
-    fn sends(&self) -> bool {
+    pub(crate) fn sends(&self) -> bool {
         self.agreed.as_ref().is_some_and(|agreed| agreed.direction.sends())
     }
 
@@ -352,12 +351,45 @@ impl RtpStream {
             self.reported(now, buffer.get(..length)?);
             return Some((Component::Rtcp, length));
         }
-        let ssrc = self.key_frame.take()?;
-        let ssrc = self.out.told(Class::Media).or(self.out.media().map(Rewriter::ssrc)).unwrap_or(ssrc);
-        self.asked = self.asked.wrapping_add(1);
+        let asking = self.asking.as_mut()?;
+        let number = asking.poll()?;
+        let ssrc = self.out.told(Class::Media).or(self.out.media().map(Rewriter::ssrc)).unwrap_or(asking.ssrc);
         let request = self.agreed.as_ref()?.wishes.key_frame;
-        let length = key_frame_request((request, self.asked), ssrc, self.quality.ssrc()?, cname, buffer)?;
+        let length = key_frame_request((request, number), ssrc, self.quality.ssrc()?, cname, buffer)?;
         Some((Component::Rtcp, length))
+    }
+
+    /// Asks the peer for a key frame, again and again until one is seen.
+    pub(crate) fn ask(&mut self, now: Instant, random: &mut Random) {
+        let is_sending = self.quality.ssrc().is_some();
+        self.asking = Some(Box::new(Asking::new(now, (random.next() >> 32) as u32, is_sending)));
+    }
+
+    /// Whether a packet of the peer begins a key frame; none where there is no telling. Asks on until one does.
+    pub(crate) fn look(&mut self, now: Instant, bytes: &mut [u8]) -> Option<bool> {
+        let packet = Packet::parse(bytes).ok()?;
+        let formats = &self.agreed.as_ref()?.receive;
+        let format = formats.iter().find(|format| format.payload_type == packet.payload_type())?;
+        if Class::of(format) != Class::Media {
+            return Some(false);
+        }
+        let begins = begins_key_frame(format, packet.payload());
+        match (&mut self.asking, begins) {
+            (asking, Some(true)) => *asking = None,
+            (Some(asking), begins) => asking.go_on(now, begins.is_some()),
+            (None, _) => {}
+        }
+        begins
+    }
+
+    /// Gives a packet of the mix its numbers. Returns whether it may go to the peer.
+    pub(crate) fn mixed(&mut self, now: Instant, clock_rate: u32, bytes: &mut [u8]) -> bool {
+        let may_go = self.sends() && self.out.mixed(now, clock_rate, bytes);
+        if may_go && let Ok(packet) = Packet::parse(bytes) {
+            self.said.add(packet.ssrc());
+            self.quality.sent.add(bytes.len());
+        }
+        may_go
     }
 
     /// Protects a packet for the peer where it must be, and tells by which socket it goes, to where, and how long it is.
@@ -382,8 +414,9 @@ impl RtpStream {
     /// When the earliest of them has something to do.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let associations = [&self.rtp, &self.rtcp].into_iter().filter_map(|side| side.association.as_ref()?.poll_timeout());
+        let asking = self.asking.as_ref().and_then(|asking| asking.poll_timeout());
         let keys = self.keys.as_ref().and_then(|keys| keys.poll_timeout());
-        associations.chain(self.out.poll_timeout()).chain(keys).min()
+        associations.chain(self.out.poll_timeout()).chain(asking).chain(keys).min()
     }
 
     /// What it waits for, if it does, in plain words.

@@ -35,7 +35,7 @@ fn video() -> Vec<Format> {
 /// A picture of one packet, and one packet of another sent again.
 fn picture(scene: &mut Scene, phone: usize, lost: u16) {
     let (ssrc, sequence) = (scene.phones[phone].ssrc, scene.phones[phone].sequence);
-    let media = scene.phones[phone].packet(96, b"picture");
+    let media = scene.phones[phone].packet(96, b"\x10\0key frame");
     scene.send(phone, 0, &media);
     scene.phones[phone].ssrc = ssrc + 1;
     scene.phones[phone].sequence = sequence.wrapping_add(20_000);

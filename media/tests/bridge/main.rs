@@ -6,6 +6,8 @@ mod arrange;
 mod attack;
 mod change;
 mod digits;
+mod pictures;
+mod room;
 mod rtcp;
 mod scene;
 mod told;

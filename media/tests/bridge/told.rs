@@ -57,7 +57,7 @@ fn transcoded_sound_has_it_from_the_beginning() {
 fn what_is_sent_again_has_a_source_of_its_own() {
     let formats = || vec![format(96, "VP8", 90000), format(97, "rtx", 90000)];
     let mut scene = call(formats(), formats(), MediaKind::Video);
-    let picture = scene.phones[1].packet(96, b"picture");
+    let picture = scene.phones[1].packet(96, b"\x10\0key frame");
     scene.send(1, 0, &picture);
     let number = scene.phones[1].sequence - 1;
     scene.phones[1].ssrc += 1;

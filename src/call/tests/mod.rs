@@ -1,6 +1,7 @@
 //! Calls in virtual time: a switch, scripted phones, a list instead of media ports.
 
 mod graph;
+mod model;
 mod moving;
 mod random;
 mod ringing;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use media::Kinds;
 use media::sdp::MediaKind;
+use media::{Kinds, PortId};
 use sip::StatusCode;
 
 use super::scene::*;
@@ -415,6 +415,31 @@ fn video_that_the_far_end_does_not_take_joins_nothing() {
 }
 
 #[test]
+fn video_joins_on_the_device_that_has_the_call() {
+    let mut scene = talking(PCMU);
+    scene.phones[CALLER].on_offer = OnOffer::Accept(FILM);
+    scene.phones[DESK].on_offer = OnOffer::Accept(FILM);
+    scene.hand_over(1, VIDEO, DESK).unwrap();
+    assert_outcome(&scene, Ok(()));
+    assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, BOTH, BOTH)]);
+    scene.bye(CALLER);
+    scene.assert_over();
+
+    let mut scene = talking(PCMU);
+    scene.phones[DESK].on_offer = OnOffer::Accept(NO_PICTURE);
+    scene.hand_over(1, VIDEO, DESK).unwrap();
+    assert_desk_only_after_an_offer(&scene);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[track_caller]
+fn assert_desk_only_after_an_offer(scene: &Scene) {
+    assert_desk_only(scene, Refusal::NotTaken);
+    assert_eq!(scene.count(SWITCH, DESK, "INVITE"), 2);
+}
+
+#[test]
 fn a_far_end_that_offers_at_the_same_time_is_asked_again() {
     let mut scene = talking(PCMU);
     scene.phones[CALLER].on_offer = OnOffer::Wait;
@@ -538,8 +563,9 @@ fn digits_go_to_the_other_side_and_nothing_else_does() {
     let call = scene.call();
     scene.command(Command::Digits { call, party: CALLEE, digits: "1#".to_owned() }).unwrap();
     scene.settle();
-    assert_eq!((scene.count(SWITCH, CALLER, "INFO"), scene.count(SWITCH, DESK, "INFO")), (2, 0));
-    assert!(scene.body(SWITCH, CALLER, "INFO").starts_with("Signal=#\r\n"));
+    let pressed: Vec<char> = scene.media.pressed.iter().map(|(_, letter)| *letter).collect();
+    let ports: Vec<PortId> = scene.media.pressed.iter().map(|(port, _)| *port).collect();
+    assert_eq!((pressed.as_slice(), ports.as_slice()), (&['1', '#'][..], &[scene.port(CALLER); 2][..]));
     for digits in ["", "1 2", "5\r\nX: y", &"1".repeat(33)] {
         let refused = scene.command(Command::Digits { call, party: CALLEE, digits: digits.to_owned() });
         assert_eq!(refused, Err(Refusal::BadDigits)); // S7

@@ -1,6 +1,6 @@
 //! A switch, its calls and media ports, the phones around it, and a wire that carries whole messages, all in virtual time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,10 +92,10 @@ pub(super) struct FakePorts {
     pub(super) bridged: BTreeMap<PortId, PortId>,
     /// Who is in each bridge.
     pub(super) arranged: BTreeMap<BridgeId, Vec<Member>>,
-    pub(super) closed: Vec<PortId>,
+    pub(super) closed: BTreeSet<PortId>,
     /// Next to which port each was to be.
     pub(super) beside: Vec<Option<PortId>>,
-    events: VecDeque<MediaEvent>,
+    pub(super) events: VecDeque<MediaEvent>,
     /// Keys that were pressed towards peers.
     pub(super) pressed: Vec<(PortId, char)>,
 }
@@ -150,9 +150,9 @@ impl Ports for FakePorts {
     }
 
     fn close(&mut self, port: PortId) {
-        assert!(!self.closed.contains(&port), "closed twice");
+        assert!(self.closed.insert(port), "closed twice");
         assert!(!self.arranged.values().flatten().any(|member| member.port == port), "closed in a bridge");
-        self.closed.push(port);
+        self.settings.remove(&port);
         self.events.push_back(MediaEvent::Closed { port, statistics: Statistics::default() });
     }
 }
@@ -160,6 +160,10 @@ impl Ports for FakePorts {
 /// What a phone does about an offer within the session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnOffer {
+    /// Takes audio, and video if it can.
+    Fit {
+        video: bool,
+    },
     Accept(&'static str),
     Refuse(StatusCode),
     Wait,
@@ -171,6 +175,10 @@ pub(super) struct Phone {
     pub(super) dialog: Option<DialogId>,
     /// Every dialog it ever had.
     dialogs: Vec<DialogId>,
+    /// The last offer in each.
+    offers: BTreeMap<DialogId, Bytes>,
+    /// What it said last in each.
+    pub(super) said: BTreeMap<DialogId, String>,
     /// Its last INVITE had no offer.
     asks_late: bool,
     pub(super) events: Vec<(DialogId, DialogEvent)>,
@@ -181,6 +189,43 @@ pub(super) struct Phone {
     pub(super) late_answer: &'static str,
     /// It hears nothing and says nothing.
     pub(super) dead: bool,
+}
+
+impl Phone {
+    /// Leaves its dialogs to themselves: they are over.
+    pub(super) fn forget(&mut self) {
+        self.dialogs.clear();
+        self.offers.clear();
+        self.said.clear();
+        self.events.clear();
+        self.dialog = None;
+    }
+
+    /// The answer that fits an offer, or the phone's own when it is asked for one.
+    fn fitting(&mut self, dialog: DialogId, offer: &Bytes, video: bool) -> String {
+        let text = std::str::from_utf8(offer).expect("SDP is text");
+        let answer = if text.is_empty() { self.said.get(&dialog).map_or(PCMU, String::as_str).to_owned() } else { fit(text, video) };
+        self.said.insert(dialog, answer.clone());
+        answer
+    }
+}
+
+/// Takes each offered audio line with PCMU, and each video line with H264 if video is taken at all.
+fn fit(offer: &str, video: bool) -> String {
+    let mut answer = String::new();
+    for part in offer.split("m=").skip(1) {
+        let mut words = part.split_whitespace();
+        let (kind, port, protocol) = (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let h264 = part.lines().find_map(|line| line.strip_prefix("a=rtpmap:")?.strip_suffix(" H264/90000"));
+        match (kind, h264) {
+            ("audio", _) if port != "0" => answer.push_str(&format!("m=audio 4000 {protocol} 0\r\n")),
+            ("video", Some(format)) if port != "0" && video => {
+                answer.push_str(&format!("m=video 4002 {protocol} {format}\r\na=rtpmap:{format} H264/90000\r\n"));
+            }
+            _ => answer.push_str(&format!("m={kind} 0 {protocol} 0\r\n")),
+        }
+    }
+    answer
 }
 
 pub(super) struct Carried {
@@ -235,6 +280,8 @@ impl Scene {
             endpoint: endpoint(node, seed),
             dialog: None,
             dialogs: Vec::new(),
+            offers: BTreeMap::new(),
+            said: BTreeMap::new(),
             asks_late: false,
             events: Vec::new(),
             acknowledges: true,
@@ -292,7 +339,9 @@ impl Scene {
             body,
         };
         let caller = &mut self.phones[CALLER];
-        caller.dialog = Some(caller.endpoint.place(self.now, invite));
+        let dialog = caller.endpoint.place(self.now, invite);
+        caller.dialog = Some(dialog);
+        caller.said.insert(dialog, media.to_owned());
         caller.dialogs.extend(caller.dialog);
         caller.asks_late = media.is_empty();
         self.flush(CALLER);
@@ -317,6 +366,35 @@ impl Scene {
 
     pub(super) fn accept(&mut self, phone: usize, media: &str) {
         self.act(phone, |endpoint, now, dialog| endpoint.accept(now, dialog, sdp(phone, media)));
+    }
+
+    /// Answers the INVITE of the last dialog with what fits its offer.
+    pub(super) fn accept_fitting(&mut self, phone: usize, video: bool) {
+        let this = &mut self.phones[phone];
+        let dialog = this.dialog.expect("the phone has a call");
+        let offer = this.offers.get(&dialog).cloned().unwrap_or_default();
+        let answer = this.fitting(dialog, &offer, video);
+        self.act(phone, |endpoint, now, dialog| endpoint.accept(now, dialog, sdp(phone, &answer)));
+    }
+
+    /// Sends a re-INVITE made of what the phone said last, and with video besides, or on hold.
+    pub(super) fn change(&mut self, phone: usize, video: bool, hold: bool) -> bool {
+        let this = &self.phones[phone];
+        let said = this.dialog.and_then(|dialog| this.said.get(&dialog)).filter(|said| said.contains("audio 4000"));
+        let Some(mut said) = said.map(|said| said.replace("a=sendonly\r\n", "")) else { return false };
+        if video && !said.contains("m=video") {
+            said.push_str(PICTURE);
+        }
+        if hold {
+            let end = said.find("m=video").unwrap_or(said.len());
+            said.insert_str(end, "a=sendonly\r\n");
+        }
+        let sent = self.offer(phone, &said);
+        let this = &mut self.phones[phone];
+        if let Some(dialog) = this.dialog.filter(|_| sent) {
+            this.said.insert(dialog, said);
+        }
+        sent
     }
 
     pub(super) fn refuse(&mut self, phone: usize, status: StatusCode) {
@@ -440,12 +518,30 @@ impl Scene {
         }
     }
 
+    /// The port of a phone.
+    pub(super) fn port(&self, phone: usize) -> PortId {
+        let is_its = |settings: &&Settings| {
+            settings
+                .streams
+                .iter()
+                .filter_map(|stream| stream.remote_rtp)
+                .any(|remote| remote.ip().to_string() == format!("10.0.0.{}", phone + 1))
+        };
+        let port = self.media.settings.iter().find(|(_, settings)| is_its(settings));
+        *port.expect("a port").0
+    }
+
     /// A phone answers the requests that it left without answer.
     pub(super) fn answer_requests(&mut self, phone: usize) {
+        self.refuse_requests(phone, StatusCode::OK);
+    }
+
+    /// The same, with another response.
+    pub(super) fn refuse_requests(&mut self, phone: usize, status: StatusCode) {
         let (now, this) = (self.now, &mut self.phones[phone]);
         for (_, event) in &this.events {
             if let DialogEvent::Request { server, request } = event {
-                let response = this.endpoint.reply(request, StatusCode::OK);
+                let response = this.endpoint.reply(request, status);
                 this.endpoint.respond(now, *server, &response);
             }
         }
@@ -468,7 +564,9 @@ impl Scene {
         let (now, this) = (self.now, &mut self.phones[phone]);
         let (id, event) = match event {
             Event::Request(incoming) => {
+                let offer = incoming.request.body.clone();
                 if let Some(dialog) = this.endpoint.take(now, *incoming) {
+                    this.offers.insert(dialog, offer);
                     this.dialog = Some(dialog);
                     this.dialogs.push(dialog);
                 }
@@ -480,10 +578,18 @@ impl Scene {
         if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
             && this.acknowledges
         {
-            let ack = if body.is_empty() || !this.asks_late { Bytes::new() } else { sdp(phone, this.late_answer) };
+            let answer = match this.on_offer {
+                OnOffer::Fit { video } => this.fitting(id, body, video),
+                OnOffer::Accept(_) | OnOffer::Refuse(_) | OnOffer::Wait => this.late_answer.to_owned(),
+            };
+            let ack = if body.is_empty() || !this.asks_late { Bytes::new() } else { sdp(phone, &answer) };
             this.endpoint.acknowledge(now, id, ack);
-        } else if let DialogEvent::Offered { .. } = &event {
+        } else if let DialogEvent::Offered { body } = &event {
             match this.on_offer {
+                OnOffer::Fit { video } => {
+                    let answer = this.fitting(id, body, video);
+                    this.endpoint.accept(now, id, sdp(phone, &answer));
+                }
                 OnOffer::Accept(media) => this.endpoint.accept(now, id, sdp(phone, media)),
                 OnOffer::Refuse(status) => drop(this.endpoint.refuse(now, id, status, &Headers::default())),
                 OnOffer::Wait => {}
@@ -752,8 +858,7 @@ impl Scene {
 
     /// Directions that the ports were told last, of those that are open.
     pub(super) fn directions(&self) -> Vec<String> {
-        let open = self.media.settings.iter().filter(|(port, _)| !self.media.closed.contains(port));
-        open.flat_map(|(_, settings)| settings.streams.iter().map(|stream| format!("{:?}", stream.direction))).collect()
+        self.media.settings.values().flat_map(|settings| settings.streams.iter().map(|stream| format!("{:?}", stream.direction))).collect()
     }
 
     /// Everything is over, and nothing is left of it.

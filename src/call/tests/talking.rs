@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use media::Event as MediaEvent;
+use media::dtmf::Digit;
 use sip::{DialogEvent, StatusCode};
 
 use super::scene::*;
@@ -302,4 +304,63 @@ fn a_phone_that_forgot_the_call_ends_it_for_the_other() {
     scene.advance(Duration::from_secs(900 + 33));
     assert_eq!((scene.count(SWITCH, CALLER, "BYE"), scene.record().ended_by), (1, EndedBy::Lost));
     scene.assert_over();
+}
+
+const EVENTS: &str = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
+
+/// A call whose phones offer and answer that.
+fn talking_with(caller: &'static str, desk: &'static str) -> Scene {
+    let mut scene = Scene::new(1);
+    scene.place(caller);
+    scene.settle();
+    scene.accept(DESK, desk);
+    scene.settle();
+    scene
+}
+
+fn press(scene: &mut Scene, phone: usize, letter: char) {
+    let event = MediaEvent::Digit {
+        port: scene.port(phone),
+        digit: Digit::from_letter(letter).expect("a key"),
+        duration: Duration::from_millis(160),
+    };
+    scene.media.events.push_back(event);
+    scene.settle();
+}
+
+#[test]
+fn digit_of_an_info_is_a_named_event_for_a_phone_that_agreed_on_those() {
+    let mut scene = talking_with(EVENTS, EVENTS);
+    scene.info(CALLER, "Signal=5\r\nDuration=200\r\n");
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, CALLER, "200 INFO"), scene.count(SWITCH, DESK, "INFO")), (1, 0));
+    assert_eq!(scene.media.pressed, [(scene.port(DESK), '5')]);
+    press(&mut scene, CALLER, '6');
+    assert_eq!(scene.media.pressed.len(), 1, "its named events pass by themselves");
+}
+
+#[test]
+fn key_of_a_phone_is_tones_or_an_info_for_one_without_named_events() {
+    let mut scene = talking_with(EVENTS, PCMU);
+    press(&mut scene, CALLER, '#');
+    assert_eq!((scene.media.pressed.as_slice(), scene.count(SWITCH, DESK, "INFO")), (&[(scene.port(DESK), '#')][..], 0));
+    scene.info(DESK, "Signal=1\r\n");
+    scene.settle();
+    press(&mut scene, CALLER, '7');
+    assert_eq!(scene.body(SWITCH, DESK, "INFO"), "Signal=7\r\nDuration=160\r\n", "now it is known to take them");
+    assert_eq!(scene.media.pressed.len(), 1);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn refused_info_is_tones() {
+    let mut scene = talking_with(PCMU, PCMU);
+    scene.phones[DESK].answers_requests = false;
+    scene.info(CALLER, "Signal=5\r\n");
+    scene.settle();
+    scene.refuse_requests(DESK, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, CALLER, "200 INFO"), scene.count(SWITCH, CALLER, "415 INFO")), (1, 0));
+    assert_eq!(scene.media.pressed, [(scene.port(DESK), '5')]);
 }

@@ -1,10 +1,13 @@
-//! Figures of `/metrics` (Prometheus text format): what each is now, and by how much the counters grow. It knows no names.
+//! Figures of `/metrics` (Prometheus text format): what each is now, and by how much the counters grow. It knows one name.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Most figures that are kept; what comes after is left out.
 const MOST: usize = 2000;
+
+/// How long the turns of the signaling loop took in all; what it grows by in a second is the loop's load.
+const BUSY: &str = "tandem_loop_turn_seconds_sum";
 
 /// Figures by name and labels, as they stand in the text.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
@@ -29,6 +32,8 @@ impl Figures {
 
     /// Lists them with what they are now, and for counters by how much they grow in a second.
     pub(super) fn lines(&self, before: Option<(&Self, Duration)>) -> Vec<(String, String)> {
+        let busy = before.and_then(|(old, passed)| Some((self.0.get(BUSY)? - old.0.get(BUSY)?) / passed.as_secs_f64()));
+        let load = busy.filter(|busy| busy.is_finite()).map(|busy| ("loop load".to_owned(), format!("{:.1} %", busy * 100.0)));
         let written = |(name, value): (&String, &f64)| {
             let bare = name.split('{').next().unwrap_or_default();
             let is_counter = ["_total", "_sum", "_count"].iter().any(|end| bare.ends_with(end));
@@ -37,7 +42,7 @@ impl Figures {
             let rate = rate.map_or_else(String::new, |rate| format!("{}/s", number(rate)));
             (name.strip_prefix("tandem_").unwrap_or(name).to_owned(), format!("{} {rate}", number(*value)).trim_end().to_owned())
         };
-        self.0.iter().map(written).collect()
+        load.into_iter().chain(self.0.iter().map(written)).collect()
     }
 }
 
@@ -61,6 +66,8 @@ mod tests {
         let lines = new.lines(Some((&old, Duration::from_secs(2))));
         let line = |name: &str, figure: &str| (name.to_owned(), figure.to_owned());
         assert_eq!(lines, [line("calls", "3"), line("load", "0.2500"), line("rtp_total{way=\"in }} out\"}", "300 100/s")]);
+        let busy = |seconds: f64| Figures::read(&format!("{BUSY} {seconds}\n"));
+        assert_eq!(busy(1.5).lines(Some((&busy(1.0), Duration::from_secs(2))))[0], line("loop load", "25.0 %"));
         assert_eq!(new.lines(None).last(), Some(&line("rtp_total{way=\"in }} out\"}", "300")));
     }
 }

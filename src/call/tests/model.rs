@@ -1,0 +1,222 @@
+//! Random sequences of calls, moves, splits, hold, device loss and hang-ups: after each step every party hears exactly the others, no leg
+//! is without an owner, no media goes to a leg that left, and the graph equals what the legs carry. Nothing is left in the end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use media::sdp::MediaKind;
+use media::{Kinds, Member};
+use sip::StatusCode;
+use sip::random::Random;
+
+use super::scene::*;
+use crate::call::command::{Command, Refusal};
+use crate::call::party::PartyId;
+use crate::call::{Call, State};
+use crate::device;
+
+/// How many sequences there are.
+const SEQUENCES: u64 = 4_000;
+/// How many are tried in a scene, one after the other.
+const IN_A_SCENE: u64 = 50;
+/// Two tests share the work, so that two cores do.
+const SHARES: u64 = 2;
+
+/// What phones and people do; the step is drawn by its place.
+fn step(scene: &mut Scene, random: &mut Random) {
+    let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).expect("small");
+    let phone = CALLER + below(scene.phones.len() - 1);
+    let party = PartyId(u16::try_from(below(2)).expect("small"));
+    let (kinds, video) = ([Kinds::AUDIO, Kinds::VIDEO, Kinds::BOTH][below(3)], below(3) != 0);
+    let has_dialog = scene.phones[phone].dialog.is_some();
+    let call = scene.calls.views().next().map(|view| view.id);
+    // The callee's devices are the desk phone and the mobile, the caller's are its phone and the tablet.
+    let device = if party == PartyId::CALLER { [CALLER, 4][below(2)] } else { [DESK, MOBILE][below(2)] };
+    let target = scene.target(device);
+    match (below(24), call) {
+        (0..=6, Some(call)) => {
+            let command = match below(10) {
+                0 => Command::Join { call, party, kinds, target },
+                1 => Command::Split { call, party, audio: target, video: scene.target(if device > MOBILE { CALLER } else { MOBILE }) },
+                2 => Command::Leave { call, party, device: device::Id::named(&format!("phone{device}")) },
+                3 => Command::Hold { call, party },
+                4 => Command::Resume { call, party },
+                5 => Command::Mute { call, party, kinds },
+                _ => Command::Move { call, party, kinds, target },
+            };
+            let _refused: Result<_, Refusal> = scene.command(command);
+            if below(4) != 0 {
+                scene.settle();
+                if scene.phones[device].dialog.is_some() && below(4) != 0 {
+                    scene.accept_fitting(device, video);
+                    scene.settle();
+                }
+            }
+        }
+        (7..=10, Some(_)) if has_dialog => scene.accept_fitting(phone, video),
+        (11, Some(_)) if has_dialog => {
+            scene.refuse(phone, [StatusCode::BUSY_HERE, StatusCode::DECLINE, StatusCode::NOT_ACCEPTABLE_HERE][below(3)]);
+        }
+        (12, Some(_)) if has_dialog && below(3) == 0 => scene.bye(phone),
+        (13, Some(_)) if has_dialog => drop(scene.change(phone, video, below(2) == 0)),
+        (14, _) => {
+            scene.phones[phone].on_offer = match below(4) {
+                0 => OnOffer::Refuse([StatusCode::NOT_ACCEPTABLE_HERE, StatusCode::REQUEST_PENDING][below(2)]),
+                _ => OnOffer::Fit { video },
+            }
+        }
+        (15, Some(_)) => scene.hear(if video { MediaKind::Video } else { MediaKind::Audio }),
+        (16, _) => scene.advance(Duration::from_millis(1 << below(15))),
+        (17, Some(_)) if below(8) == 0 => scene.phones[phone].dead = true,
+        (18, Some(_)) if below(3) == 0 && scene.phones[CALLER].dialog.is_some() => scene.cancel(CALLER),
+        (19, _) => drop(scene.deliver()),
+        (20, Some(_)) if has_dialog && below(3) == 0 => scene.withdraw(phone),
+        (_, None) => scene.place(if video { FILM } else { PCMU }),
+        _ => scene.settle(),
+    }
+}
+
+/// The rules, of each call at any time.
+#[track_caller]
+fn check(scene: &Scene) {
+    let mut in_bridges = BTreeSet::new();
+    for (id, call) in &scene.calls.calls {
+        let members = scene.media.arranged.get(&media::BridgeId(id.0)).map_or(&[][..], Vec::as_slice);
+        assert_eq!(members, call.members(), "media does what the parties want");
+        let told = call.told.as_deref();
+        assert_eq!(told, (!matches!(call.state, State::Over)).then(|| call.view()).as_ref(), "the graph is the call");
+        for member in members {
+            assert!(call.legs.iter().any(|leg| leg.media.port() == Some(member.port) && leg.party.0 == member.party), "a leg that left");
+            assert!(in_bridges.insert(member.port), "in two bridges");
+        }
+        for leg in &call.legs {
+            assert!(call.party(leg.party).is_some(), "a leg without an owner");
+            assert_eq!(scene.calls.by_dialog.get(&leg.dialog), Some(&(*id, leg.id)));
+        }
+        if let State::Established(_) = call.state {
+            let has_leg = |party: PartyId| call.legs.iter().any(|leg| leg.party == party);
+            assert!(call.parties.iter().all(|party| has_leg(party.id)), "a party without a device");
+            check_hearing(call, members);
+        }
+    }
+    let legs: usize = scene.calls.calls.values().map(|call| call.legs.len()).sum();
+    assert_eq!(scene.calls.by_dialog.len(), legs, "a dialog without a leg");
+}
+
+/// Each party gets each kind of each other one from just the devices that it uses for it, and none of its own.
+#[track_caller]
+fn check_hearing(call: &Call, members: &[Member]) {
+    for (listener, talker) in call.parties.iter().flat_map(|one| call.parties.iter().map(move |other| (one, other))) {
+        let of = |party: PartyId| members.iter().filter(move |member| member.party == party.0);
+        if listener.id == talker.id || of(listener.id).count() == 0 || of(talker.id).count() == 0 {
+            continue;
+        }
+        let takes = of(listener.id).fold(Kinds::NONE, |kinds, member| kinds | member.takes);
+        let gives = of(talker.id).fold(Kinds::NONE, |kinds, member| kinds | member.gives);
+        let (deaf, quiet) = (listener.holding, talker.holding);
+        assert_eq!(takes.contains(Kinds::AUDIO), !deaf, "{members:?}");
+        assert_eq!(gives.contains(Kinds::AUDIO), !quiet && !talker.muted.audio, "{members:?}");
+        assert_eq!(of(listener.id).any(|member| member.plays.is_some()), quiet && !deaf, "music when nobody is there: {members:?}");
+        // Of a move only the device that takes over has no other one to wait for.
+        let waits = of(talker.id).filter(|member| member.until.is_some()).count();
+        assert!(waits == 0 || of(talker.id).any(|member| member.until.is_none()), "{members:?}");
+    }
+}
+
+/// Once the phones do what they should, nothing is under way for long, and each leg's lines are what its party uses it for.
+#[track_caller]
+fn check_rest(scene: &mut Scene) {
+    for phone in CALLER..scene.phones.len() {
+        scene.phones[phone].on_offer = OnOffer::Fit { video: true };
+        if scene.phones[phone].dialog.is_some() {
+            scene.act(phone, |endpoint, now, dialog| {
+                let _none_waits = endpoint.refuse(now, dialog, StatusCode::TEMPORARILY_UNAVAILABLE, &sip::message::Headers::default());
+            });
+        }
+    }
+    scene.advance(Duration::from_secs(70));
+    check(scene);
+    for call in scene.calls.calls.values() {
+        assert!(call.parties.iter().all(|party| party.moving.is_none()), "a move that does not end");
+        assert!(call.legs.iter().all(|leg| leg.is_up() && !leg.media.is_pending()), "an offer that does not end: {:?}", call.legs);
+        for leg in &call.legs {
+            let wanted = call.wanted(leg);
+            let is_so = !call.is_managed || wanted == leg.media.has() || wanted.is_empty() || leg.stuck == Some(wanted);
+            assert!(is_so, "{wanted:?} {leg:?}");
+        }
+    }
+}
+
+fn sequence(scene: &mut Scene, random: &mut Random) {
+    scene.place(if random.below(2) == 0 { FILM } else { PCMU });
+    scene.settle();
+    if random.below(8) != 0 {
+        scene.accept_fitting(DESK, random.below(2) == 0);
+        scene.settle();
+    }
+    for _ in 0..2 + random.below(8) {
+        step(scene, random);
+        check(scene);
+    }
+    if random.below(8) == 0 && scene.phones.iter().all(|phone| !phone.dead) {
+        check_rest(scene);
+    }
+    for phone in &mut scene.phones {
+        phone.dead = false;
+    }
+    let calls: Vec<_> = scene.calls.views().map(|view| view.id).collect();
+    for call in calls {
+        let _over = scene.command(Command::End { call, reason: "enough".to_owned() });
+    }
+    scene.settle();
+    check(scene);
+    scene.give_up_all();
+    scene.settle();
+    scene.log.clear();
+    for phone in &mut scene.phones {
+        phone.on_offer = OnOffer::Fit { video: true };
+        phone.forget();
+    }
+}
+
+/// Tries a share of the sequences, each scene with its seed.
+fn sequences(share: u64) {
+    let (mut moves, mut refused) = (0, 0);
+    for seed in (0..SEQUENCES / IN_A_SCENE).filter(|seed| seed % SHARES == share) {
+        let run = std::panic::AssertUnwindSafe(|| {
+            let mut scene = Scene::seeded(3, seed);
+            scene.targets.truncate(1);
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&seed.to_le_bytes());
+            let mut random = Random::new(bytes);
+            for phone in &mut scene.phones {
+                phone.on_offer = OnOffer::Fit { video: true };
+            }
+            for _ in 0..IN_A_SCENE {
+                sequence(&mut scene, &mut random);
+            }
+            scene.give_up_all();
+            scene.assert_over();
+            let done = scene.outcomes.iter().filter(|(_, result)| result.is_ok()).count();
+            (done, scene.outcomes.len() - done)
+        });
+        match std::panic::catch_unwind(run) {
+            Ok(one) => (moves, refused) = (moves + one.0, refused + one.1),
+            Err(panic) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    assert!(moves > 100 && refused > 100, "moves that worked, and that did not: {moves}, {refused}");
+}
+
+#[test]
+fn the_first_half_of_all_sequences_keeps_the_rules() {
+    sequences(0);
+}
+
+#[test]
+fn the_second_half_of_all_sequences_keeps_the_rules() {
+    sequences(1);
+}
