@@ -122,7 +122,7 @@ pub(crate) struct Signaling {
 /// What waits for a write.
 enum Unwritten {
     /// A response to a REGISTER.
-    Registered(Registered),
+    Registered(Box<Registered>),
     /// Somebody who asked for a change.
     Asked(Box<dyn FnOnce(Result<(), StorageError>) + Send>),
 }

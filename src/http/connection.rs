@@ -99,12 +99,23 @@ async fn serve<S: Stream + 'static>(router: Router, connection: Connection, stre
     let http2 = &mut builder.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(16 * 1024);
     http2.keep_alive_interval(PING).keep_alive_timeout(PING).max_pending_accept_reset_streams(STREAMS as usize);
+    let (patience, has_asked) = (connection.patience, Arc::new(AtomicBool::new(false)));
+    let asked = has_asked.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(connection.clone());
         let mut router = router.clone();
         async move { answer(&mut router, request.map(Body::new)).await }
     });
-    if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+    let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    // hyper times heads once it knows the version, which it waits for as long as it takes
+    let ended = match timeout(patience, served.as_mut()).await {
+        Ok(ended) => ended,
+        Err(_) if has_asked.load(Ordering::Relaxed) => served.await,
+        Err(_) => return debug!("a connection asked for nothing"),
+    };
+    if let Err(error) = ended {
         debug!(%error, "an HTTP connection ended");
     }
 }

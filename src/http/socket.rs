@@ -253,11 +253,7 @@ fn text(body: Bytes) -> Message {
 }
 
 fn code(fault: Fault) -> CloseCode {
-    match fault {
-        Fault::LoginRequired | Fault::WrongCredentials => CloseCode::Library(4401),
-        Fault::TlsRequired | Fault::MissingRight => CloseCode::Library(4403),
-        fault => CloseCode::Library(4000 + fault.response()),
-    }
+    CloseCode::Library(4000 + fault.response())
 }
 
 async fn farewell(mut socket: Socket, code: CloseCode, reason: &str) -> Result<(), Ended> {

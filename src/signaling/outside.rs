@@ -120,7 +120,7 @@ impl Signaling {
             }
         }
         let batch = self.locations.replace(&aor, &registered.bindings);
-        self.write(&batch, Unwritten::Registered(Registered { server, response, flow: incoming.flow, aor }));
+        self.write(&batch, Unwritten::Registered(Box::new(Registered { server, response, flow: incoming.flow, aor })));
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
