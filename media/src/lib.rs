@@ -29,6 +29,11 @@
 //!
 //! Sound that the other end cannot decode goes into a transcoder instead ([`transcode`]). What comes out is due by the clock:
 //! [`Engine::handle_timeout`], then [`Engine::poll_transmit`]. Both ends then have RTCP of ours, and signaling is told why.
+//!
+//! Who is in a bridge is declared as a whole with [`Engine::arrange`]. One other party is relayed or transcoded as above, to several
+//! receivers with a copy for each further one; several others at once are summed up by the bridge's own clock ([`mix`]), and of their
+//! pictures the speaker's is shown. A party that waits hears a sound ([`play`]).
+//!
 //! Commands come between packets; what signaling must know waits in [`Engine::poll_output`].
 #![warn(missing_docs)]
 
