@@ -11,7 +11,7 @@ from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
 from harness.world import Failed, check, equal
 
-DESK, MOBILE, FAR = 400, 850, 650  # Hz
+DESK, MOBILE, FAR, FAR_MOBILE = 400, 850, 650, 1050  # Hz
 ORIGINS = 'origins = ["http://127.0.0.1:*"]'  # the pages' own web server
 TIMES = 20
 
@@ -157,6 +157,56 @@ def a_declined_move_leaves_the_call_where_it_is(world):
     world.wait("Bob still hears the desk phone", lambda: ear.heard(DESK, since) > 0.5)
     equal(list(person.cas.carried(person.call, "alice")), [person.ids[person.desk]], "Alice's devices in the call")
     person.end()
+
+
+@case
+def old_device_that_vanishes_during_a_move_leaves_the_call_to_the_new_one(world):
+    """The desk phone is gone without a word (kill -9) while the browser rings."""
+    person = Person(world)
+    person.connect(person.desk)
+    ear = person.bob.ear()
+    at = person.mobile.mark()
+    outcome = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    person.mobile.wait_event("CALL_INCOMING", at)
+    person.desk.vanish()
+    person.mobile.command("answer", video=False)
+    outcome()
+    since = time.monotonic()
+    world.wait("Bob hears the browser", lambda: ear.heard(MOBILE, since) > 0.5)
+    person.mobile.wait_hears(FAR, 0.5, since=since)
+    equal(list(person.cas.carried(person.call, "alice")), [person.ids[person.mobile]], "Alice's devices in the call")
+    person.end()
+
+
+@case
+def both_sides_move_at_the_same_moment(world):
+    person = Person(world)
+    old = {d["device"] for d in person.cas.devices("bob")}
+    far = person.browser.phone(person.switch, "bob", FAR_MOBILE, colour="blue")
+    (far_id,) = {d["device"] for d in person.cas.devices("bob")} - old
+    person.connect(person.desk)
+    at, at_far, at_desk = person.mobile.mark(), far.mark(), person.desk.mark()
+    alice = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    bob = person.begin("move", call=person.call, user="bob", device=far_id)
+    person.mobile.wait_event("CALL_INCOMING", at)
+    far.wait_event("CALL_INCOMING", at_far)
+    for phone in (person.mobile, far):
+        phone.command("answer", video=False)
+    alice()
+    bob()
+    person.desk.wait_event("CALL_CLOSED", at_desk)
+    person.bob.wait_event("CALL_CLOSED", person.at_bob)
+    since = time.monotonic()
+    for _ in ("what the browsers' buffers had of the old devices", "what comes now"):
+        since = time.monotonic()
+        far.wait_hears(MOBILE, 0.5, since=since)
+        person.mobile.wait_hears(FAR_MOBILE, 0.5, since=since)
+    check(far.trace_of(DESK, since) == 0 and person.mobile.trace_of(FAR, since) == 0, "an old device is still heard")
+    equal([list(person.cas.carried(person.call, user)) for user in ("alice", "bob")], [[person.ids[person.mobile]], [far_id]],
+          "the devices in the call")
+    person.cas.ask("tel", "drop", call=person.call, user="alice")
+    far.wait_event("CALL_CLOSED", at_far)
+    person.switch.finish()
 
 
 @case
