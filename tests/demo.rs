@@ -112,7 +112,7 @@ fn a_call_is_shown_step_by_step() {
 
 #[test]
 fn it_stays_up_for_other_phones_until_ctrl_c() {
-    let mut demo = Demo::until("  stop", &[]);
+    let mut demo = Demo::until("  stop", &["--pause", "0"]);
     let users: Vec<_> = demo.said("  user").iter().map(|user| user.split(' ').collect::<Vec<_>>()).collect();
     assert_eq!(users.iter().map(|user| user[0]).collect::<Vec<_>>(), ["ann", "bob", "carol", "dave"], "{:#?}", demo.lines);
     assert_ne!(users[0][3], users[1][3], "each has a password of its own");

@@ -42,8 +42,8 @@ use crate::telemetry;
 
 /// How long blocking work may go on after the loops have ended.
 const SHUTDOWN: Duration = Duration::from_secs(2);
-/// How long each step of the story stays as it is while somebody reads.
-const READING: Duration = Duration::from_secs(7);
+/// How long each step of the story stays as it is while somebody reads: with the calls after it that is a minute.
+const READING: Duration = Duration::from_secs(12);
 /// Where the switch listens. It is the domain too: a phone that is told `ann@127.0.0.1` knows all it needs.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The ports that phones expect, tried first when the switch is to stay up.
@@ -61,6 +61,9 @@ pub(super) struct Args {
     /// End after the scripted calls instead of staying up for phones of yours
     #[arg(long)]
     exit: bool,
+    /// How long each step of the story stays, to read it [default: 12, with --exit 0]
+    #[arg(long, value_name = "SECONDS")]
+    pause: Option<u16>,
 }
 
 /// A user of the demonstration.
@@ -97,7 +100,11 @@ async fn demonstrate(args: &Args, logs: bool, folder: &Path) -> anyhow::Result<(
     let config = Config::parse(&folder.join("demo.toml"), &configuration(&wanted, &users))?;
     let stop = stop_signal()?;
     tokio::pin!(stop);
-    let pause = if args.exit { Duration::ZERO } else { READING };
+    let pause = match args.pause {
+        Some(seconds) => Duration::from_secs(u64::from(seconds)),
+        None if args.exit => Duration::ZERO,
+        None => READING,
+    };
     let staying = async |running: Running| {
         let certificate = std::fs::read(config.data_dir.join(CERTIFICATE)).context("the switch made no certificate")?;
         tokio::select! {
