@@ -81,13 +81,20 @@ fn a_call_is_shown_step_by_step() {
     let (code, errors) = demo.end(None);
     assert_eq!((code, &*errors), (Some(0), ""), "{:#?}", demo.lines);
     let words = demo.lines.iter().map(|line| line.get(..14).unwrap().trim()).filter(|word| !word.is_empty()).collect::<Vec<_>>();
-    let mut steps = vec!["switch", "registered", "registered"];
+    let mut steps =
+        vec!["switch", "the story", "rings", "graph", "answered", "graph", "moved", "graph", "moved", "graph", "bob heard", "the end"];
+    steps.extend(["registered", "registered"]);
     for _ in ["ann and bob", "carol and bob", "bob and carol"] {
         steps.extend(["call set up", "media", "tone", "media", "tone", "hung up", "call record"]);
     }
     steps.extend(["call set up", "media", "tone", "video", "media", "tone", "video", "hung up", "call record"]); // carol and dave
     steps.extend(["unregistered", "unregistered"]);
     assert_eq!(words, steps, "{:#?}", demo.lines);
+    let graphs = demo.said("graph");
+    for (graph, device) in graphs.iter().zip(["desk phone -+- ann", "desk phone --- ann", "mobile ------- ann", "desk phone --- ann"]) {
+        assert!(graph.starts_with("bob --- desk phone  ") && graph.ends_with(device), "{graphs:#?}");
+    }
+    assert!(demo.said("bob heard")[0].contains(" 0 repeated, 0 changes of source, 0 re-INVITEs seen"), "{:#?}", demo.lines);
     assert!(demo.said("registered")[0].contains("ann over UDP in ") && demo.said("registered")[0].contains("bob over TCP in "));
     assert!(demo.said("registered")[1].contains("carol over WSS in ") && demo.said("registered")[1].contains("dave over WSS in "));
     assert!(demo.said("media").iter().all(|figures| figures.contains("100 packets sent, ")), "{:#?}", demo.lines);
@@ -105,7 +112,7 @@ fn a_call_is_shown_step_by_step() {
 
 #[test]
 fn it_stays_up_for_other_phones_until_ctrl_c() {
-    let mut demo = Demo::until("  stop", &[]);
+    let mut demo = Demo::until("  stop", &["--pause", "0"]);
     let users: Vec<_> = demo.said("  user").iter().map(|user| user.split(' ').collect::<Vec<_>>()).collect();
     assert_eq!(users.iter().map(|user| user[0]).collect::<Vec<_>>(), ["ann", "bob", "carol", "dave"], "{:#?}", demo.lines);
     assert_ne!(users[0][3], users[1][3], "each has a password of its own");
@@ -121,7 +128,7 @@ fn it_stays_up_for_other_phones_until_ctrl_c() {
 
 #[test]
 fn ctrl_c_in_the_middle_is_no_success_and_leaves_nothing_either() {
-    let mut demo = Demo::until("call set up", &["--exit"]);
+    let mut demo = Demo::until("answered", &["--exit"]);
     let (code, errors) = demo.end(Some(Signal::SIGINT));
     assert_eq!((code, &*errors), (Some(1), "tandem: stopped before the demonstration was over\n"));
 }

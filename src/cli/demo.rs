@@ -1,5 +1,6 @@
-//! `tandem demo`: a switch in a temporary store, two scripted phones and two mobiles that call each other through it over real sockets, and
-//! one line a step with figures. Then, unless told to end, it stays up for the visitor's own phones.
+//! `tandem demo`: a switch in a temporary store, and scripted phones and mobiles that call each other through it over real sockets. First the
+//! story of one person with two devices (`story.rs`), with the graph of the call after each step; then calls over each transport
+//! (`script.rs`), with figures. Then, unless told to end, it stays up for the visitor's own phones.
 //!
 //! What is public here is for tests of the whole switch: [`desk::Desk`] and [`mobile::Mobile`] on a switch of [`crate::app::run_beside`].
 
@@ -10,9 +11,12 @@ pub mod mobile;
 pub mod peer;
 pub mod phone;
 pub mod picture;
+mod player;
 mod record;
 mod rtp;
 mod script;
+mod story;
+mod stream;
 pub mod talk;
 mod tap;
 pub mod tone;
@@ -38,6 +42,8 @@ use crate::telemetry;
 
 /// How long blocking work may go on after the loops have ended.
 const SHUTDOWN: Duration = Duration::from_secs(2);
+/// How long each step of the story stays as it is while somebody reads: with the calls after it that is a minute.
+const READING: Duration = Duration::from_secs(12);
 /// Where the switch listens. It is the domain too: a phone that is told `ann@127.0.0.1` knows all it needs.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The ports that phones expect, tried first when the switch is to stay up.
@@ -55,6 +61,9 @@ pub(super) struct Args {
     /// End after the scripted calls instead of staying up for phones of yours
     #[arg(long)]
     exit: bool,
+    /// How long each step of the story stays, to read it [default: 12, with --exit 0]
+    #[arg(long, value_name = "SECONDS")]
+    pause: Option<u16>,
 }
 
 /// A user of the demonstration.
@@ -91,12 +100,17 @@ async fn demonstrate(args: &Args, logs: bool, folder: &Path) -> anyhow::Result<(
     let config = Config::parse(&folder.join("demo.toml"), &configuration(&wanted, &users))?;
     let stop = stop_signal()?;
     tokio::pin!(stop);
+    let pause = match args.pause {
+        Some(seconds) => Duration::from_secs(u64::from(seconds)),
+        None if args.exit => Duration::ZERO,
+        None => READING,
+    };
     let staying = async |running: Running| {
         let certificate = std::fs::read(config.data_dir.join(CERTIFICATE)).context("the switch made no certificate")?;
         tokio::select! {
             biased;
             () = &mut stop => anyhow::bail!("stopped before the demonstration was over"),
-            done = script::play(&running, folder, certificate, &users, random) => done?,
+            done = script::play(&running, folder, certificate, &users, random, pause) => done?,
         }
         if !args.exit {
             if !logs {

@@ -9,9 +9,10 @@ from harness.browser import Browser
 from harness.cas import Cas
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
+from harness.tone import share
 from harness.world import Failed, check, equal
 
-DESK, MOBILE, FAR = 400, 850, 650  # Hz
+DESK, MOBILE, FAR, FAR_MOBILE = 400, 850, 650, 1050  # Hz
 ORIGINS = 'origins = ["http://127.0.0.1:*"]'  # the pages' own web server
 TIMES = 20
 
@@ -93,6 +94,14 @@ class Person:
         equal(self.switch.capture.from_switch(offers, "sip.Method"), [], "offers that Bob's phone got")
 
 
+def breaks(ear, since):
+    """Where the numbers of a stream do not go on: how far they jump, and whose voice is heard before and after."""
+    voice = lambda p: next((name for name, tone in (("desk phone", DESK), ("browser", MOBILE)) if share(p.samples, tone, 8000) > 0.5), "?")
+    packets = ear.since(since)
+    steps = ((a, b, (b.sequence - a.sequence) & 0xFFFF) for a, b in zip(packets, packets[1:]))
+    return [f"{voice(a)} +{step} {voice(b)} after {(b.at - a.at) * 1000:.0f} ms" for a, b, step in steps if step != 1]
+
+
 def fails(outcome):
     """Waits for something that must be refused, and returns what was said of it."""
     try:
@@ -123,7 +132,8 @@ def call_moves_between_desk_phone_and_browser_twenty_times(world):
             world.wait("the desk phone hears Bob", lambda: desk_ear.heard(FAR, asked) > 0.3)
     stream = ear.stream(began)
     print(f"at Bob {stream}; at Alice from desk phone to browser: longest gap {max(gaps) * 1000:.0f} ms")
-    equal((stream["sources"], stream["lost"], stream["repeated"], stream["back"]), (1, 0, 0, 0), "SSRCs, packets lost, repeated, out of order")
+    equal((stream["sources"], stream["lost"], stream["repeated"], stream["back"]), (1, 0, 0, 0),
+          f"SSRCs, packets lost, repeated, out of order ({', '.join(breaks(ear, began))})")
     check(stream["silence"] <= 0.021, f"Bob heard silence of {stream['silence'] * 1000:.0f} ms")
     person.end()
 
@@ -157,6 +167,56 @@ def a_declined_move_leaves_the_call_where_it_is(world):
     world.wait("Bob still hears the desk phone", lambda: ear.heard(DESK, since) > 0.5)
     equal(list(person.cas.carried(person.call, "alice")), [person.ids[person.desk]], "Alice's devices in the call")
     person.end()
+
+
+@case
+def old_device_that_vanishes_during_a_move_leaves_the_call_to_the_new_one(world):
+    """The desk phone is gone without a word (kill -9) while the browser rings."""
+    person = Person(world)
+    person.connect(person.desk)
+    ear = person.bob.ear()
+    at = person.mobile.mark()
+    outcome = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    person.mobile.wait_event("CALL_INCOMING", at)
+    person.desk.vanish()
+    person.mobile.command("answer", video=False)
+    outcome()
+    since = time.monotonic()
+    world.wait("Bob hears the browser", lambda: ear.heard(MOBILE, since) > 0.5)
+    person.mobile.wait_hears(FAR, 0.5, since=since)
+    equal(list(person.cas.carried(person.call, "alice")), [person.ids[person.mobile]], "Alice's devices in the call")
+    person.end()
+
+
+@case
+def both_sides_move_at_the_same_moment(world):
+    person = Person(world)
+    old = {d["device"] for d in person.cas.devices("bob")}
+    far = person.browser.phone(person.switch, "bob", FAR_MOBILE, colour="blue")
+    (far_id,) = {d["device"] for d in person.cas.devices("bob")} - old
+    person.connect(person.desk)
+    at, at_far, at_desk = person.mobile.mark(), far.mark(), person.desk.mark()
+    alice = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    bob = person.begin("move", call=person.call, user="bob", device=far_id)
+    person.mobile.wait_event("CALL_INCOMING", at)
+    far.wait_event("CALL_INCOMING", at_far)
+    for phone in (person.mobile, far):
+        phone.command("answer", video=False)
+    alice()
+    bob()
+    person.desk.wait_event("CALL_CLOSED", at_desk)
+    person.bob.wait_event("CALL_CLOSED", person.at_bob)
+    since = time.monotonic()
+    for _ in ("what the browsers' buffers had of the old devices", "what comes now"):
+        since = time.monotonic()
+        far.wait_hears(MOBILE, 0.5, since=since)
+        person.mobile.wait_hears(FAR_MOBILE, 0.5, since=since)
+    check(far.trace_of(DESK, since) == 0 and person.mobile.trace_of(FAR, since) == 0, "an old device is still heard")
+    equal([list(person.cas.carried(person.call, user)) for user in ("alice", "bob")], [[person.ids[person.mobile]], [far_id]],
+          "the devices in the call")
+    person.cas.ask("tel", "drop", call=person.call, user="alice")
+    far.wait_event("CALL_CLOSED", at_far)
+    person.switch.finish()
 
 
 @case

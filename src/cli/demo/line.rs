@@ -121,7 +121,7 @@ impl Line {
     }
 
     /// Waits for the next event, and sends meanwhile what is to be sent.
-    async fn next(&mut self) -> anyhow::Result<Event> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Event> {
         loop {
             self.flush().await?;
             if let Some(event) = self.sip.next_event() {

@@ -9,7 +9,7 @@ use sip::digest::{self, Answered, Login};
 use sip::message::header::{CSeq, NameAddr};
 use sip::message::{Headers, Name};
 use sip::random::Random;
-use sip::{DialogEvent, DialogId, Host, Method, OutgoingInvite, Request, Response, StatusCode, Transport, Uri};
+use sip::{DialogEvent, DialogId, Event, Host, Method, OutgoingInvite, Request, Response, StatusCode, Transport, Uri};
 
 use super::line::Line;
 use crate::clock;
@@ -148,6 +148,37 @@ impl Phone {
         }
     }
 
+    /// Waits until something happens that the switch began; nothing is lost where the future is dropped while it waits.
+    pub(super) async fn news(&mut self) -> anyhow::Result<News> {
+        loop {
+            let event = self.line.next().await?;
+            if let Event::Request(incoming) = event {
+                if incoming.request.method != Method::Invite {
+                    continue;
+                }
+                let offer = incoming.request.body.clone();
+                let dialog = self.line.sip.take(clock::now(), *incoming).context("the call cannot be taken")?;
+                self.line.sip.progress(clock::now(), dialog, StatusCode::RINGING, Bytes::new())?;
+                self.line.flush().await?;
+                return Ok(News::Rings { dialog, offer });
+            }
+            let Event::Dialog(dialog, event) = event else { continue };
+            if let DialogEvent::Offered { body } = event {
+                return Ok(News::Offered { dialog, offer: body });
+            }
+            if matches!(event, DialogEvent::Cancelled { .. } | DialogEvent::Ended { .. }) {
+                self.line.flush().await?;
+                return Ok(News::Over(dialog));
+            }
+        }
+    }
+
+    /// Answers an offer in a call that is up.
+    pub(super) async fn agree(&mut self, dialog: DialogId, answer: Bytes) -> anyhow::Result<()> {
+        self.line.sip.accept(clock::now(), dialog, answer);
+        self.line.flush().await
+    }
+
     /// Waits for a call, rings, and returns its offer.
     ///
     /// # Errors
@@ -209,6 +240,26 @@ impl Phone {
     fn uri(&self, user: &str) -> anyhow::Result<Uri> {
         Uri::sip(user, &self.domain, None, "").with_context(|| format!("{user:?} cannot be called"))
     }
+}
+
+/// What the switch began.
+pub(super) enum News {
+    /// A call; the phone says that it rings.
+    Rings {
+        /// The call.
+        dialog: DialogId,
+        /// The switch's SDP.
+        offer: Bytes,
+    },
+    /// A re-INVITE or an UPDATE.
+    Offered {
+        /// The call.
+        dialog: DialogId,
+        /// The switch's SDP.
+        offer: Bytes,
+    },
+    /// The call is over, answered or not.
+    Over(DialogId),
 }
 
 /// What an INVITE came to.

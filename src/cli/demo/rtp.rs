@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::time::{interval, sleep};
 
+use super::stream::Block;
 use super::talk::{GRACE, PACKETS, PTIME, Talk};
 use super::tone::{BLOCK, Tone};
 use crate::clock;
@@ -42,6 +43,11 @@ impl Sound {
         Err(refused)
     }
 
+    /// Returns the address.
+    pub(super) fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
     /// Describes this end: offer and answer are the same here.
     pub(super) fn description(&self) -> Bytes {
         let (ip, port) = (self.address.ip(), self.address.port());
@@ -50,6 +56,22 @@ impl Sound {
             "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\n\
              m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=ptime:20\r\n"
         ))
+    }
+
+    /// Sends a packet to the peer.
+    pub(super) async fn speak(&self, peer: SocketAddr, voice: &mut Voice) -> io::Result<()> {
+        self.rtp.send_to(&voice.packet(), peer).await.map(drop)
+    }
+
+    /// Waits for a packet of the peer; nothing is lost where the future is dropped.
+    pub(super) async fn listen(&self, peer: SocketAddr) -> io::Result<Block> {
+        let mut buffer = [0; 2048];
+        loop {
+            let (length, from) = self.rtp.recv_from(&mut buffer).await?;
+            if let Some(block) = buffer.get(..length).filter(|_| from == peer).and_then(block) {
+                return Ok(block);
+            }
+        }
     }
 
     /// Sends one tone to the peer for about two seconds, and listens to what comes back for that and another.
@@ -97,8 +119,16 @@ fn pcmu(packet: &[u8]) -> Option<(u32, &[u8])> {
     (kind & 0x7f == 0 && !payload.is_empty()).then_some((u32::from_be_bytes([a, b, c, d]), payload))
 }
 
+/// Reads a packet with PCMU and no extras.
+fn block(packet: &[u8]) -> Option<Block> {
+    let (timestamp, payload) = pcmu(packet)?;
+    let [_, _, a, b, _, _, _, _, c, d, e, f, ..] = *packet else { return None };
+    let (sequence, ssrc) = (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]));
+    Some(Block { ssrc, sequence, timestamp, payload: Bytes::copy_from_slice(payload) })
+}
+
 /// A tone as a stream of packets.
-struct Voice {
+pub(super) struct Voice {
     tone: Tone,
     ssrc: u32,
     first_sequence: u16,
@@ -108,7 +138,7 @@ struct Voice {
 
 impl Voice {
     /// Sequence and timestamp begin anywhere (RFC 3550 §5.1).
-    fn new(tone: Tone, seed: u64) -> Self {
+    pub(super) fn new(tone: Tone, seed: u64) -> Self {
         let [a, b, c, d, e, f, g, h] = seed.to_be_bytes();
         let first_timestamp = u32::from_be_bytes([e, f, g, h]);
         Self { tone, ssrc: u32::from_be_bytes([a, b, c, d]), first_sequence: u16::from_be_bytes([d, e]), first_timestamp, packets: 0 }
@@ -141,6 +171,8 @@ mod tests {
         let second = voice.packet();
         assert_eq!(&second[..HEADER], [0x80, 0, 5, 0, 0, 0, 0, 0x90, 1, 2, 3, 4], "both numbers wrap");
         assert_eq!(pcmu(&second), Some((0x90, &Tone(400).block(160)[..])));
+        let read = block(&second).map(|block| (block.ssrc, block.sequence, block.timestamp, block.payload.len()));
+        assert_eq!(read, Some((0x0102_0304, 0x0500, 0x90, BLOCK)));
         assert_eq!(pcmu(&second[..HEADER]), None);
         assert_eq!(pcmu(&[0x80, 200, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None, "RTCP");
     }

@@ -19,7 +19,7 @@ use super::phone::Account;
 use super::record::Record;
 use super::talk::{Pictures, Talk};
 use super::tone::Tone;
-use super::{HOST, User, say};
+use super::{HOST, User, say, story};
 use crate::app::Running;
 use crate::clock;
 
@@ -54,15 +54,23 @@ struct Stage<'a> {
     calls: usize,
 }
 
-/// Plays the whole script.
+/// Plays the whole script. `pause`: how long each step of the story stays as it is, for people to read.
 ///
 /// # Errors
 /// One sentence about the first step that failed.
-pub(super) async fn play(switch: &Running, folder: &Path, certificate: Vec<u8>, users: &[User; 4], random: Random) -> anyhow::Result<()> {
+pub(super) async fn play(
+    switch: &Running,
+    folder: &Path,
+    certificate: Vec<u8>,
+    users: &[User; 4],
+    mut random: Random,
+    pause: Duration,
+) -> anyhow::Result<()> {
     let listeners: String = switch.listeners().iter().map(|listener| format!("{listener} ")).collect();
     say("switch", format_args!("{listeners}with its store in {}", folder.display()));
-    let mut stage = Stage { switch, certificate, random, calls: 0 };
     let [ann, bob, carol, dave] = users;
+    story::play(switch, folder, &certificate, [ann, bob], &mut random, pause).await?;
+    let mut stage = Stage { switch, certificate, random, calls: 1 };
     let mut ann = stage.desk(ann, Transport::Udp).await?;
     let mut bob = stage.desk(bob, Transport::Tcp).await?;
     let mut carol = stage.mobile(carol).await?;
@@ -111,7 +119,7 @@ impl Stage<'_> {
     }
 }
 
-fn account<'a>(
+pub(super) fn account<'a>(
     switch: &Running,
     certificate: &'a [u8],
     user: &'a User,
@@ -212,7 +220,7 @@ async fn hang_up<A: Device, B: Device>(ann: &mut Actor<'_, A>, bob: &mut Actor<'
 }
 
 /// Takes a step, and measures it. An error says what did not work, and why.
-async fn step<T>(fault: impl Display, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(T, Duration)> {
+pub(super) async fn step<T>(fault: impl Display, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(T, Duration)> {
     let began = clock::now();
     match timeout(STEP, work).await {
         Ok(Ok(done)) => Ok((done, clock::now().saturating_duration_since(began))),
@@ -221,7 +229,7 @@ async fn step<T>(fault: impl Display, work: impl Future<Output = anyhow::Result<
     }
 }
 
-fn ms(time: Duration) -> String {
+pub(super) fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 

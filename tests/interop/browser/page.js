@@ -45,6 +45,12 @@ function watch(call, outgoing) {
     on("hold", (e) => ({ by: e.originator }));
     on("unhold", (e) => ({ by: e.originator }));
     on("reinvite");
+    // A line that was refused took its camera with it: an app that wants to be seen gives it again when the line comes back.
+    call.on("reinvite", ({ request }) => {
+        const isSent = call.connection.getTransceivers().some((t) => t.direction !== "stopped" && t.sender.track?.kind === "video");
+        if (!state.video || isSent || !/^m=video [1-9]/m.test(request.body ?? "")) return;
+        for (const track of source({ ...mine, video: true }).getVideoTracks()) call.connection.addTrack(track);
+    });
     on("update");
     on("newDTMF", (e) => ({ by: e.originator, digit: e.dtmf.tone }));
     on("newInfo", (e) => ({ by: e.originator, body: e.info.body }));
@@ -92,6 +98,7 @@ const command = {
     call({ target, video = false }) {
         const call = new JsSIP.RTCSession(ua);
         const id = watch(call, true);
+        session.video = video;
         call.connect(target, {
             mediaStream: source({ ...mine, video }), pcConfig: PEER, mediaConstraints: { audio: true, video },
             rtcOfferConstraints: { offerToReceiveAudio: true, offerToReceiveVideo: video },
