@@ -82,7 +82,8 @@ async fn connect((mut caller, mut callee): (Mobile, Mobile), number: usize) -> [
     let (call, answered) = tokio::join!(caller.call(&number), callee.answer());
     let (mut call, mut answered) = (call.unwrap(), answered.unwrap());
     let (ours, theirs) = tokio::join!(caller.connected(&mut call), callee.connected(&mut answered));
-    (ours.unwrap(), theirs.unwrap());
+    ours.unwrap();
+    theirs.unwrap();
     [(caller, call), (callee, answered)]
 }
 

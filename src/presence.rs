@@ -183,10 +183,8 @@ impl Person {
         } else {
             (published.and_then(|document| document.status), published.and_then(|document| document.note.clone()))
         };
-        let telephony = match self.telephony {
-            Telephony::Idle | Telephony::Offline if !registered => Telephony::Offline,
-            telephony => telephony,
-        };
+        let is_out = !registered && matches!(self.telephony, Telephony::Idle | Telephony::Offline);
+        let telephony = if is_out { Telephony::Offline } else { self.telephony };
         let im = if registered { Availability::Available } else { Availability::Offline };
         let (mobile, most_available, semi_available) = (None, None, None);
         let presence = Presence { telephony: Some(telephony), im: Some(im), mobile, status, note, most_available, semi_available };
