@@ -500,8 +500,9 @@ async fn a_connection_of_the_web_is_lent_and_comes_back_for_sip_at_its_old_place
     let frame = [&[0x82, 0x80 | u8::try_from(OPTIONS.len()).unwrap(), 0, 0, 0, 0], OPTIONS.as_bytes()].concat();
     browser.write_all(&frame).await.unwrap();
     guest.bond.go_back(Box::pin(TcpStream::from_std(guest.socket).unwrap()));
-    let (flow, bytes) = switch.message().await;
-    assert_eq!((flow.transport, flow.local, bytes), (Transport::Ws, address, OPTIONS.into()));
+    let opened = switch.opened().await;
+    assert_eq!((opened.transport, opened.local), (Transport::Ws, address));
+    assert_eq!(switch.message().await, (opened, OPTIONS.into()));
 }
 
 #[tokio::test]

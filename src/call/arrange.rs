@@ -14,7 +14,7 @@ impl Call {
             State::Over => false,
         };
         let gives = |leg: &Leg| match self.party(leg.party) {
-            Some(party) if !party.holding => leg.carries - party.muted,
+            Some(party) if !party.holding => leg.carries - party.muted - self.has_let_go(leg),
             Some(_) | None => Kinds::NONE,
         };
         let is_holding = |leg: &Leg| self.party(leg.party).is_some_and(|party| party.holding);
@@ -32,6 +32,12 @@ impl Call {
             })
         };
         present.iter().filter_map(member).collect()
+    }
+
+    /// Returns what a leg only takes since the device that takes over from it is heard.
+    fn has_let_go(&self, leg: &Leg) -> Kinds {
+        let moving = self.party(leg.party).and_then(|party| party.moving.as_ref());
+        moving.filter(|moving| moving.handoff.lingers() && moving.to != leg.id).map_or(Kinds::NONE, |moving| moving.handoff.leaves())
     }
 
     /// Returns the port that takes over from a leg once it is heard.

@@ -10,6 +10,9 @@
 //!        |          +---------> Overlap <+-----------+      both give, until the new one is heard
 //!        |                         | Heard, Timeout, Alone
 //!        |                         v
+//!        |                     Lingering                    the old ones only take, while the new one begins to play
+//!        |                         | Timeout, Alone
+//!        |                         v
 //!        |                      Settling                    the old ones let go; everybody's lines follow
 //!        |                         | Settled
 //!        v                         v
@@ -24,6 +27,9 @@ use super::command::Refusal;
 
 /// How long both devices carry the media while nothing is heard from the new one; then it has it all the same.
 pub(super) const HEARD_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long the old devices still play after the new one is heard: its jitter buffer has to fill before its user hears anything.
+pub(super) const LINGER: Duration = Duration::from_millis(400);
 
 /// What is to come of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +51,10 @@ enum State {
     /// It carries the media beside the old ones.
     Overlap {
         unheard: Kinds,
+        until: Instant,
+    },
+    /// It is heard; the old ones give nothing more.
+    Lingering {
         until: Instant,
     },
     /// The old ones have let go; offers that follow from it are under way.
@@ -118,6 +128,11 @@ impl Handoff {
         matches!(self.state, State::Overlap { .. })
     }
 
+    /// Returns true while old devices only take.
+    pub(super) fn lingers(&self) -> bool {
+        matches!(self.state, State::Lingering { .. })
+    }
+
     /// Returns what leaves the party's other devices in the end.
     pub(super) fn leaves(&self) -> Kinds {
         if self.manner == Manner::Move { self.kinds } else { Kinds::NONE }
@@ -126,7 +141,7 @@ impl Handoff {
     /// Returns when to tell that time has passed.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Reaching { until } | State::Overlap { until, .. } => Some(until),
+            State::Reaching { until } | State::Overlap { until, .. } | State::Lingering { until } => Some(until),
             State::Adding | State::Settling | State::Over => None,
         }
     }
@@ -140,11 +155,12 @@ impl Handoff {
             (State::Overlap { unheard, until }, Input::Heard(kinds)) if !(unheard - kinds).is_empty() => {
                 (State::Overlap { unheard: unheard - kinds, until }, Effect::Nothing)
             }
-            (State::Overlap { .. }, Input::Heard(_) | Input::Alone) => (State::Settling, Effect::LetGo),
-            (State::Overlap { until, .. }, Input::Timeout) if now >= until => (State::Settling, Effect::LetGo),
+            (State::Overlap { .. }, Input::Heard(_)) => (State::Lingering { until: now + LINGER }, Effect::Arrange),
+            (State::Overlap { .. } | State::Lingering { .. }, Input::Alone) => (State::Settling, Effect::LetGo),
+            (State::Overlap { until, .. } | State::Lingering { until }, Input::Timeout) if now >= until => (State::Settling, Effect::LetGo),
             (State::Settling, Input::Settled(taken)) if taken.kinds.is_empty() => (State::Over, Effect::Abandon(Refusal::NotTaken)),
             (State::Settling, Input::Settled(_)) => (State::Over, Effect::Done),
-            (State::Reaching { .. } | State::Adding | State::Overlap { .. } | State::Settling, Input::Gone) => {
+            (State::Reaching { .. } | State::Adding | State::Overlap { .. } | State::Lingering { .. } | State::Settling, Input::Gone) => {
                 (State::Over, Effect::Abandon(Refusal::TargetGone))
             }
             // Late or early input changes nothing.
@@ -177,13 +193,14 @@ mod tests {
     const REFUSED: Input = Input::Refused(Refusal::Busy);
 
     /// A handoff in each of the states, by name, and a time at which nothing is due.
-    fn states(manner: Manner) -> [(&'static str, Handoff); 5] {
+    fn states(manner: Manner) -> [(&'static str, Handoff); 6] {
         let now = crate::clock::now();
         let in_state = |state| Handoff { kinds: Kinds::BOTH, manner, state };
         [
             ("reaching", Handoff::reaching(Kinds::BOTH, manner, now + HEARD_LIMIT)),
             ("adding", Handoff::adding(Kinds::BOTH, manner)),
             ("overlap", in_state(State::Overlap { unheard: Kinds::BOTH, until: now + HEARD_LIMIT })),
+            ("lingering", in_state(State::Lingering { until: now + LINGER })),
             ("settling", in_state(State::Settling)),
             ("over", in_state(State::Over)),
         ]
@@ -194,19 +211,19 @@ mod tests {
         use Effect::{Abandon, Arrange, Done, LetGo, Nothing};
         let (busy, gone, not_taken) = (Abandon(Refusal::Busy), Abandon(Refusal::TargetGone), Abandon(Refusal::NotTaken));
         let no_answer = Abandon(Refusal::NoAnswer);
-        // in the order of `states`: reaching, adding, overlap, settling, over
+        // in the order of `states`: reaching, adding, overlap, lingering, settling, over
         let table = [
-            (Input::Up(ALL), [Arrange, Nothing, Nothing, Nothing, Nothing]),
-            (Input::Up(FRESH), [LetGo, Nothing, Nothing, Nothing, Nothing]),
-            (Input::Up(NONE), [not_taken, Nothing, Nothing, Nothing, Nothing]),
-            (REFUSED, [busy, busy, Nothing, Nothing, Nothing]),
-            (Input::Heard(Kinds::BOTH), [Nothing, Nothing, LetGo, Nothing, Nothing]),
-            (Input::Heard(Kinds::AUDIO), [Nothing, Nothing, Nothing, Nothing, Nothing]),
-            (Input::Settled(ALL), [Nothing, Arrange, Nothing, Done, Nothing]),
-            (Input::Settled(FRESH), [Nothing, LetGo, Nothing, Done, Nothing]),
-            (Input::Settled(NONE), [Nothing, not_taken, Nothing, not_taken, Nothing]),
-            (Input::Gone, [gone, gone, gone, gone, Nothing]),
-            (Input::Alone, [Nothing, Nothing, LetGo, Nothing, Nothing]),
+            (Input::Up(ALL), [Arrange, Nothing, Nothing, Nothing, Nothing, Nothing]),
+            (Input::Up(FRESH), [LetGo, Nothing, Nothing, Nothing, Nothing, Nothing]),
+            (Input::Up(NONE), [not_taken, Nothing, Nothing, Nothing, Nothing, Nothing]),
+            (REFUSED, [busy, busy, Nothing, Nothing, Nothing, Nothing]),
+            (Input::Heard(Kinds::BOTH), [Nothing, Nothing, Arrange, Nothing, Nothing, Nothing]),
+            (Input::Heard(Kinds::AUDIO), [Nothing, Nothing, Nothing, Nothing, Nothing, Nothing]),
+            (Input::Settled(ALL), [Nothing, Arrange, Nothing, Nothing, Done, Nothing]),
+            (Input::Settled(FRESH), [Nothing, LetGo, Nothing, Nothing, Done, Nothing]),
+            (Input::Settled(NONE), [Nothing, not_taken, Nothing, Nothing, not_taken, Nothing]),
+            (Input::Gone, [gone, gone, gone, gone, gone, Nothing]),
+            (Input::Alone, [Nothing, Nothing, LetGo, LetGo, Nothing, Nothing]),
         ];
         let now = crate::clock::now();
         for (input, effects) in table {
@@ -218,10 +235,10 @@ mod tests {
         for (name, mut handoff) in states(Manner::Move) {
             assert_eq!(handoff.handle(now, Input::Timeout), Nothing, "{name}: too early");
             let due = handoff.poll_timeout();
-            assert_eq!(due.is_some(), matches!(name, "reaching" | "overlap"), "{name}");
+            assert_eq!(due.is_some(), matches!(name, "reaching" | "overlap" | "lingering"), "{name}");
             let expected = if name == "reaching" {
                 no_answer
-            } else if name == "overlap" {
+            } else if matches!(name, "overlap" | "lingering") {
                 LetGo
             } else {
                 Nothing
@@ -238,7 +255,10 @@ mod tests {
         assert!(handoff.overlaps());
         assert_eq!(handoff.handle(now, Input::Heard(Kinds::VIDEO)), Effect::Nothing);
         assert_eq!(handoff.handle(now, Input::Heard(Kinds::VIDEO)), Effect::Nothing);
-        assert_eq!(handoff.handle(now, Input::Heard(Kinds::AUDIO)), Effect::LetGo);
+        assert_eq!(handoff.handle(now, Input::Heard(Kinds::AUDIO)), Effect::Arrange);
+        assert!(handoff.lingers());
+        assert_eq!(handoff.handle(now, Input::Timeout), Effect::Nothing);
+        assert_eq!(handoff.handle(now + LINGER, Input::Timeout), Effect::LetGo);
         assert_eq!(handoff.handle(now, Input::Settled(FRESH)), Effect::Done);
     }
 

@@ -28,7 +28,7 @@ pub(crate) enum Draining {
     End(Option<Duration>),
 }
 
-/// How long the devices' connections have for what they are told at the end.
+/// How long the connections of devices and applications have for what they are told at the end.
 const WRITING: Duration = Duration::from_millis(100);
 /// How long the calls' last figures are waited for at the end.
 const FIGURES: Duration = Duration::from_secs(2);
@@ -69,7 +69,8 @@ impl Signaling {
     pub(super) fn farewell(&mut self, ended: Ended) -> Farewell {
         let calls: Vec<call::Id> = self.calls.views().map(|view| view.id).collect();
         info!(calls = calls.len(), "stopping");
-        let from = if calls.is_empty() { self.now } else { self.now + WRITING };
+        // who asked for the end by draining is told that it comes
+        let from = if calls.is_empty() && ended == Ended::Told { self.now } else { self.now + WRITING };
         for call in calls {
             let (calls, mut switch) = self.calls();
             // it may have ended by itself

@@ -84,6 +84,7 @@ fn rows() -> Vec<(&'static str, Reach, Object, Value)> {
         ("admin.add-key", Nowhere, Nobodys, json!({ "key": "k", "user": "ann", "scopes": ["tel.*"] })),
         ("admin.remove-key", Nowhere, Nobodys, json!({ "key": "k" })),
         ("admin.status", Nowhere, Nobodys, json!({})),
+        ("admin.drain", Nowhere, Nobodys, json!({ "stay": true })),
         ("plugin.register", Nowhere, Service, json!({ "topics": ["x"], "version": 1 })),
         ("plugin.unregister", Nowhere, Service, json!({})),
         ("plugin.publish", Nowhere, Service, json!({ "topic": "x", "message": "y" })),

@@ -81,11 +81,11 @@ fn tones(scene: &Scene, phone: usize) -> String {
 
 /// What signaling was told that a phone pressed.
 fn told(scene: &Scene, phone: usize) -> String {
-    let digit = |event: &media::Event| match event {
-        media::Event::Digit { port, digit, .. } if *port == scene.phones[phone].port => Some(digit.letter()),
-        _ => None,
+    let of_phone = |event: &media::Event| {
+        let media::Event::Digit { port, digit, .. } = event else { return None };
+        (*port == scene.phones[phone].port).then(|| digit.letter())
     };
-    scene.events.iter().filter_map(digit).collect()
+    scene.events.iter().filter_map(of_phone).collect()
 }
 
 #[test]

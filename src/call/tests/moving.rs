@@ -8,6 +8,7 @@ use sip::StatusCode;
 
 use super::scene::*;
 use crate::call::command::{Answer, Command, Refusal};
+use crate::call::handoff::LINGER;
 use crate::call::party::PartyId;
 use crate::call::record::EndedBy;
 use crate::device;
@@ -56,7 +57,10 @@ fn a_call_moves_to_the_mobile_and_the_far_end_is_told_nothing() {
     assert_eq!(until, [(0, false), (1, true), (1, false)]);
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 0, "make before break");
     assert!(scene.outcomes.is_empty());
-    scene.hear(MediaKind::Audio);
+    scene.begin_to_hear(MediaKind::Audio);
+    assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (DESK, Kinds::NONE, AUDIO), (MOBILE, AUDIO, AUDIO)]);
+    assert_eq!(scene.count(SWITCH, DESK, "BYE"), 0, "it plays on while the other's jitter buffer fills");
+    scene.advance(LINGER);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (MOBILE, AUDIO, AUDIO)]);
     assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.count(SWITCH, CALLER, "INVITE")), (1, 0));
     assert_outcome(&scene, Ok(()));

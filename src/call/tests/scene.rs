@@ -23,6 +23,7 @@ use sip::{
 
 use crate::call::command::{Answer, Command, Refusal, Ticket};
 use crate::call::graph::{self, View};
+use crate::call::handoff::LINGER;
 use crate::call::leg::{Port, Ports};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
@@ -804,6 +805,12 @@ impl Scene {
 
     /// Whoever is waited for in a handoff is heard.
     pub(super) fn hear(&mut self, kind: MediaKind) {
+        self.begin_to_hear(kind);
+        self.advance(LINGER);
+    }
+
+    /// The same, at its first packet.
+    pub(super) fn begin_to_hear(&mut self, kind: MediaKind) {
         let awaited: Vec<PortId> = self.media.arranged.values().flatten().filter_map(|member| member.until).collect();
         for port in awaited {
             self.media.events.push_back(MediaEvent::Heard { port, kind: kind.clone() });

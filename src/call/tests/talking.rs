@@ -348,7 +348,7 @@ fn key_of_a_phone_is_tones_or_an_info_for_one_without_named_events() {
     scene.settle();
     press(&mut scene, CALLER, '7');
     assert_eq!(scene.body(SWITCH, DESK, "INFO"), "Signal=7\r\nDuration=160\r\n", "now it is known to take them");
-    assert_eq!(scene.media.pressed.len(), 1);
+    assert_eq!(scene.media.pressed, [(scene.port(DESK), '#'), (scene.port(CALLER), '1')]);
     scene.bye(CALLER);
     scene.assert_over();
 }

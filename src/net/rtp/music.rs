@@ -23,7 +23,9 @@ fn read(path: &Path) -> Result<Sound, String> {
     if size > MAX_SIZE {
         return Err(format!("it has {size} octets, more than ten minutes of music need"));
     }
-    let mut reader = WavReader::open(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    let mut reader = WavReader::open(path).map_err(|error| {
+        if let hound::Error::IoError(error) = error { error.to_string() } else { format!("it is no WAV file: {error}") }
+    })?;
     let WavSpec { channels, sample_rate, bits_per_sample, sample_format } = reader.spec();
     if sample_format != SampleFormat::Int || bits_per_sample != 16 || !(1..=2).contains(&channels) {
         return Err(format!("it has {channels} channels of {bits_per_sample} bits"));
