@@ -1,4 +1,4 @@
-//! Keypad [m]: presses keys towards one receiver while no transcoder is at work for it: as named events where it takes them, else as
+//! Keypad: presses keys towards one receiver while no transcoder is at work for it: as named events where it takes them, else as
 //! tones. It knows no stream and no bridge.
 
 use std::time::{Duration, Instant};

@@ -23,7 +23,7 @@ pub(in crate::cli) struct On {
     /// Unix socket of the switch on this host, instead of --config
     #[arg(long, global = true, value_name = "PATH", conflicts_with = "url")]
     pub(in crate::cli) socket: Option<PathBuf>,
-    /// Web address of a switch, such as https://pbx.example:8443; needs --token or --key
+    /// Web address of a switch, such as `https://pbx.example:8443`; needs --token or --key
     #[arg(long, global = true, value_name = "URL", value_parser = url)]
     pub(in crate::cli) url: Option<Url>,
     /// Token of a login that is already there
