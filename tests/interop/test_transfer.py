@@ -112,6 +112,7 @@ def a_phone_parks_and_another_one_takes_the_call(world):
     at_bob, ear, since = bob.mark(), alice.ear(), time.monotonic()
     bob.command("transfer", f"sip:*705@{switch.domain}")
     bob.wait_event("CALL_CLOSED", at_bob)
+    world.wait("alice hears music", lambda: not ear.silent(0.2), 5)
     at_carol = carol.mark()
     carol.dial("*715")
     carol.wait_event("CALL_ESTABLISHED", at_carol)
