@@ -32,11 +32,13 @@ const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
 /** The page has an origin of 127.0.0.1: a secure context, which WebRTC wants. */
 function serve() {
+    const page = (name) => ["text/html", readFileSync(join(HERE, name))];
+    const script = (name) => ["text/javascript", buildSync({
+        entryPoints: [join(HERE, name)], bundle: true, write: false, format: "iife", nodePaths: [MODULES],
+    }).outputFiles[0].contents];
     const files = {
-        "/": ["text/html", readFileSync(join(HERE, "page.html"))],
-        "/phone.js": ["text/javascript", buildSync({
-            entryPoints: [join(HERE, "page.js")], bundle: true, write: false, format: "iife", nodePaths: [MODULES],
-        }).outputFiles[0].contents],
+        "/": page("page.html"), "/phone.js": script("page.js"),
+        "/thin": page("thin.html"), "/thin.js": script("thin.js"),
     };
     const server = createServer((request, response) => {
         const [type, body] = files[request.url] ?? [];
@@ -55,13 +57,13 @@ const ADDRESSES = { every: ["microphone", "camera"], route: [] };
 const pages = new Map();
 
 const own = {
-    async open(name, { addresses = "every" }) {
+    async open(name, { addresses = "every", path = "/" }) {
         const context = await browser.newContext({ ...CONTEXT, permissions: ADDRESSES[addresses] }); // a window of its own: a tab in the background paints no frames
         const page = await context.newPage();
         page.on("console", (message) => console.error(`${new Date().toISOString().slice(11, 23)} [${name}] ${message.text()}`));
         page.on("pageerror", (error) => say({ page: name, event: "error", data: { error: String(error) }, at: Date.now() }));
         await page.exposeFunction("tell", (event, data) => say({ page: name, event, data, at: Date.now() }));
-        await page.goto(origin + "/");
+        await page.goto(origin + path);
         pages.set(name, page);
     },
 
