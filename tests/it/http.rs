@@ -119,7 +119,7 @@ async fn every_operation_is_decided_alike_over_http_and_websocket() {
     // S15
     switch(WEB, async |switch| {
         ok(&host(switch, "permission", "set-role", json!({ "user": "bob", "role": "application" })).await);
-        for (user, most) in [("ann", 30), ("bob", 5)] {
+        for (user, most) in [("ann", 32), ("bob", 5)] {
             let client = Client::sign_in(web(switch), user).await;
             let mut socket = client.socket(None).await;
             let mut allowed = 0;
