@@ -33,7 +33,7 @@ use super::{
     pace::Pace,
     socket::{Pair, Socket, close},
 };
-use crate::clock;
+use crate::{clock, telemetry::metrics::OfThread};
 
 /// Ready sockets taken in one round.
 const ROUND: usize = 256;
@@ -76,6 +76,9 @@ pub(super) struct Worker {
     /// An event that signaling had no room for.
     held: Option<Event>,
     pace: Pace,
+    metrics: OfThread,
+    /// Datagrams sent that are not counted yet.
+    sent: u64,
     buffer: Box<[u8; DATAGRAM + ROOM]>,
 }
 
@@ -96,6 +99,7 @@ impl Worker {
         wake: Arc<Wake>,
         others: Others,
     ) -> io::Result<Self> {
+        let metrics = OfThread::new(others.own);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake.as_fd(), epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         epoll::add(&epoll, shared.as_fd(), epoll::EventData::new_u64(SHARED), epoll::EventFlags::IN)?;
@@ -114,6 +118,8 @@ impl Worker {
             events,
             held: None,
             pace: Pace::new(clock::now()),
+            metrics,
+            sent: 0,
             buffer: Box::new([0; DATAGRAM + ROOM]),
         })
     }
@@ -150,9 +156,20 @@ impl Worker {
             }
             self.transmit_own();
             self.tell_events();
+            self.count(packets);
             if empty && !self.more {
                 self.rest(now);
             }
+        }
+    }
+
+    /// Counts what a round has moved.
+    fn count(&mut self, received: usize) {
+        if received > 0 {
+            self.metrics.received.increment(received as u64);
+        }
+        if self.sent > 0 {
+            self.metrics.sent.increment(std::mem::take(&mut self.sent));
         }
     }
 
@@ -231,6 +248,7 @@ impl Worker {
     /// Sends what stands in the buffer.
     fn transmit(&mut self, transmit: Option<Transmit>) {
         let Some(transmit) = transmit else { return };
+        self.sent += 1;
         let socket = if transmit.socket == SocketId::SHARED {
             &self.shared
         } else {
@@ -251,6 +269,12 @@ impl Worker {
     }
 
     fn carry_out(&mut self, now: Instant) -> Loop {
+        let goes_on = self.carry_out_some(now);
+        self.metrics.ports(self.engine.len());
+        goes_on
+    }
+
+    fn carry_out_some(&mut self, now: Instant) -> Loop {
         self.wake.clear();
         for _ in 0..COMMANDS {
             match self.commands.try_recv() {
@@ -325,7 +349,7 @@ impl Worker {
     }
 
     fn tell_events(&mut self) {
-        while let Some(event) = self.held.take().or_else(|| self.engine.poll_output()) {
+        while let Some(event) = self.held.take().or_else(|| self.engine.poll_output().inspect(|event| self.metrics.event(event))) {
             match self.events.try_send(event) {
                 Ok(()) | Err(TrySendError::Closed(_)) => {}
                 Err(TrySendError::Full(event)) => {
