@@ -4,7 +4,7 @@ use cas::login::LoginId;
 use cas::text::{CallId, DeviceId, UserName};
 use cas::topic::Happening;
 use cas::topic::graph::Changed;
-use cas::topic::history::{Change as EntryChange, EntryEvent};
+use cas::topic::history::EntryEvent;
 use cas::topic::presence;
 use cas::topic::tel::{self, CallEvent, Change, Described, SdpType};
 
@@ -21,7 +21,7 @@ pub(crate) fn happenings(news: News) -> Vec<Happening> {
             UserName::parse(&user).map(|user| Happening::Presence(presence::Changed { user, presence: *presence })).into_iter().collect()
         }
         News::Described(description) => described(*description).map(Happening::Described).into_iter().collect(),
-        News::Entry(kept) => vec![Happening::History(EntryEvent { change: EntryChange::Added, entry: kept.entry })],
+        News::Entry(change, kept) => vec![Happening::History(EntryEvent { change, entry: kept.entry })],
     }
 }
 

@@ -16,7 +16,7 @@ use crate::call::{Call, State};
 use crate::device;
 
 /// How many sequences there are.
-const SEQUENCES: u64 = 4_000;
+const SEQUENCES: u64 = 100_000;
 /// How many are tried in a scene, one after the other.
 const IN_A_SCENE: u64 = 50;
 /// Two tests share the work, so that two cores do.
