@@ -210,6 +210,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_thin_client_is_there_until_the_process_ends_and_not_longer() {
+        let (storage, _memory) = Storage::memory();
+        let mut locations = Locations::default();
+        let thin = binding(&crate::inside::flow(1), 600);
+        let phone = binding(&flow(1), 600);
+        let after_a_restart = async |batch: &Batch| {
+            storage.write(batch).await.unwrap();
+            Locations::load(&storage, UnixTime(0)).unwrap().of(&aor("ann"))
+        };
+        let both = locations.replace(&aor("ann"), &[thin.clone(), phone.clone()]);
+        assert_eq!(locations.of(&aor("ann")).len(), 2);
+        assert_eq!(after_a_restart(&both).await, [phone]);
+        let one = locations.replace(&aor("ann"), std::slice::from_ref(&thin));
+        assert_eq!(locations.of(&aor("ann")), [thin]);
+        assert_eq!(after_a_restart(&one).await, []);
+    }
+
+    #[tokio::test]
     async fn after_a_restart_nobody_stays_longer_than_was_granted_wherever_the_clock_is() {
         const DAY: u64 = 86_400;
         let (storage, _memory) = Storage::memory();

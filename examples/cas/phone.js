@@ -84,7 +84,10 @@ class Phone {
     async #told(message, body) {
         if (message !== "sdp") return this.#changed(message, body.call);
         const known = this.calls.get(body.call);
-        if (body.type === "offer" && known?.connection) { // something changes on the other side
+        if (body.type === "rollback") { // somebody else answered, the caller gave up, or the change is off
+            if (known?.connection?.signalingState === "have-remote-offer") await known.connection.setRemoteDescription({ type: "rollback" });
+            else if (known && !known.connection) this.#changed("ended", { id: body.call, state: "ended" });
+        } else if (body.type === "offer" && known?.connection) { // something changes on the other side
             await known.connection.setRemoteDescription({ type: "offer", sdp: body.sdp });
             await this.#say(body.call, "answer", await this.#describe(known.connection, await known.connection.createAnswer()));
         } else if (body.type === "offer" || body.type === "request") {

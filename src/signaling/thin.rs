@@ -170,7 +170,10 @@ impl Signaling {
     pub(super) fn carry_out_thin(&mut self, output: Output) {
         match output {
             Output::Send(flow, bytes) => self.sip.receive(self.now, flow, bytes),
-            Output::Described { login, session, kind, sdp } => self.tell_thin(login, session, kind, sdp),
+            Output::Described { login, session, noted, kind, sdp } => {
+                let call = self.call_of_thin(session).or(noted.map(call::Id));
+                self.tell_thin(login, (session, call), kind, sdp);
+            }
             Output::Done { ticket, session, result } => {
                 let Some(answer) = self.wishes.remove(&ticket) else { return };
                 let call = self.call_of_thin(session);
@@ -179,14 +182,16 @@ impl Signaling {
                 if let Err(Ok(Came { sdp, .. })) = answer.send(came)
                     && let Some(login) = self.thin.login_of(session)
                 {
-                    self.tell_thin(login, session, Kind::Answer, sdp);
+                    self.tell_thin(login, (session, call), Kind::Answer, sdp);
                 }
             }
         }
     }
 
-    fn tell_thin(&mut self, login: u64, session: DialogId, kind: Kind, sdp: Bytes) {
-        let (Some(device), Some(call)) = (self.thin.device_of(login), self.call_of_thin(session)) else { return };
+    fn tell_thin(&mut self, login: u64, (session, call): (DialogId, Option<call::Id>), kind: Kind, sdp: Bytes) {
+        let Some(call) = call else { return };
+        self.thin.note(session, call.0);
+        let Some(device) = self.thin.device_of(login) else { return };
         let description = Description { login, user: device.user.clone(), device: device.id(), call, kind, sdp };
         self.news.tell(News::Described(Box::new(description)));
     }

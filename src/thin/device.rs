@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sip::message::Host;
 use sip::registrar::{Binding, Q, Received};
-use sip::{UnixTime, Uri};
+use sip::{DialogId, UnixTime, Uri};
 
 use crate::{device, inside};
 
@@ -19,6 +19,8 @@ pub struct Device {
     pub(super) binding: Binding,
     /// Whether it rings.
     pub is_registered: bool,
+    /// Its calls, at most [`MAX_CALLS`](super::MAX_CALLS).
+    pub(super) sessions: Vec<DialogId>,
 }
 
 impl Device {
@@ -43,7 +45,7 @@ impl Device {
             received: Received::from(&inside::flow(login)),
             behind_nat: false,
         };
-        Self { user: user.into(), binding, is_registered: false }
+        Self { user: user.into(), binding, is_registered: false, sessions: Vec::new() }
     }
 
     /// Returns the binding by which it rings from now on. It has no end of its own: the login's end takes it away.

@@ -56,7 +56,7 @@ impl Thin {
             return;
         }
         let (wants, kind) = if offer.is_empty() { (Wants::Offer, Kind::Request) } else { (Wants::Answer, Kind::Offer) };
-        self.sessions.insert(id, Session::new(login, State::Ringing, wants));
+        self.begin(id, Session::new(login, State::Ringing, wants));
         let _gone = self.sip.progress(now, id, StatusCode::RINGING, Bytes::new());
         while let Some(send) = self.sip.next_send() {
             // The switch learns of the dialog first: by that it knows which call the description belongs to.
@@ -96,7 +96,7 @@ impl Thin {
                 self.sip.respond(now, server, &response);
             }
             DialogEvent::Response { .. } => {}
-            DialogEvent::Cancelled { .. } | DialogEvent::Ended { .. } => self.end(id, Refusal::Over),
+            DialogEvent::Cancelled { .. } | DialogEvent::Ended { .. } => self.given_up(id),
         }
     }
 

@@ -63,6 +63,8 @@ pub enum Output {
         login: u64,
         /// The call, as its dialog here.
         session: DialogId,
+        /// What was noted of the call last; its dialog may be over.
+        noted: Option<u64>,
         /// What the description is.
         kind: Kind,
         /// The description, empty for none.
@@ -147,6 +149,8 @@ pub struct Thin {
     sip: Endpoint,
     random: Random,
     devices: BTreeMap<u64, Device>,
+    /// The logins of each user that have devices.
+    by_user: BTreeMap<Box<str>, Vec<u64>>,
     sessions: BTreeMap<DialogId, Session>,
     deadlines: BTreeSet<(Instant, DialogId)>,
     outputs: VecDeque<Output>,
@@ -172,6 +176,7 @@ impl Thin {
             random,
             sip: Endpoint::new(setup),
             devices: BTreeMap::new(),
+            by_user: BTreeMap::new(),
             sessions: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -186,17 +191,16 @@ impl Thin {
     /// # Errors
     /// [`Refusal::LoginOver`] and [`Refusal::TooManyDevices`].
     pub fn register(&mut self, login: u64, user: &str, name: Option<&str>, agent: &str) -> Result<Device, Refusal> {
-        let device = Device::new(login, user, name, agent);
-        let rest: Vec<u64> = self.of_user(user).filter(|(of, _)| **of != login).map(|(login, _)| *login).collect();
-        self.check_room(login, rest.len())?;
-        for other in rest {
-            if let Some(other) = self.devices.get_mut(&other) {
-                other.is_registered &= other.binding.instance != device.binding.instance;
+        self.admit(login, user)?;
+        let binding = Device::new(login, user, name, agent).binding;
+        for other in self.by_user.get(user).into_iter().flatten() {
+            if let Some(other) = self.devices.get_mut(other) {
+                other.is_registered &= other.binding.instance != binding.instance;
             }
         }
-        let device = Device { is_registered: true, ..device };
-        self.devices.insert(login, device.clone());
-        Ok(device)
+        let device = self.devices.get_mut(&login).ok_or(Refusal::LoginOver)?;
+        (device.binding, device.is_registered) = (binding, true);
+        Ok(device.clone())
     }
 
     /// Lets an application ring no more; its calls go on.
@@ -212,10 +216,7 @@ impl Thin {
     /// The description cannot be used, or there is too much of something.
     pub fn call(&mut self, now: Instant, (login, user): (u64, &str), callee: Callee, offer: Bytes) -> Result<Ticket, Refusal> {
         check(&offer)?;
-        if !self.devices.contains_key(&login) {
-            self.check_room(login, self.of_user(user).count())?;
-            self.devices.insert(login, Device::new(login, user, None, ""));
-        }
+        self.admit(login, user)?;
         if self.sessions_of(login).count() >= MAX_CALLS {
             return Err(Refusal::TooManyCalls);
         }
@@ -225,7 +226,7 @@ impl Thin {
         let call = OutgoingInvite { uri, routes: Vec::new(), hop, from, to, headers: Headers::default(), body: offer };
         let ticket = self.ticket();
         let session = self.sip.place(now, call);
-        self.sessions.insert(session, Session { waiting: Some(ticket), ..Session::new(login, State::Calling, Wants::Nothing) });
+        self.begin(session, Session { waiting: Some(ticket), ..Session::new(login, State::Calling, Wants::Nothing) });
         self.settle(now);
         Ok(ticket)
     }
@@ -265,8 +266,14 @@ impl Thin {
             self.over.pop_first();
         }
         self.over.insert(login);
-        let Some(device) = self.devices.remove(&login) else { return false };
-        for session in self.sessions_of(login).collect::<Vec<_>>() {
+        let Some(Device { user, sessions, is_registered, .. }) = self.devices.remove(&login) else { return false };
+        if let Some(theirs) = self.by_user.get_mut(&user) {
+            theirs.retain(|other| *other != login);
+            if theirs.is_empty() {
+                self.by_user.remove(&user);
+            }
+        }
+        for session in sessions {
             let state = self.sessions.get(&session).map(|session| session.state);
             match state {
                 Some(State::Calling) => self.sip.cancel(now, session, None),
@@ -278,7 +285,7 @@ impl Thin {
             self.end(session, Refusal::LoginOver);
         }
         self.settle(now);
-        device.is_registered
+        is_registered
     }
 
     /// Takes a message of the switch's endpoint by a flow of ours.
@@ -307,7 +314,14 @@ impl Thin {
 
     /// Returns the calls of a login, each as its dialog here.
     pub fn sessions_of(&self, login: u64) -> impl Iterator<Item = DialogId> {
-        self.sessions.iter().filter(move |(_, session)| session.login == login).map(|(id, _)| *id)
+        self.devices.get(&login).into_iter().flat_map(|device| device.sessions.iter().copied())
+    }
+
+    /// Notes which call a dialog here belongs to.
+    pub fn note(&mut self, session: DialogId, call: u64) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.noted = Some(call);
+        }
     }
 
     /// Returns what names a dialog here to the switch's endpoint; none while that has given it no tag.
@@ -337,16 +351,17 @@ impl Thin {
         self.outputs.pop_front()
     }
 
-    fn of_user(&self, user: &str) -> impl Iterator<Item = (&u64, &Device)> {
-        self.devices.iter().filter(move |(_, device)| *device.user == *user)
-    }
-
-    fn check_room(&self, login: u64, others: usize) -> Result<(), Refusal> {
+    /// Makes sure that the application of a login is a device, one that does not ring if it is new.
+    fn admit(&mut self, login: u64, user: &str) -> Result<(), Refusal> {
         match () {
-            () if self.over.contains(&login) => Err(Refusal::LoginOver),
-            () if others >= MAX_OF_USER => Err(Refusal::TooManyDevices),
-            () => Ok(()),
+            () if self.devices.contains_key(&login) => return Ok(()),
+            () if self.over.contains(&login) => return Err(Refusal::LoginOver),
+            () if self.by_user.get(user).is_some_and(|theirs| theirs.len() >= MAX_OF_USER) => return Err(Refusal::TooManyDevices),
+            () => {}
         }
+        self.by_user.entry(user.into()).or_default().push(login);
+        self.devices.insert(login, Device::new(login, user, None, ""));
+        Ok(())
     }
 
     fn ticket(&mut self) -> Ticket {

@@ -47,6 +47,8 @@ pub(super) struct Session {
     /// What is offered, to be offered again where it meets another offer.
     pub(super) again: Option<Bytes>,
     pub(super) tries: u8,
+    /// The call that it belongs to, as far as it was noted.
+    pub(super) noted: Option<u64>,
     /// The last early answer: a 2xx after a reliable one may have none.
     pub(super) early: Bytes,
     pub(super) wake: Option<Instant>,
@@ -55,7 +57,19 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(login: u64, state: State, wants: Wants) -> Self {
         let is_placed = state == State::Calling;
-        Self { login, state, wants, is_placed, waiting: None, is_late: false, again: None, tries: 0, early: Bytes::new(), wake: None }
+        Self {
+            login,
+            state,
+            wants,
+            is_placed,
+            waiting: None,
+            is_late: false,
+            again: None,
+            tries: 0,
+            noted: None,
+            early: Bytes::new(),
+            wake: None,
+        }
     }
 }
 
@@ -173,15 +187,34 @@ impl Thin {
         self.set_wake(id, None);
     }
 
+    /// A call begins.
+    pub(super) fn begin(&mut self, id: DialogId, session: Session) {
+        if let Some(device) = self.devices.get_mut(&session.login) {
+            device.sessions.push(id);
+        }
+        self.sessions.insert(id, session);
+    }
+
     /// The call is over.
     pub(super) fn end(&mut self, id: DialogId, why: Refusal) {
         self.finish(id, Err(why));
-        self.sessions.remove(&id);
+        let Some(session) = self.sessions.remove(&id) else { return };
+        if let Some(device) = self.devices.get_mut(&session.login) {
+            device.sessions.retain(|other| *other != id);
+        }
+    }
+
+    /// The switch gives up the call; one that rings stops.
+    pub(super) fn given_up(&mut self, id: DialogId) {
+        if self.sessions.get(&id).is_some_and(|session| session.wants != Wants::Nothing) {
+            self.withdrawn(id);
+        }
+        self.end(id, Refusal::Over);
     }
 
     pub(super) fn tell(&mut self, id: DialogId, kind: Kind, sdp: Bytes) {
         if let Some(session) = self.sessions.get(&id) {
-            self.outputs.push_back(Output::Described { login: session.login, session: id, kind, sdp });
+            self.outputs.push_back(Output::Described { login: session.login, session: id, noted: session.noted, kind, sdp });
         }
     }
 

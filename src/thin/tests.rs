@@ -53,7 +53,7 @@ impl Bench {
             if let Some(output) = self.thin.poll_output() {
                 match output {
                     Output::Send(flow, bytes) => self.switch.receive(self.now, flow, bytes),
-                    Output::Described { login, session, kind, sdp } => self.told.push_back((login, session, kind, sdp)),
+                    Output::Described { login, session, kind, sdp, .. } => self.told.push_back((login, session, kind, sdp)),
                     Output::Done { ticket, result, .. } => assert!(self.done.insert(ticket.0, result).is_none(), "twice"),
                 }
             } else if let Some(send) = self.switch.next_send() {
@@ -175,6 +175,25 @@ fn a_registered_application_rings_and_answers() {
 }
 
 #[test]
+fn an_application_that_rings_is_told_when_it_stops() {
+    let mut bench = Bench::registered();
+    let there = bench.invite(OFFER);
+    let (_, session, ..) = bench.told.pop_front().unwrap();
+    bench.thin.note(session, 42);
+    bench.switch.cancel(bench.now, there, None);
+    while let Some(send) = bench.switch.next_send() {
+        let Hop::Flow(flow) = send.hop else { panic!("no flow") };
+        bench.thin.receive(bench.now, flow, send.bytes);
+    }
+    let told = std::iter::from_fn(|| bench.thin.poll_output()).find_map(|output| match output {
+        Output::Described { kind, noted, .. } => Some((kind, noted)),
+        Output::Send(..) | Output::Done { .. } => None,
+    });
+    assert_eq!(told, Some((Kind::Rollback, Some(42))));
+    assert_eq!(bench.thin.sessions_of(ANN).count(), 0);
+}
+
+#[test]
 fn who_is_not_registered_does_not_ring_and_who_declines_says_so() {
     let failed = |bench: &mut Bench| match bench.events.pop_back() {
         Some((_, DialogEvent::Failed { status, .. })) => status.code(),
@@ -287,6 +306,7 @@ fn with_its_login_a_device_goes_and_its_calls_end() {
     assert_eq!(bench.events.iter().filter(|(_, event)| matches!(event, DialogEvent::Ended { .. })).count(), 1);
     assert_eq!(bench.done.remove(&ticket.0), Some(Err(Refusal::LoginOver)));
     assert!(bench.thin.device_of(ANN).is_none() && bench.thin.sessions.is_empty() && bench.thin.deadlines.is_empty());
+    assert!(bench.thin.by_user.is_empty());
     assert_eq!(bench.thin.register(ANN, "ann", None, "").unwrap_err(), Refusal::LoginOver);
     assert_eq!(bench.call("bob"), Err(Refusal::LoginOver), "a request that was under way makes no device");
 }

@@ -175,3 +175,38 @@ async fn an_application_without_sip_rings_and_answers_and_goes_with_its_login() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_call_moves_from_a_phone_to_an_application_without_sip() {
+    switch(WEB, async |switch| {
+        let (mut bob, mut desk) = (Desk::open(switch, "bob").await, Desk::open(switch, "ann").await);
+        let mut page = Page::open(switch, "ann").await;
+        let device = ok(&page.client.ask("tel", "register", json!({ "device": "page" })).await)["device"].clone();
+        let (description, answer) = (bob.description(), desk.description());
+        let answering = async {
+            let (dialog, _) = desk.phone.ring().await.unwrap();
+            desk.phone.accept(dialog, answer).await.unwrap();
+            dialog
+        };
+        let (called, dialog) = tokio::join!(bob.phone.call("ann", description), answering);
+        let (at_bob, answer) = called.unwrap();
+        let towards = media_address(&answer);
+        let rang = page.event("sdp").await;
+        assert_eq!(page.event("sdp").await["type"], "rollback", "the phone was quicker");
+        let client = page.client.clone();
+        let accepting = async {
+            let offered = page.event("sdp").await;
+            assert_eq!((&offered["type"], &offered["call"]), (&json!("offer"), &rang["call"]));
+            let answer = text(&page.peer.answer(offered["sdp"].as_str().unwrap().as_bytes()).await.unwrap());
+            ok(&client.ask("tel", "negotiate", json!({ "call": rang["call"], "type": "answer", "sdp": answer })).await);
+            hear_each_other(&mut page.peer, &bob.sound, towards).await;
+        };
+        let move_here = client.ask("tel", "move", json!({ "call": rang["call"], "device": device }));
+        let (moved, (), left) = tokio::join!(move_here, accepting, desk.phone.until_over(dialog));
+        left.unwrap();
+        let parties = ok(&moved)["call"]["parties"].to_string();
+        assert!(parties.contains(device.as_str().unwrap()), "{parties}");
+        bob.phone.hang_up(at_bob).await.unwrap();
+    })
+    .await;
+}
