@@ -100,7 +100,7 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::TooManyDevices | Refusal::TooManyBindings | Refusal::TooManyCalls => Error::new(Fault::TooMany, detail),
         Refusal::TooLong | Refusal::Malformed(_) | Refusal::NotWebRtc => Error::field("sdp", format!("field sdp: {detail}")),
         Refusal::BadDestination => Error::field("destination", format!("field destination: {detail}")),
-        Refusal::NoSession => Error::new(Fault::NotFound, detail),
+        Refusal::NoSession | Refusal::NoUser => Error::new(Fault::NotFound, detail),
         Refusal::NothingOffered | Refusal::OfferWaits | Refusal::UnderWay | Refusal::NotAnswered | Refusal::Glare => {
             Error::new(Fault::NotNow, detail)
         }

@@ -98,8 +98,7 @@ impl Signaling {
             What::Call { destination, sdp } => self.call_by_thin(login, &user, &destination, sdp),
             What::Describe { call, kind, sdp } => {
                 came.call = Some(call);
-                let session = self.thin.sessions_of(login).find(|session| self.call_of_thin(*session) == Some(call));
-                session.ok_or(Refusal::NoSession).and_then(|session| self.thin.describe(self.now, session, kind, sdp))
+                self.session_of(login, call).and_then(|session| self.thin.describe(self.now, session, kind, sdp))
             }
         };
         match progress {
@@ -111,8 +110,14 @@ impl Signaling {
         }
     }
 
+    /// Finds an application's part in a call; of two, as in a call to oneself, the one that the switch waits for.
+    fn session_of(&self, login: u64, call: call::Id) -> Result<DialogId, Refusal> {
+        let sessions = || self.thin.sessions_of(login).filter(|session| self.call_of_thin(*session) == Some(call));
+        sessions().find(|session| self.thin.is_asked(*session)).or_else(|| sessions().next()).ok_or(Refusal::NoSession)
+    }
+
     fn register_thin(&mut self, login: u64, user: &str, name: Option<&str>, agent: &str) -> Result<device::Id, Refusal> {
-        let aor = Aor::new(user, &self.domain).filter(|_| self.users.named(user).is_some()).ok_or(Refusal::LoginOver)?;
+        let aor = Aor::new(user, &self.domain).filter(|_| self.users.named(user).is_some()).ok_or(Refusal::NoUser)?;
         let device = self.thin.register(login, user, name, agent)?;
         let (binding, flow) = (device.binding(self.unix()), inside::flow(login));
         let mut bindings = self.locations.of(&aor);
@@ -140,7 +145,7 @@ impl Signaling {
 
     fn call_by_thin(&mut self, login: u64, user: &str, destination: &str, sdp: Bytes) -> Result<Progress, Refusal> {
         let uri = self.uri_of(destination).ok_or(Refusal::BadDestination)?;
-        let shown = self.users.named(user).ok_or(Refusal::LoginOver)?.shown.as_deref().unwrap_or_default();
+        let shown = self.users.named(user).ok_or(Refusal::NoUser)?.shown.as_deref().unwrap_or_default();
         let from = Aor::new(user, &self.domain).and_then(|aor| aor.uri()).ok_or(Refusal::BadDestination)?;
         let callee = Callee { from: NameAddr::new(from).with_display(shown), uri };
         self.thin.call(self.now, (login, user), callee, sdp).map(Progress::Pending)

@@ -96,6 +96,9 @@ pub enum Refusal {
     /// The login has ended meanwhile.
     #[error("the login is over")]
     LoginOver,
+    /// It is the host's own.
+    #[error("the login is of no user of this switch")]
+    NoUser,
     /// There are [`MAX_OF_USER`].
     #[error("the user has {MAX_OF_USER} applications that are devices already")]
     TooManyDevices,
@@ -310,6 +313,12 @@ impl Thin {
     #[must_use]
     pub fn login_of(&self, session: DialogId) -> Option<u64> {
         self.sessions.get(&session).map(|session| session.login)
+    }
+
+    /// Returns true while the switch waits for the application to say something about its media.
+    #[must_use]
+    pub fn is_asked(&self, session: DialogId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.wants != Wants::Nothing)
     }
 
     /// Returns the calls of a login, each as its dialog here.
