@@ -82,9 +82,14 @@ fn text(sdp: &Bytes) -> String {
     String::from_utf8(sdp.to_vec()).unwrap()
 }
 
+/// Waits for what must come to an end.
+async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, work).await.expect("it ends")
+}
+
 /// Lets both ends speak until each has heard the other.
 async fn hear_each_other(peer: &mut Peer, sound: &UdpSocket, towards: SocketAddr) {
-    timeout(PATIENCE, peer.connected()).await.expect("media connects").unwrap();
+    in_time(peer.connected()).await.unwrap();
     let (mut at_page, mut at_desk, mut sent) = (0, 0, 0_u16);
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     let mut buffer = [0; 2048];
@@ -129,7 +134,7 @@ async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
             bob.phone.accept(dialog, bob.description()).await.unwrap();
             (dialog, media_address(&offered))
         };
-        let (reply, (dialog, towards)) = tokio::join!(calling, answering);
+        let (reply, (dialog, towards)) = in_time(async { tokio::join!(calling, answering) }).await;
         let call = ok(&reply)["call"].clone();
         assert_eq!(call["state"], "connected", "{call}");
         assert!(call["parties"][0]["devices"][0]["device"].is_string(), "{call}");
@@ -141,7 +146,7 @@ async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
         let reply = ann.client.ask("tel", "negotiate", json!({ "call": call["id"], "sdp": again })).await;
         ann.peer.answered(ok(&reply)["sdp"].as_str().unwrap().as_bytes()).await.unwrap();
         ok(&ann.client.ask("tel", "drop", json!({ "call": call["id"] })).await);
-        bob.phone.until_over(dialog).await.unwrap();
+        in_time(bob.phone.until_over(dialog)).await.unwrap();
     })
     .await;
 }
@@ -163,13 +168,13 @@ async fn an_application_without_sip_rings_and_answers_and_goes_with_its_login() 
             ok(&ann.client.ask("tel", "answer", json!({ "call": ringing["id"], "sdp": answer })).await);
             ringing["id"].clone()
         };
-        let (called, call) = tokio::join!(bob.phone.call("ann", description), answering);
+        let (called, call) = in_time(async { tokio::join!(bob.phone.call("ann", description), answering) }).await;
         let (dialog, answer) = called.unwrap();
         hear_each_other(&mut ann.peer, &bob.sound, media_address(&answer)).await;
         let refused = ann.client.ask("tel", "negotiate", json!({ "call": call, "sdp": "hello" })).await;
         assert_eq!((&refused["response"], &refused["body"]["field"]), (&json!(400), &json!("sdp")));
         ok(&ann.client.ask("login", "logout", json!({})).await);
-        bob.phone.until_over(dialog).await.unwrap();
+        in_time(bob.phone.until_over(dialog)).await.unwrap();
         let root = super::http::host(switch, "admin", "list-devices", json!({ "user": "ann" })).await;
         assert_eq!(ok(&root)["devices"], json!([]));
     })
@@ -188,7 +193,7 @@ async fn a_call_moves_from_a_phone_to_an_application_without_sip() {
             desk.phone.accept(dialog, answer).await.unwrap();
             dialog
         };
-        let (called, dialog) = tokio::join!(bob.phone.call("ann", description), answering);
+        let (called, dialog) = in_time(async { tokio::join!(bob.phone.call("ann", description), answering) }).await;
         let (at_bob, answer) = called.unwrap();
         let towards = media_address(&answer);
         let rang = page.event("sdp").await;
@@ -202,7 +207,7 @@ async fn a_call_moves_from_a_phone_to_an_application_without_sip() {
             hear_each_other(&mut page.peer, &bob.sound, towards).await;
         };
         let move_here = client.ask("tel", "move", json!({ "call": rang["call"], "device": device }));
-        let (moved, (), left) = tokio::join!(move_here, accepting, desk.phone.until_over(dialog));
+        let (moved, (), left) = in_time(async { tokio::join!(move_here, accepting, desk.phone.until_over(dialog)) }).await;
         left.unwrap();
         let parties = ok(&moved)["call"]["parties"].to_string();
         assert!(parties.contains(device.as_str().unwrap()), "{parties}");
