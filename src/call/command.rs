@@ -9,6 +9,7 @@ use super::handoff::Manner;
 use super::leg::Stage;
 use super::party::PartyId;
 use super::record::EndedBy;
+pub use super::refusal::Refusal;
 use super::{Calls, Id, State, Switch, Target};
 use crate::device;
 
@@ -119,77 +120,6 @@ pub enum Answer {
     Done,
     /// It is under way: [`Output::Outcome`](super::Output::Outcome) with this ticket follows.
     Pending(Ticket),
-}
-
-/// Why a command is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The call is not there, or not any more.
-    #[error("there is no such call")]
-    NoCall,
-    /// The party is not in the call.
-    #[error("this party is not in the call")]
-    NoParty,
-    /// It needs an answered call.
-    #[error("the call is not answered yet")]
-    NotAnswered,
-    /// One move of a party at a time.
-    #[error("another move of this party is not over yet")]
-    UnderWay,
-    /// The device is not in the call.
-    #[error("this device is not in the call")]
-    NoDevice,
-    /// There would be no device left.
-    #[error("this is the party's only device in the call")]
-    LastDevice,
-    /// It is so already.
-    #[error("this device carries it already")]
-    Same,
-    /// There are [`MAX_DEVICES`](super::MAX_DEVICES).
-    #[error("the party has as many devices in the call as are possible")]
-    TooManyDevices,
-    /// There is no address to call.
-    #[error("no way leads to the device")]
-    NoWay,
-    /// These are no digits, or too many.
-    #[error("these are not up to 32 digits")]
-    BadDigits,
-    /// The device said that it is busy.
-    #[error("the device is busy")]
-    Busy,
-    /// Somebody declined at the device.
-    #[error("the call was declined at the device")]
-    Declined,
-    /// Nobody answered at the device.
-    #[error("nobody answered at the device in time")]
-    NoAnswer,
-    /// The device could not be reached.
-    #[error("the device could not be reached")]
-    Unreachable,
-    /// The device takes no such media, or the other side does not.
-    #[error("the device or the other side does not take this media")]
-    NotTaken,
-    /// The device hung up, or was lost.
-    #[error("the device left the call")]
-    TargetGone,
-    /// The call ended meanwhile.
-    #[error("the call ended meanwhile")]
-    CallOver,
-}
-
-impl Refusal {
-    /// Returns what a final response to our INVITE means.
-    pub(super) fn of(status: StatusCode) -> Self {
-        match status {
-            StatusCode::BUSY_HERE => Self::Busy,
-            StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE => Self::NotTaken,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE | StatusCode::FLOW_FAILED | StatusCode::NOT_FOUND => {
-                Self::Unreachable
-            }
-            StatusCode::REQUEST_TERMINATED => Self::NoAnswer,
-            _ => Self::Declined,
-        }
-    }
 }
 
 impl Command {

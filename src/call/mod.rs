@@ -19,6 +19,7 @@ pub mod party;
 pub mod pickup;
 mod reach;
 pub mod record;
+pub mod refusal;
 pub mod ring;
 mod ringing;
 mod template;
@@ -42,12 +43,13 @@ use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, Statu
 use tracing::{debug, info};
 
 use crate::device;
-use command::{Refusal, Ticket};
+use command::Ticket;
 use graph::{Constructed, Event, View};
 use leg::{Leg, LegId, Manner, Ports};
 use park::Parked;
 use party::{Party, PartyId, Person};
 use record::{EndedBy, LegMedia, Record};
+use refusal::Refusal;
 use ring::Ring;
 use transfer::Transfer;
 

@@ -14,8 +14,9 @@ use tracing::info;
 use super::graph::Constructed;
 use super::leg::{Leg, LegId, Media, Stage};
 use super::party::{Party, PartyId, Person};
+use super::refusal::Refusal;
 use super::template;
-use super::transfer::{Refusal, is_user};
+use super::transfer::is_user;
 use super::{Call, Calls, Id, MAX_DEVICES, State, Switch, Talk};
 use crate::device;
 
@@ -51,11 +52,11 @@ impl Calls {
     /// Finds the place that the leg of a dialog has: of the user's own who asks, or what rings at somebody whom `may_pick_up` allows.
     ///
     /// # Errors
-    /// [`Refusal::Gone`], [`Refusal::NotYours`].
+    /// [`Refusal::NoCall`], [`Refusal::NotYours`].
     pub fn place_of(&self, dialog: DialogId, user: &str, may_pick_up: impl Fn(&str) -> bool) -> Result<Place, Refusal> {
-        let (id, leg) = self.by_dialog.get(&dialog).copied().ok_or(Refusal::Gone)?;
-        let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
-        let leg = call.leg(leg).ok_or(Refusal::Gone)?;
+        let (id, leg) = self.by_dialog.get(&dialog).copied().ok_or(Refusal::NoCall)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        let leg = call.leg(leg).ok_or(Refusal::NoCall)?;
         let person = &call.party(leg.party).ok_or(Refusal::NotYours)?.person;
         let theirs = is_user(person, user);
         match &call.state {
@@ -83,7 +84,7 @@ impl Calls {
     pub fn take_place(&mut self, switch: &mut Switch<'_>, entrant: Entrant, place: Place) -> Result<(), Refusal> {
         let dialog = entrant.dialog;
         let result = match place {
-            _ if self.given_up.remove(&dialog) => Err(Refusal::Gone),
+            _ if self.given_up.remove(&dialog) => Err(Refusal::NoCall),
             Place::Own(id, party) => self.take_over(switch, entrant, (id, party)),
             Place::Slot(id) => self.retrieve(switch, entrant, id),
             Place::Ringing(id) => self.pick_up(switch, entrant, id),
@@ -98,12 +99,12 @@ impl Calls {
     }
 
     fn take_over(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<(), Refusal> {
-        let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         if call.transfer.is_some() || call.parked.is_some() || call.parties.iter().any(|party| party.moving.is_some()) {
-            return Err(Refusal::Pending);
+            return Err(Refusal::UnderWay);
         }
         if call.legs.iter().filter(|leg| leg.party == party).count() >= MAX_DEVICES {
-            return Err(Refusal::Pending);
+            return Err(Refusal::UnderWay);
         }
         if call.party(party).is_none_or(|party| party.person.who != entrant.person.who) {
             return Err(Refusal::NotYours);
@@ -115,7 +116,7 @@ impl Calls {
     }
 
     fn retrieve(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         if call.parked.is_none() {
             return Err(Refusal::NoSlot);
         }
@@ -133,7 +134,7 @@ impl Calls {
     /// Answers a device that comes into a call whose other party is there.
     fn come_in(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<LegId, Refusal> {
         let limit = Some(self.policy.media_timeout);
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         let other = call.legs.iter().find(|leg| leg.is_up() && leg.party != party).ok_or(Refusal::NotTalking)?;
         let lines = [Kinds::AUDIO, Kinds::VIDEO].map(|kind| other.media.line(kind));
         let (possible, port) = (other.carries - other.media.refused(), call.any_port());
@@ -144,7 +145,7 @@ impl Calls {
         let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), line);
         let Ok(answer) = leg.media.make_answer(&template, switch.media) else {
             leg.media.close(switch.media);
-            return Err(Refusal::Unusable);
+            return Err(Refusal::NotTaken);
         };
         leg.media.park(possible);
         leg.stage = Stage::Up;
@@ -158,13 +159,13 @@ impl Calls {
     /// A device answers what rings elsewhere: both it and the caller have made an offer, and each is the answer to the other.
     fn pick_up(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
         let limit = Some(self.policy.media_timeout);
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
-        let State::Ringing(_) = &call.state else { return Err(Refusal::Gone) };
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let State::Ringing(_) = &call.state else { return Err(Refusal::NoCall) };
         let leg_id = call.take_leg_id();
         let port = call.any_port();
         let person = entrant.person.clone();
         let mut leg = entrant.leg(switch, (leg_id, PartyId::CALLEE), port)?;
-        let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::Gone)?;
+        let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::NoCall)?;
         let answers = caller.media.remote_offer().cloned().and_then(|theirs| {
             let to_device = leg.media.make_answer(&theirs, switch.media)?;
             let ours = leg.media.remote()?;
@@ -172,7 +173,7 @@ impl Calls {
         });
         let Ok((to_device, to_caller)) = answers else {
             leg.media.close(switch.media);
-            return Err(Refusal::Unusable);
+            return Err(Refusal::NotTaken);
         };
         (leg.stage, caller.stage) = (Stage::Up, Stage::Up);
         leg.media.apply(switch.media, limit);
@@ -211,7 +212,7 @@ impl Entrant {
     fn leg(self, switch: &mut Switch<'_>, (id, party): (LegId, PartyId), beside: Option<media::PortId>) -> Result<Leg, Refusal> {
         let manner = switch.manner(Profile::Plain, self.protection);
         let mut media = Media::new(manner, Some(self.signaling), beside);
-        media.receive_offer(&self.offer).map_err(|_| Refusal::Unusable)?;
+        media.receive_offer(&self.offer).map_err(|_| Refusal::NotTaken)?;
         let label = self.person.address.to_string();
         Ok(Leg::new((id, party), (self.device, label), self.dialog, media))
     }

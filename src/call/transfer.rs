@@ -17,6 +17,7 @@ use super::leg::{Leg, LegId, MediaError, Stage};
 use super::party::{Party, PartyId, Person, Who};
 use super::reach::{Invitation, end_late};
 use super::record::EndedBy;
+use super::refusal::Refusal;
 use super::ring::{Ring, Verdict};
 use super::template;
 use super::{Call, Calls, Id, Output, State, Switch, Talk, Target};
@@ -42,47 +43,6 @@ pub struct Referral {
     pub targets: Vec<Target>,
     /// Who is told how it goes.
     pub report: Option<Report>,
-}
-
-/// Why a call stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The call or the party is not there any more.
-    #[error("there is no such call")]
-    Gone,
-    /// It does not belong to who asks.
-    #[error("the call is somebody else's")]
-    NotYours,
-    /// It is not answered yet, or has more or fewer parties than this is about.
-    #[error("the call is not one of two parties who talk")]
-    NotTalking,
-    /// Another change is under way.
-    #[error("another change of the call is under way")]
-    Pending,
-    /// No device can be called.
-    #[error("no device can be reached")]
-    Unreachable,
-    /// What the device offers cannot be used.
-    #[error("the device's media cannot be used")]
-    Unusable,
-    /// No slot is free, or there is nothing in it.
-    #[error("the slot cannot be used")]
-    NoSlot,
-}
-
-impl Refusal {
-    /// Returns what a phone is told.
-    #[must_use]
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::Gone => StatusCode::NO_TRANSACTION,
-            Self::NotYours => StatusCode::FORBIDDEN,
-            Self::NotTalking | Self::Pending => StatusCode::REQUEST_PENDING,
-            Self::Unreachable => StatusCode::TEMPORARILY_UNAVAILABLE,
-            Self::Unusable => StatusCode::NOT_ACCEPTABLE_HERE,
-            Self::NoSlot => StatusCode::NOT_FOUND,
-        }
-    }
 }
 
 /// A party on its way into a call, in the place of another one.
@@ -123,14 +83,14 @@ impl Calls {
     }
 
     fn begin_transfer(&mut self, switch: &mut Switch<'_>, id: Id, by: PartyId, referral: Referral) -> Result<(), Refusal> {
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
-        let sender = call.party(by).ok_or(Refusal::Gone)?.person.clone();
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let sender = call.party(by).ok_or(Refusal::NoCall)?.person.clone();
         call.two_talk()?;
         if referral.targets.is_empty() {
             return Err(Refusal::Unreachable);
         }
         if let Some(Report { dialog, refer }) = referral.report {
-            switch.sip.accept_refer(switch.now, dialog, refer).map_err(|_| Refusal::Gone)?;
+            switch.sip.accept_refer(switch.now, dialog, refer).map_err(|_| Refusal::NoCall)?;
         }
         info!(call = %id, devices = referral.targets.len(), "transfer");
         self.reach_out(switch, id, (by, sender), referral);
@@ -404,8 +364,8 @@ impl Calls {
     }
 
     fn check_join(&self, first: (Id, PartyId), second: (Id, PartyId)) -> Result<(), Refusal> {
-        let (Some(one), Some(other)) = (self.calls.get(&first.0), self.calls.get(&second.0)) else { return Err(Refusal::Gone) };
-        let (Some(in_one), Some(in_other)) = (one.party(first.1), other.party(second.1)) else { return Err(Refusal::Gone) };
+        let (Some(one), Some(other)) = (self.calls.get(&first.0), self.calls.get(&second.0)) else { return Err(Refusal::NoCall) };
+        let (Some(in_one), Some(in_other)) = (one.party(first.1), other.party(second.1)) else { return Err(Refusal::NoCall) };
         if in_one.person.who != in_other.person.who {
             return Err(Refusal::NotYours);
         }
@@ -520,7 +480,7 @@ impl Call {
         let State::Established(Talk { late_offer, relayed, .. }) = &self.state else { return Err(Refusal::NotTalking) };
         let moves = self.parties.iter().any(|party| party.moving.is_some());
         if *late_offer || relayed.is_some() || moves || self.transfer.is_some() || self.awaited.is_some() {
-            return Err(Refusal::Pending);
+            return Err(Refusal::UnderWay);
         }
         let up: Vec<&Leg> = self.legs.iter().filter(|leg| leg.is_up()).collect();
         let is_pair = self.parties.len() == 2 && matches!(up[..], [one, other] if one.party != other.party);

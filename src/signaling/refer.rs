@@ -17,7 +17,8 @@ use super::resolve::{Job, Way};
 use super::{Signaling, source};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
-use crate::call::transfer::{Referral, Refusal, Report};
+use crate::call::refusal::Refusal;
+use crate::call::transfer::{Referral, Report};
 use crate::call::{Id, Target};
 use crate::config::{Feature, Group};
 use crate::request::{Entry, Sender, Wish};
@@ -56,22 +57,22 @@ impl Signaling {
         let place = match &entry.wish {
             Wish::Replace(dialog) => self.calls.place_of(*dialog, user, is_colleague)?,
             Wish::Feature(Feature::Pull) => {
-                let (call, party) = self.calls.elsewhere(user, device).ok_or(Refusal::Gone)?;
+                let (call, party) = self.calls.elsewhere(user, device).ok_or(Refusal::NoCall)?;
                 Place::Own(call, party)
             }
             Wish::Feature(Feature::Pickup(whom)) => {
-                let whom = self.users.find(whom).ok_or(Refusal::Gone)?;
+                let whom = self.users.find(whom).ok_or(Refusal::NoCall)?;
                 if *whom.name != *user && !is_colleague(&whom.name) {
                     return Err(Refusal::NotYours);
                 }
-                self.calls.ringing_at(|other| *other == *whom.name).ok_or(Refusal::Gone)?
+                self.calls.ringing_at(|other| *other == *whom.name).ok_or(Refusal::NoCall)?
             }
             Wish::Feature(Feature::GroupPickup) => {
-                self.calls.ringing_at(|other| other != user && is_colleague(other)).ok_or(Refusal::Gone)?
+                self.calls.ringing_at(|other| other != user && is_colleague(other)).ok_or(Refusal::NoCall)?
             }
             Wish::Feature(Feature::Retrieve(slot)) => Place::Slot(self.calls.in_slot(*slot).ok_or(Refusal::NoSlot)?),
             Wish::Feature(Feature::Park(slot)) => {
-                let call = self.calls.here(user, device).ok_or(Refusal::Gone)?;
+                let call = self.calls.here(user, device).ok_or(Refusal::NoCall)?;
                 return Ok(Wanted::Park(call, *slot));
             }
         };
@@ -82,7 +83,7 @@ impl Signaling {
     fn park_dialled(&mut self, dialog: DialogId, offer: &Bytes, call: (Id, PartyId), slot: Option<u16>) {
         let (calls, mut switch) = self.calls();
         let parked = calls.park(&mut switch, call, slot, None);
-        let answer = parked.and_then(|slot| declined(offer).map(|answer| (slot, answer)).ok_or(Refusal::Unusable));
+        let answer = parked.and_then(|slot| declined(offer).map(|answer| (slot, answer)).ok_or(Refusal::NotTaken));
         match answer {
             Ok((slot, answer)) => {
                 self.sip.accept(self.now, dialog, answer);

@@ -28,7 +28,6 @@ use crate::call::leg::{Port, Ports};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
 use crate::call::record::Record;
-use crate::call::transfer;
 use crate::call::{Calls, Id, Output, Plan, Policy, Switch, Target};
 use crate::device;
 
@@ -274,7 +273,7 @@ pub(super) struct Scene {
     pub(super) no_timers: bool,
     /// The place that the next INVITE is to take, and what came of the last one.
     pub(super) place: Option<Place>,
-    pub(super) refusal: Option<transfer::Refusal>,
+    pub(super) refusal: Option<Refusal>,
     /// REFERs that wait.
     pub(super) refers: Vec<(DialogId, ReferId)>,
     /// Users who are to be called back.

@@ -10,7 +10,8 @@ use super::scene::*;
 use crate::call::graph::{Constructed, State};
 use crate::call::party::{PartyId, Who};
 use crate::call::pickup::Place;
-use crate::call::transfer::{Referral, Refusal, Report};
+use crate::call::refusal::Refusal;
+use crate::call::transfer::{Referral, Report};
 use crate::call::{Calls, Id};
 
 const CAROL: usize = MOBILE;
@@ -256,7 +257,7 @@ fn the_transferee_hangs_up_while_the_target_rings() {
 fn a_second_transfer_waits_for_the_first() {
     let mut scene = talking();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-    assert_eq!(scene.transfer(CALLER, "dave", &[DAVE]), Err(Refusal::Pending));
+    assert_eq!(scene.transfer(CALLER, "dave", &[DAVE]), Err(Refusal::UnderWay));
     assert_eq!(scene.count(SWITCH, CALLER, "491 REFER"), 1);
     scene.accept(CAROL, PCMU);
     scene.settle();
@@ -424,7 +425,7 @@ fn calls_of_different_users_are_not_joined() {
     let same = (first, PartyId::CALLEE);
     assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, same, None)), Err(Refusal::NotTalking));
     let gone = (Id(7), PartyId::CALLER);
-    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, gone, None)), Err(Refusal::Gone));
+    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, gone, None)), Err(Refusal::NoCall));
     scene.give_up_all();
     scene.assert_over();
 }
@@ -468,7 +469,7 @@ fn a_take_over_that_cannot_be_leaves_the_call_as_it_was() {
     scene.place = Some(Place::Own(id, PartyId::CALLEE));
     scene.place_from(MOBILE, ("bob", "anybody"), "m=audio 4000 TCP/MRCP 0\r\n");
     scene.settle();
-    assert_eq!((scene.refusal, scene.count(SWITCH, MOBILE, "488 INVITE")), (Some(Refusal::Unusable), 1));
+    assert_eq!((scene.refusal, scene.count(SWITCH, MOBILE, "488 INVITE")), (Some(Refusal::NotTaken), 1));
     scene.place = Some(Place::Own(id, PartyId::CALLEE));
     scene.place_from(MOBILE, ("carol", "anybody"), PCMU);
     scene.settle();
@@ -529,7 +530,7 @@ fn a_pickup_with_other_media_leaves_it_ringing() {
     scene.place = place;
     scene.place_from(CAROL, ("carol", "bob"), PCMU);
     scene.settle();
-    assert_eq!(scene.refusal, Some(Refusal::Gone), "it was answered meanwhile");
+    assert_eq!(scene.refusal, Some(Refusal::NoCall), "it was answered meanwhile");
     scene.bye(CALLER);
     scene.assert_over();
 }
@@ -570,7 +571,8 @@ fn a_slot_holds_one_call_and_is_free_when_the_call_ends() {
     scene.settle();
     scene.accept(CAROL, PCMU);
     scene.settle();
-    assert_eq!(scene.park(CAROL, Some(7)), Err(Refusal::NoSlot));
+    assert_eq!(scene.park(CAROL, Some(7)), Err(Refusal::SlotTaken));
+    assert_eq!(scene.count(SWITCH, CAROL, "486 REFER"), 1);
     scene.bye(CALLER);
     scene.settle();
     assert_eq!(scene.calls.in_slot(7), None);
