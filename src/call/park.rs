@@ -28,6 +28,13 @@ pub(super) struct Parked {
     returns: u8,
 }
 
+impl Parked {
+    /// Returns who parked it, and as which party.
+    pub(super) fn by(&self) -> (PartyId, Person) {
+        (self.by, self.parker.clone())
+    }
+}
+
 impl Calls {
     /// The highest slot; there are that many.
     pub const SLOTS: u16 = 99;
@@ -45,14 +52,14 @@ impl Calls {
     ) -> Result<u16, Refusal> {
         let result = self.find_slot(id, by, slot);
         match (result, report) {
-            (Err(refusal), Some(Report { dialog, refer })) => {
+            (Err(refusal), Some(Report::Refer { dialog, refer })) => {
                 let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
             }
-            (Ok(_), Some(Report { dialog, refer })) => {
+            (Ok(_), Some(Report::Refer { dialog, refer })) => {
                 let _gone = switch.sip.accept_refer(switch.now, dialog, refer);
                 switch.sip.report(switch.now, dialog, refer, StatusCode::OK);
             }
-            (_, None) => {}
+            (_, Some(Report::Outcome(_)) | None) => {}
         }
         let slot = result?;
         let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };

@@ -17,12 +17,21 @@ pub enum Refusal {
     /// It needs an answered call.
     #[error("the call is not answered yet")]
     NotAnswered,
+    /// It needs a device that rings.
+    #[error("no device of the party rings")]
+    NotRinging,
     /// It is about a call of two parties who talk, and this is none.
     #[error("the call is not one of two parties who talk")]
     NotTalking,
     /// One change at a time.
     #[error("another change of the call is not over yet")]
     UnderWay,
+    /// Several devices ring, and none was named.
+    #[error("several devices ring: say which one is to answer")]
+    WhichDevice,
+    /// The device cannot be told to answer.
+    #[error("the device does not answer by itself: it goes on ringing")]
+    NotByItself,
     /// The device is not in the call.
     #[error("this device is not in the call")]
     NoDevice,
@@ -51,7 +60,7 @@ pub enum Refusal {
     #[error("nobody answered at the device in time")]
     NoAnswer,
     /// No device could be reached.
-    #[error("the device could not be reached")]
+    #[error("no device could be reached")]
     Unreachable,
     /// The device takes no such media, or the other side does not.
     #[error("the device or the other side does not take this media")]
@@ -65,6 +74,12 @@ pub enum Refusal {
     /// Another call is in the slot, or one is in each.
     #[error("the slot is taken")]
     SlotTaken,
+    /// Another one took the call meanwhile.
+    #[error("another one has taken the call")]
+    Elsewhere,
+    /// There are [`Calls::MAX`](super::Calls::MAX).
+    #[error("there are too many calls")]
+    TooManyCalls,
     /// The call ended meanwhile.
     #[error("the call ended meanwhile")]
     CallOver,
@@ -75,17 +90,24 @@ impl Refusal {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::NoCall | Self::NoParty | Self::CallOver => StatusCode::NO_TRANSACTION,
+            Self::NoCall | Self::NoParty | Self::Elsewhere | Self::CallOver => StatusCode::NO_TRANSACTION,
             Self::NotYours => StatusCode::FORBIDDEN,
-            Self::NotAnswered | Self::NotTalking | Self::UnderWay | Self::LastDevice | Self::Same | Self::TooManyDevices => {
-                StatusCode::REQUEST_PENDING
-            }
+            Self::NotAnswered
+            | Self::NotRinging
+            | Self::WhichDevice
+            | Self::NotByItself
+            | Self::NotTalking
+            | Self::UnderWay
+            | Self::LastDevice
+            | Self::Same
+            | Self::TooManyDevices => StatusCode::REQUEST_PENDING,
             Self::NoDevice | Self::NoWay | Self::NoAnswer | Self::Unreachable | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
             Self::BadDigits => StatusCode::BAD_REQUEST,
             Self::Busy | Self::SlotTaken => StatusCode::BUSY_HERE,
             Self::Declined => StatusCode::DECLINE,
             Self::NotTaken => StatusCode::NOT_ACCEPTABLE_HERE,
             Self::NoSlot => StatusCode::NOT_FOUND,
+            Self::TooManyCalls => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -94,9 +116,11 @@ impl Refusal {
         match status {
             StatusCode::BUSY_HERE => Self::Busy,
             StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE => Self::NotTaken,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE | StatusCode::FLOW_FAILED | StatusCode::NOT_FOUND => {
-                Self::Unreachable
-            }
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::FLOW_FAILED
+            | StatusCode::NOT_FOUND
+            | StatusCode::TEMPORARILY_UNAVAILABLE => Self::Unreachable,
             StatusCode::REQUEST_TERMINATED => Self::NoAnswer,
             _ => Self::Declined,
         }

@@ -109,7 +109,7 @@ impl Signaling {
 
     /// A party refers the other one of its call somewhere.
     pub(super) fn refer(&mut self, dialog: DialogId, refer: &Refer, session: DialogId) {
-        let report = Report { dialog, refer: refer.id };
+        let report = Report::Refer { dialog, refer: refer.id };
         if let Err(status) = self.decide(report, refer, session) {
             info!(%status, "REFER refused");
             let _gone = self.sip.refuse_refer(self.now, dialog, refer.id, status);
@@ -167,7 +167,7 @@ impl Signaling {
 
     /// Sends a party to devices whose next hops are known now.
     pub(super) fn start_transfer(&mut self, call: Id, party: PartyId, mut referral: Referral, hops: Vec<Vec<Hop>>) {
-        referral.targets = reachable(referral.targets, hops);
+        referral.targets = with_hops(referral.targets, hops);
         let (calls, mut switch) = self.calls();
         if let Err(refusal) = calls.transfer(&mut switch, call, party, referral) {
             info!(%call, %refusal, "not transferred");
@@ -182,7 +182,7 @@ impl Signaling {
     }
 
     pub(super) fn start_recall(&mut self, call: Id, targets: Vec<Target>, hops: Vec<Vec<Hop>>) {
-        let targets = reachable(targets, hops);
+        let targets = with_hops(targets, hops);
         let (calls, mut switch) = self.calls();
         calls.recall(&mut switch, call, Headers::default(), targets);
     }
@@ -207,9 +207,14 @@ enum Wanted {
     Park((Id, PartyId), Option<u16>),
 }
 
-fn reachable(targets: Vec<Target>, hops: Vec<Vec<Hop>>) -> Vec<Target> {
-    let with_hops = targets.into_iter().zip(hops).map(|(target, hops)| Target { hops, ..target });
-    with_hops.filter(|target| !target.hops.is_empty()).collect()
+fn with_hops(targets: Vec<Target>, hops: Vec<Vec<Hop>>) -> Vec<Target> {
+    reachable(targets.into_iter().zip(hops).map(|(target, hops)| Target { hops, ..target }).collect())
+}
+
+/// Leaves out what no way leads to.
+pub(super) fn reachable(mut targets: Vec<Target>) -> Vec<Target> {
+    targets.retain(|target| !target.hops.is_empty());
+    targets
 }
 
 /// An answer that takes none of the offered streams.

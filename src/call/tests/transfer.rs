@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sip::message::{Headers, Message, Name};
-use sip::{DialogEvent, Method, StatusCode};
+use sip::{DialogEvent, DialogId, Method, StatusCode};
 
 use super::scene::*;
 use crate::call::graph::{Constructed, State};
+use crate::call::join::Joined;
 use crate::call::party::{PartyId, Who};
 use crate::call::pickup::Place;
 use crate::call::refusal::Refusal;
@@ -37,7 +38,7 @@ impl Scene {
     }
 
     /// A phone sends a REFER in its dialog; the switch has it then.
-    fn refer(&mut self, phone: usize) -> Report {
+    fn refer(&mut self, phone: usize) -> (DialogId, Report) {
         self.act(phone, |endpoint, now, dialog| {
             let mut headers = Headers::default();
             headers.push(Name::ReferTo, "<sip:carol@h>");
@@ -46,13 +47,13 @@ impl Scene {
         });
         self.settle();
         let (dialog, refer) = self.refers.pop().expect("a REFER");
-        Report { dialog, refer }
+        (dialog, Report::Refer { dialog, refer })
     }
 
     /// Sends the other party of a phone's call to the phones of a user.
     fn transfer(&mut self, phone: usize, user: &str, to: &[usize]) -> Result<(), Refusal> {
-        let report = self.refer(phone);
-        let (id, party, ..) = self.calls.owner(report.dialog).expect("the phone is in a call");
+        let (dialog, report) = self.refer(phone);
+        let (id, party, ..) = self.calls.owner(dialog).expect("the phone is in a call");
         let targets = to.iter().map(|phone| self.target_of(user, *phone)).collect();
         let referral = Referral { to: person(user), headers: Headers::default(), targets, report: Some(report) };
         let result = self.with_calls(|calls, switch| calls.transfer(switch, id, party, referral));
@@ -78,8 +79,8 @@ impl Scene {
     }
 
     fn park(&mut self, phone: usize, slot: Option<u16>) -> Result<u16, Refusal> {
-        let report = self.refer(phone);
-        let (id, party, ..) = self.calls.owner(report.dialog).expect("the phone is in a call");
+        let (dialog, report) = self.refer(phone);
+        let (id, party, ..) = self.calls.owner(dialog).expect("the phone is in a call");
         let result = self.with_calls(|calls, switch| calls.park(switch, (id, party), slot, Some(report)));
         self.settle();
         result
@@ -353,7 +354,7 @@ fn consulting(answered: bool) -> (Scene, (Id, PartyId), (Id, PartyId), Report) {
         scene.settle();
     }
     scene.phones[DESK].dialog = held;
-    let report = scene.refer(DESK);
+    let (_, report) = scene.refer(DESK);
     let second = *scene.views.keys().next_back().expect("two calls");
     (scene, (first, PartyId::CALLEE), (second, PartyId::CALLER), report)
 }
@@ -362,7 +363,7 @@ fn consulting(answered: bool) -> (Scene, (Id, PartyId), (Id, PartyId), Report) {
 fn an_attended_transfer_joins_the_two_others() {
     let (mut scene, first, second, report) = consulting(true);
     let result = scene.with_calls(|calls, switch| calls.join(switch, first, second, Some(report)));
-    assert_eq!(result, Ok(()));
+    assert_eq!(result, Ok(Joined::Now));
     scene.settle();
     assert_eq!(scene.told(DESK), ["100 Trying", "200 OK"]);
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 2, "bob is out of both");
