@@ -311,6 +311,22 @@ class BrowserPhone:
         self.world.wait(f"{self.name} hears {tone} Hz for {seconds} s", lambda: self.heard(tone, since) >= seconds, within, every=0.1)
         return self
 
+    def first_picture(self, since):
+        """The moment of `time.monotonic()` of the first frame since a moment; waits for it."""
+        found = []
+
+        def has_come():
+            flow = self.command("flow", since=self._wall(since))
+            found[:] = [flow["first"] / 1000 - time.time() + time.monotonic()] if flow else []
+            return flow
+
+        self.world.wait(f"{self.name} sees a picture", has_come, 10, every=0.1)
+        return found[0]
+
+    def freeze(self, since):
+        """The longest time without a new frame since a moment, in seconds."""
+        return self.command("flow", since=self._wall(since))["freeze"] / 1000
+
     def wait_sees(self, colour, frames=10, within=10):
         """Waits until `frames` more frames came and the newest has the colour."""
         first = self.command("seen")["frames"]
