@@ -46,7 +46,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::thin::{self as thin_client, Thin};
 use crate::user::Users;
 pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
-pub(crate) use command::{Unable, Want};
+pub(crate) use command::{NewCall, Unable, Want};
 use drain::Farewell;
 pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
@@ -106,7 +106,7 @@ pub(crate) struct Signaling {
     news: Feed,
     past: Past,
     /// Who waits for what comes of a command.
-    ordered: HashMap<Ticket, oneshot::Sender<Result<(), Unable>>>,
+    ordered: HashMap<Ticket, (crate::call::Id, oneshot::Sender<Result<crate::call::Id, Unable>>)>,
     /// Who waits for an answer of the switch to what an application described.
     wishes: HashMap<thin_client::Ticket, oneshot::Sender<Result<Came, thin_client::Refusal>>>,
     draining: Option<drain::Drain>,
@@ -404,8 +404,8 @@ impl Signaling {
             Output::Recall { call, user } => self.recall(call, &user),
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
-                if let Some(answer) = self.ordered.remove(&ticket) {
-                    let _gone = answer.send(result.map_err(Into::into));
+                if let Some((call, answer)) = self.ordered.remove(&ticket) {
+                    let _gone = answer.send(result.map(|()| call).map_err(Into::into));
                 }
             }
             Output::Event(event) => {

@@ -26,16 +26,13 @@ impl Provider {
     }
 
     /// Calls by an application with an offer of its own; answers when the other side does.
-    pub(super) async fn call_by_thin(&self, caller: &Caller, user: &UserName, request: &MakeCall, sdp: Sdp) -> Result<Acted, Error> {
+    pub(super) async fn call_by_thin(&self, caller: &Caller, user: &UserName, request: &MakeCall, sdp: &Sdp) -> Result<Acted, Error> {
         own(caller, user)?;
-        if request.device.is_some() {
+        if request.device.is_some() || request.video_device.is_some() {
             return Err(Error::field("device", "field device: an application that gives sdp is the device itself"));
         }
-        if request.guided.is_some() {
-            return Err(Error::new(Fault::NotSupported, "this switch makes no guided calls from a description of the application yet"));
-        }
         let destination = request.destination.to_string();
-        let came = self.wish(caller, What::Call { destination, sdp: bytes(&sdp) }).await?;
+        let came = self.wish(caller, What::Call { destination, sdp: bytes(sdp) }).await?;
         let call = came.call.ok_or_else(|| Error::new(Fault::Conflict, Refusal::Over.to_string()))?;
         self.acted(call, &came.sdp).await
     }
