@@ -58,7 +58,7 @@ impl Page {
     async fn open(switch: &Switch, user: &str) -> Self {
         let client = Client::sign_in(switch.address(Transport::Ws), user).await;
         let events = client.socket(Some(0)).await;
-        let peer = Peer::open(HOME.parse().unwrap(), Media::Audio, [11, 12]).await.unwrap();
+        let peer = Box::pin(Peer::open(HOME.parse().unwrap(), Media::Audio, [11, 12])).await.unwrap();
         Self { client, events, peer }
     }
 
@@ -84,7 +84,7 @@ fn text(sdp: &Bytes) -> String {
 
 /// Waits for what must come to an end.
 async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, work).await.expect("it ends")
+    timeout(PATIENCE, Box::pin(work)).await.expect("it ends")
 }
 
 /// Lets both ends speak until each has heard the other.
@@ -127,7 +127,7 @@ fn media_address(description: &[u8]) -> SocketAddr {
 async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
     switch(WEB, async |switch| {
         let (mut bob, mut ann) = (Desk::open(switch, "bob").await, Page::open(switch, "ann").await);
-        let offer = text(&ann.peer.offer().await.unwrap());
+        let offer = text(&Box::pin(ann.peer.offer()).await.unwrap());
         let calling = ann.client.ask("tel", "make-call", json!({ "destination": "bob", "sdp": offer }));
         let answering = async {
             let (dialog, offered) = bob.phone.ring().await.unwrap();
@@ -138,13 +138,13 @@ async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
         let call = ok(&reply)["call"].clone();
         assert_eq!(call["state"], "connected", "{call}");
         assert!(call["parties"][0]["devices"][0]["device"].is_string(), "{call}");
-        ann.peer.answered(reply["body"]["sdp"].as_str().unwrap().as_bytes()).await.unwrap();
-        hear_each_other(&mut ann.peer, &bob.sound, towards).await;
+        Box::pin(ann.peer.answered(reply["body"]["sdp"].as_str().unwrap().as_bytes())).await.unwrap();
+        Box::pin(hear_each_other(&mut ann.peer, &bob.sound, towards)).await;
         assert_eq!(ann.event("connected").await["call"]["id"], call["id"]);
         // a second offer within the call: the answer comes with the reply
-        let again = text(&ann.peer.offer().await.unwrap());
+        let again = text(&Box::pin(ann.peer.offer()).await.unwrap());
         let reply = ann.client.ask("tel", "negotiate", json!({ "call": call["id"], "sdp": again })).await;
-        ann.peer.answered(ok(&reply)["sdp"].as_str().unwrap().as_bytes()).await.unwrap();
+        Box::pin(ann.peer.answered(ok(&reply)["sdp"].as_str().unwrap().as_bytes())).await.unwrap();
         ok(&ann.client.ask("tel", "drop", json!({ "call": call["id"] })).await);
         in_time(bob.phone.until_over(dialog)).await.unwrap();
     })
@@ -164,13 +164,13 @@ async fn an_application_without_sip_rings_and_answers_and_goes_with_its_login() 
             let ringing = ann.event("ringing").await["call"].clone();
             let offered = ann.event("sdp").await;
             assert_eq!((&offered["type"], &offered["device"], &offered["call"]), (&json!("offer"), &device, &ringing["id"]));
-            let answer = text(&ann.peer.answer(offered["sdp"].as_str().unwrap().as_bytes()).await.unwrap());
+            let answer = text(&Box::pin(ann.peer.answer(offered["sdp"].as_str().unwrap().as_bytes())).await.unwrap());
             ok(&ann.client.ask("tel", "answer", json!({ "call": ringing["id"], "sdp": answer })).await);
             ringing["id"].clone()
         };
         let (called, call) = in_time(async { tokio::join!(bob.phone.call("ann", description), answering) }).await;
         let (dialog, answer) = called.unwrap();
-        hear_each_other(&mut ann.peer, &bob.sound, media_address(&answer)).await;
+        Box::pin(hear_each_other(&mut ann.peer, &bob.sound, media_address(&answer))).await;
         let refused = ann.client.ask("tel", "negotiate", json!({ "call": call, "sdp": "hello" })).await;
         assert_eq!((&refused["response"], &refused["body"]["field"]), (&json!(400), &json!("sdp")));
         ok(&ann.client.ask("login", "logout", json!({})).await);
@@ -202,9 +202,9 @@ async fn a_call_moves_from_a_phone_to_an_application_without_sip() {
         let accepting = async {
             let offered = page.event("sdp").await;
             assert_eq!((&offered["type"], &offered["call"]), (&json!("offer"), &rang["call"]));
-            let answer = text(&page.peer.answer(offered["sdp"].as_str().unwrap().as_bytes()).await.unwrap());
+            let answer = text(&Box::pin(page.peer.answer(offered["sdp"].as_str().unwrap().as_bytes())).await.unwrap());
             ok(&client.ask("tel", "negotiate", json!({ "call": rang["call"], "type": "answer", "sdp": answer })).await);
-            hear_each_other(&mut page.peer, &bob.sound, towards).await;
+            Box::pin(hear_each_other(&mut page.peer, &bob.sound, towards)).await;
         };
         let move_here = client.ask("tel", "move", json!({ "call": rang["call"], "device": device }));
         let (moved, (), left) = in_time(async { tokio::join!(move_here, accepting, desk.phone.until_over(dialog)) }).await;
