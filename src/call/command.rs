@@ -5,6 +5,7 @@ use media::Kinds;
 use media::dtmf::Digit;
 use sip::StatusCode;
 
+use super::conference::Guest;
 use super::handoff::Manner;
 use super::leg::Stage;
 use super::party::PartyId;
@@ -82,6 +83,56 @@ pub enum Command {
         party: PartyId,
         /// What they do not get.
         kinds: Kinds,
+    },
+    /// Other calls of the party's user become part of this one, and guests are called into it. With guests it takes time, and works if one
+    /// of them comes.
+    Gather {
+        /// The call.
+        call: Id,
+        /// Whose other calls, and who asks.
+        party: PartyId,
+        /// The other calls.
+        calls: Vec<Id>,
+        /// The guests.
+        guests: Vec<Guest>,
+    },
+    /// The moderator removes a party.
+    Kick {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who.
+        party: PartyId,
+    },
+    /// The moderator says what of a party the others do not get, from now on.
+    Silence {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who.
+        party: PartyId,
+        /// What they do not get.
+        kinds: Kinds,
+    },
+    /// The moderator lets nobody join the conference from now on, or lets them again.
+    Lock {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Whether it is locked.
+        locked: bool,
+    },
+    /// The moderator makes another party the moderator.
+    Moderate {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who is the moderator from now on.
+        party: PartyId,
     },
     /// The others' devices are sent digits.
     Digits {
@@ -172,6 +223,27 @@ pub enum Refusal {
     /// The device hung up, or was lost.
     #[error("the device left the call")]
     TargetGone,
+    /// It needs a conference.
+    #[error("the call is no conference")]
+    NoConference,
+    /// It is the moderator's to do, or nobody whom this can be done by.
+    #[error("only a user who is the moderator may do this")]
+    NotModerator,
+    /// The moderator lets nobody in.
+    #[error("the conference is locked")]
+    Locked,
+    /// There are [`MAX_PARTIES`](super::conference::MAX_PARTIES).
+    #[error("the conference has as many parties as are possible")]
+    Full,
+    /// They are in it.
+    #[error("they are in the conference already")]
+    Present,
+    /// A room stays where it is.
+    #[error("a room cannot be joined to another call")]
+    IsRoom,
+    /// Media threads do not share calls.
+    #[error("the media of the calls is on different threads, so that they cannot be joined")]
+    OtherThread,
     /// The call ended meanwhile.
     #[error("the call ended meanwhile")]
     CallOver,
@@ -204,6 +276,11 @@ impl Command {
             | Self::Hold { call, .. }
             | Self::Resume { call, .. }
             | Self::Mute { call, .. }
+            | Self::Gather { call, .. }
+            | Self::Kick { call, .. }
+            | Self::Silence { call, .. }
+            | Self::Lock { call, .. }
+            | Self::Moderate { call, .. }
             | Self::Digits { call, .. }
             | Self::Drop { call, .. }
             | Self::End { call, .. } => *call,
@@ -229,6 +306,11 @@ impl Calls {
             Command::Hold { party, .. } => self.set_holding(switch, (id, party), true),
             Command::Resume { party, .. } => self.set_holding(switch, (id, party), false),
             Command::Mute { party, kinds, .. } => self.mute(switch, (id, party), kinds),
+            Command::Gather { party, calls, guests, .. } => self.gather(switch, (id, party), calls, guests),
+            Command::Kick { by, party, .. } => self.kick(switch, (id, by), party),
+            Command::Silence { by, party, kinds, .. } => self.silence(switch, (id, by), (party, kinds)),
+            Command::Lock { by, locked, .. } => self.lock((id, by), locked),
+            Command::Moderate { by, party, .. } => self.moderate((id, by), party),
             Command::Digits { party, digits, .. } => self.send_digits(switch, (id, party), &digits),
             Command::Drop { party, .. } => self.drop_party(switch, (id, party)),
             Command::End { reason, .. } => {

@@ -269,7 +269,7 @@ impl Calls {
     }
 
     /// Returns a port of a call that this user has, so that the calls of a user can be joined: their ports are on one thread then.
-    fn port_of(&self, who: &super::party::Who) -> Option<PortId> {
+    pub(super) fn port_of(&self, who: &super::party::Who) -> Option<PortId> {
         let user = who.user()?;
         let theirs = self.by_user.range((Arc::clone(user), Id(0))..).take_while(|(name, _)| name == user);
         theirs.filter_map(|(_, id)| self.calls.get(id)).find_map(Call::any_port)

@@ -485,7 +485,7 @@ impl Calls {
     }
 
     /// Two parties are together who were not before: who is on hold for somebody who has left, or does not fit, gets an offer.
-    fn meet(&mut self, switch: &mut Switch<'_>, id: Id, came: PartyId) {
+    pub(super) fn meet(&mut self, switch: &mut Switch<'_>, id: Id, came: PartyId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         for leg in call.legs.iter_mut().filter(|leg| leg.is_up()) {
             let may_not_fit = leg.party != came;
@@ -523,7 +523,7 @@ impl Call {
             return Err(Refusal::Pending);
         }
         let up: Vec<&Leg> = self.legs.iter().filter(|leg| leg.is_up()).collect();
-        let is_pair = self.parties.len() == 2 && matches!(up[..], [one, other] if one.party != other.party);
+        let is_pair = self.parties.len() == 2 && self.conference.is_none() && matches!(up[..], [one, other] if one.party != other.party);
         if is_pair { Ok(()) } else { Err(Refusal::NotTalking) }
     }
 

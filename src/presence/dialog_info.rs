@@ -145,6 +145,7 @@ mod tests {
             answered_at: None,
             ended_at: None,
             slot: None,
+            conference: None,
             why: None,
         }
     }

@@ -78,15 +78,18 @@ fn want(act: Act) -> Option<Want> {
 /// Tells why something was not done with a call.
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, LastDevice, NoAnswer, NoCall, NoDevice, NoParty, NoWay, NotAnswered, NotTaken, Same,
-        TargetGone, TooManyDevices, UnderWay, Unreachable,
+        BadDigits, Busy, CallOver, Declined, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice, NoParty, NoWay,
+        NotAnswered, NotModerator, NotTaken, OtherThread, Present, Same, TargetGone, TooManyDevices, UnderWay, Unreachable,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
         Unable::Refused(NoCall | NoParty | NoDevice) => Fault::NotFound,
         Unable::Refused(BadDigits) => Fault::BadMessage,
-        Unable::Refused(NotAnswered | UnderWay | LastDevice | Same | TooManyDevices | CallOver) => Fault::NotNow,
-        Unable::Refused(NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone) => Fault::Conflict,
+        Unable::Refused(
+            NotAnswered | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference | NotModerator | Locked | Full | Present
+            | IsRoom,
+        ) => Fault::NotNow,
+        Unable::Refused(NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | OtherThread) => Fault::Conflict,
     };
     Error::new(fault, unable.to_string())
 }
