@@ -82,7 +82,7 @@ impl Calls {
     ) -> Result<(), Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         let State::Established(Talk { late_offer: false, .. }) = call.state else { return Err(Refusal::NotAnswered) };
-        if call.is_guest(party) {
+        if call.is_invited(party) {
             return Err(Refusal::NotAnswered);
         }
         if call.transfer.is_some() || call.party(party).ok_or(Refusal::NoParty)?.moving.is_some() {
@@ -166,8 +166,8 @@ impl Calls {
             return;
         }
         let (dialog, party) = (target.dialog, target.party);
-        if self.calls.get(&id).is_some_and(|call| call.is_guest(party)) {
-            return self.guest_answered(switch, (id, party), leg, body);
+        if self.calls.get(&id).is_some_and(|call| call.is_invited(party)) {
+            return self.invitee_answered(switch, (id, party), leg, body);
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(target) = call.leg_mut(leg) else { return };
@@ -208,7 +208,7 @@ impl Calls {
 
     /// The INVITE to a device failed for good; its leg is released.
     pub(super) fn target_failed(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, status: StatusCode) {
-        self.guest_failed(switch, (id, party), leg, status);
+        self.invitee_failed(switch, (id, party), leg, status);
         if self.moving_to(id, party) == Some(leg) {
             self.feed(switch, (id, party), Input::Refused(Refusal::of(status)));
         }
@@ -400,8 +400,8 @@ impl Calls {
         reason: Option<&Reason>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.is_guest(party) {
-            return self.guest_gone(switch, (id, party), Refusal::Declined);
+        if call.is_invited(party) {
+            return self.invitee_gone(switch, (id, party), Refusal::Declined);
         }
         if call.parties_up(Some(party)) < call.fewest() {
             (call.record.ended_by, call.record.reason) = (by, why.to_owned());

@@ -75,7 +75,7 @@ impl Calls {
     /// The moderator makes another party the moderator.
     pub(super) fn moderate(&mut self, (id, by): (Id, PartyId), party: PartyId) -> Result<Answer, Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
-        let fits = call.party(party).ok_or(Refusal::NoParty)?.person.who.user().is_some() && !call.is_guest(party);
+        let fits = call.party(party).ok_or(Refusal::NoParty)?.person.who.user().is_some() && !call.is_invited(party);
         let conference = call.moderated(by)?;
         if !fits {
             return Err(Refusal::NotModerator);
@@ -86,7 +86,7 @@ impl Calls {
 
     /// Time has passed for who rings, and for who stands at a door.
     pub(super) fn conference_timeout(&mut self, switch: &mut Switch<'_>, id: Id) {
-        self.guests_wait(switch, id);
+        self.invitees_wait(switch, id);
         self.door_timeout(switch, id);
     }
 
@@ -160,7 +160,7 @@ impl Call {
         let is_still = |party: &&Party| conference.moderator == Some(party.id);
         let may = |party: &&Party| match &named {
             Some(name) => is_user(&party.person, name),
-            None => party.person.who.user().is_some() && !self.is_guest(party.id),
+            None => party.person.who.user().is_some() && !self.is_invited(party.id),
         };
         let of = |found: Option<&Party>| found.map(|party| party.id);
         let chosen = of(self.parties.iter().find(is_still)).or_else(|| of(self.parties.iter().find(may)));

@@ -202,12 +202,12 @@ impl Calls {
         }
         self.arrange(switch, id);
         for (leg, status) in failures {
-            self.guest_failed(switch, (id, party), leg, status);
+            self.invitee_failed(switch, (id, party), leg, status);
         }
     }
 
     /// A device of a guest answered: the guest is in.
-    pub(in crate::call) fn guest_answered(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, body: &Bytes) {
+    pub(in crate::call) fn invitee_answered(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, body: &Bytes) {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(device) = call.leg_mut(leg) else { return };
@@ -216,13 +216,13 @@ impl Calls {
             debug!(call = %id, %error, "the answer cannot be used");
             end_late(switch, dialog);
             self.release(switch, id, leg);
-            return self.guest_failed(switch, (id, party), leg, StatusCode::NOT_ACCEPTABLE_HERE);
+            return self.invitee_failed(switch, (id, party), leg, StatusCode::NOT_ACCEPTABLE_HERE);
         }
         switch.sip.acknowledge(switch.now, dialog, Bytes::new());
         device.media.apply(switch.media, limit);
         device.stage = Stage::Up;
         info!(call = %id, party = party.0, "a guest has come");
-        self.guest_decided((id, party), Ok(()));
+        self.invitee_decided((id, party), Ok(()));
         self.cancel_ringing(switch, (id, party), &Reason::sip(200, "Call completed elsewhere"));
         if let Some(call) = self.calls.get_mut(&id) {
             call.constructed = Constructed::Conference;
@@ -233,15 +233,15 @@ impl Calls {
     }
 
     /// A device of a guest refused, or cannot be reached; its leg is released.
-    pub(in crate::call) fn guest_failed(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, status: StatusCode) {
-        let Some(coming) = self.calls.get_mut(&id).and_then(|call| call.coming(party)) else { return };
+    pub(in crate::call) fn invitee_failed(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, status: StatusCode) {
+        let Some(coming) = self.calls.get_mut(&id).and_then(|call| call.invitee(party)) else { return };
         if let Verdict::GiveUp(_) = coming.ring.failed(leg, status) {
-            self.guest_gone(switch, (id, party), Refusal::of(status));
+            self.invitee_gone(switch, (id, party), Refusal::of(status));
         }
     }
 
     /// A guest does not come: all is as if they had not been called.
-    pub(in crate::call) fn guest_gone(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), refusal: Refusal) {
+    pub(in crate::call) fn invitee_gone(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), refusal: Refusal) {
         info!(call = %id, party = party.0, %refusal, "a guest does not come");
         self.cancel_ringing(switch, (id, party), &Reason::sip(408, "No answer"));
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -252,7 +252,7 @@ impl Calls {
                 self.by_user.remove(&(Arc::clone(user), id));
             }
         }
-        self.guest_decided((id, party), Err(refusal));
+        self.invitee_decided((id, party), Err(refusal));
         if let Some(call) = self.calls.get_mut(&id) {
             call.dissolve();
             if call.constructed != Constructed::Conference {
@@ -274,7 +274,7 @@ impl Calls {
     }
 
     /// Notes what became of a guest. The last one of a command decides what became of that: it worked if anybody came.
-    fn guest_decided(&mut self, (id, party): (Id, PartyId), result: Result<(), Refusal>) {
+    fn invitee_decided(&mut self, (id, party): (Id, PartyId), result: Result<(), Refusal>) {
         let conference = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut());
         let Some(coming) = conference.map(|conference| &mut conference.coming) else { return };
         let Some(at) = coming.iter().position(|guest| guest.party == party) else { return };
@@ -289,29 +289,29 @@ impl Calls {
     }
 
     /// Time has passed for who rings.
-    pub(super) fn guests_wait(&mut self, switch: &mut Switch<'_>, id: Id) {
+    pub(super) fn invitees_wait(&mut self, switch: &mut Switch<'_>, id: Id) {
         let Some(conference) = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut()) else { return };
         let late = |guest: &mut Coming| (guest.ring.handle_timeout(switch.now) != Verdict::Wait).then_some(guest.party);
         for party in conference.coming.iter_mut().filter_map(late).collect::<Vec<_>>() {
-            self.guest_gone(switch, (id, party), Refusal::NoAnswer);
+            self.invitee_gone(switch, (id, party), Refusal::NoAnswer);
         }
     }
 
     /// The call is over before they came.
     pub(super) fn forget_guests(&mut self, id: Id) {
         while let Some(party) = self.calls.get(&id).and_then(|call| Some(call.conference.as_ref()?.coming.first()?.party)) {
-            self.guest_decided((id, party), Err(Refusal::CallOver));
+            self.invitee_decided((id, party), Err(Refusal::CallOver));
         }
     }
 }
 
 impl Call {
     /// Returns true for a party whose devices ring to come in.
-    pub(in crate::call) fn is_guest(&self, party: PartyId) -> bool {
+    pub(in crate::call) fn is_invited(&self, party: PartyId) -> bool {
         self.conference.as_ref().is_some_and(|conference| conference.coming.iter().any(|guest| guest.party == party))
     }
 
-    fn coming(&mut self, party: PartyId) -> Option<&mut Coming> {
+    fn invitee(&mut self, party: PartyId) -> Option<&mut Coming> {
         self.conference.as_deref_mut()?.coming.iter_mut().find(|guest| guest.party == party)
     }
 
@@ -322,7 +322,7 @@ impl Call {
             return Err(Refusal::UnderWay);
         }
         match self.conference.as_deref() {
-            _ if self.is_guest(by) => Err(Refusal::NotAnswered),
+            _ if self.is_invited(by) => Err(Refusal::NotAnswered),
             Some(conference) if conference.door.is_some() => Err(Refusal::NotAnswered),
             Some(conference) if conference.locked => Err(Refusal::Locked),
             Some(_) | None => Ok(()),
@@ -349,7 +349,7 @@ impl Call {
     /// Returns the party of a user who is in the call, while it may have another device.
     pub(super) fn same_user(&self, who: &Who) -> Option<PartyId> {
         let devices = |party: PartyId| self.legs.iter().filter(|leg| leg.party == party).count();
-        let is_it = |party: &&Party| who.user().is_some() && party.person.who == *who && !self.is_guest(party.id);
+        let is_it = |party: &&Party| who.user().is_some() && party.person.who == *who && !self.is_invited(party.id);
         self.parties.iter().find(is_it).map(|party| party.id).filter(|party| devices(*party) < MAX_DEVICES)
     }
 }
