@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use sip::digest::Algorithm;
 
-pub use feature::{Code, Feature, Features, Group};
+pub use feature::{Code, Feature, Features, Group, Room};
 pub use file::ConfigError;
 pub use secret::Secret;
 pub use value::{Domain, Number, Origin, PortRange, UserName};
@@ -53,6 +53,8 @@ pub struct Config {
     pub trunks: Vec<Trunk>,
     /// The groups that this file manages.
     pub groups: Vec<Group>,
+    /// The rooms for conferences.
+    pub rooms: Vec<Room>,
     source: file::Source,
 }
 
@@ -373,9 +375,21 @@ mod tests {
 
     #[test]
     fn the_example_shows_every_key() {
-        for section in
-            ["", "[sip]", "[tls]", "[http]", "[media]", "[policy]", "[features]", "[limits]", "[log]", "[[user]]", "[[trunk]]", "[[group]]"]
-        {
+        for section in [
+            "",
+            "[sip]",
+            "[tls]",
+            "[http]",
+            "[media]",
+            "[policy]",
+            "[features]",
+            "[limits]",
+            "[log]",
+            "[[user]]",
+            "[[trunk]]",
+            "[[group]]",
+            "[[room]]",
+        ] {
             let refused = fault(&format!("{section}\nno_such_key = 1\n"));
             let (_, accepted) = refused.split_once("accepted:").unwrap();
             let keys: Vec<_> = accepted.split('`').skip(1).step_by(2).collect();

@@ -223,6 +223,9 @@ pub enum Refusal {
     /// The device hung up, or was lost.
     #[error("the device left the call")]
     TargetGone,
+    /// Nobody has this number or name.
+    #[error("nobody has this number or name")]
+    NoUser,
     /// It needs a conference.
     #[error("the call is no conference")]
     NoConference,

@@ -9,6 +9,8 @@ use cas::text::{CallId, DeviceId, UserName};
 use cas::topic::graph;
 use cas::topic::tel::{self, Act, Acted, Call, MakeCall};
 
+use media::Kinds;
+
 use super::{Provider, view};
 use crate::call::command::Refusal;
 use crate::call::graph::View;
@@ -69,21 +71,38 @@ fn want(act: Act) -> Option<Want> {
         Act::Dtmf(request) => Some(Want::Digits(request.digits.as_str().to_owned())),
         Act::Move(request) => Some(Want::Move(device(&request.device))),
         Act::Split(request) => Some(Want::Split(device(&request.audio), device(&request.video))),
-        Act::Decline(_) | Act::Answer(_) | Act::Transfer(_) | Act::Conference(_) | Act::Park(_) | Act::Pickup(_) | Act::Negotiate(_) => {
-            None
+        Act::Conference(request) => {
+            let calls = request.calls.iter().map(|call| id(call).ok()).collect::<Option<Vec<_>>>();
+            Some(Want::Gather(calls?, request.destinations.iter().map(ToString::to_string).collect()))
         }
+        Act::Mute(request) => Some(Want::Mute(request.party.map(|party| party.as_str().to_owned()), kinds(&request.media), true)),
+        Act::Unmute(request) => Some(Want::Mute(request.party.map(|party| party.as_str().to_owned()), kinds(&request.media), false)),
+        Act::Lock(_) => Some(Want::Lock(true)),
+        Act::Unlock(_) => Some(Want::Lock(false)),
+        Act::Kick(request) => Some(Want::Kick(request.party.as_str().to_owned())),
+        Act::Moderate(request) => Some(Want::Moderate(request.party.as_str().to_owned())),
+        Act::Decline(_) | Act::Answer(_) | Act::Transfer(_) | Act::Park(_) | Act::Pickup(_) | Act::Negotiate(_) => None,
     }
+}
+
+/// Returns the kinds that are named; audio if none is.
+fn kinds(media: &[tel::Media]) -> Kinds {
+    let named = media.iter().fold(Kinds::NONE, |kinds, media| match media {
+        tel::Media::Audio => kinds | Kinds::AUDIO,
+        tel::Media::Video => kinds | Kinds::VIDEO,
+    });
+    if named.is_empty() { Kinds::AUDIO } else { named }
 }
 
 /// Tells why something was not done with a call.
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice, NoParty, NoWay,
-        NotAnswered, NotModerator, NotTaken, OtherThread, Present, Same, TargetGone, TooManyDevices, UnderWay, Unreachable,
+        BadDigits, Busy, CallOver, Declined, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice, NoParty, NoUser,
+        NoWay, NotAnswered, NotModerator, NotTaken, OtherThread, Present, Same, TargetGone, TooManyDevices, UnderWay, Unreachable,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
-        Unable::Refused(NoCall | NoParty | NoDevice) => Fault::NotFound,
+        Unable::Refused(NoCall | NoParty | NoDevice | NoUser) => Fault::NotFound,
         Unable::Refused(BadDigits) => Fault::BadMessage,
         Unable::Refused(
             NotAnswered | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference | NotModerator | Locked | Full | Present

@@ -31,6 +31,16 @@ pub(crate) enum Want {
     Move(device::Id),
     /// Audio goes to the first device, video to the second.
     Split(device::Id, device::Id),
+    /// These calls of the user, and these destinations, come into the call.
+    Gather(Vec<call::Id>, Vec<String>),
+    /// The others do not get these kinds of a party, of the user if none is named; or get them again.
+    Mute(Option<String>, Kinds, bool),
+    /// Nobody joins; or people join again.
+    Lock(bool),
+    /// A party is removed.
+    Kick(String),
+    /// A party becomes the moderator.
+    Moderate(String),
 }
 
 /// Something that is wanted of a user's side of a call.
@@ -71,7 +81,12 @@ impl Signaling {
             let _gone = order.answer.send(Err(Unable::TooMany));
             return;
         }
+        if let Want::Gather(calls, destinations) = &order.want {
+            let (calls, destinations) = (calls.clone(), destinations.clone());
+            return self.gather(order, calls, &destinations);
+        }
         let devices = match &order.want {
+            Want::Gather(..) | Want::Mute(..) | Want::Lock(_) | Want::Kick(_) | Want::Moderate(_) => Vec::new(),
             Want::Hold | Want::Resume | Want::Drop | Want::Digits(_) => Vec::new(),
             Want::Move(device) => vec![device.clone()],
             Want::Split(audio, video) => vec![audio.clone(), video.clone()],
@@ -118,7 +133,15 @@ impl Signaling {
             (Want::Digits(digits), _) => Command::Digits { call, party, digits },
             (Want::Move(_), [target]) => Command::Move { call, party, kinds: Kinds::BOTH, target: target.clone() },
             (Want::Split(..), [audio, video]) => Command::Split { call, party, audio: audio.clone(), video: video.clone() },
-            (Want::Move(_) | Want::Split(..), _) => {
+            (Want::Lock(locked), _) => Command::Lock { call, by: party, locked },
+            (want @ (Want::Mute(..) | Want::Kick(_) | Want::Moderate(_)), _) => match self.moderation((call, party), want) {
+                Some(command) => command,
+                None => {
+                    let _gone = answer.send(Err(Refusal::NoParty.into()));
+                    return;
+                }
+            },
+            (Want::Move(_) | Want::Split(..) | Want::Gather(..), _) => {
                 let _gone = answer.send(Err(Refusal::NoDevice.into()));
                 return;
             }
