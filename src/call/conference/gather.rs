@@ -72,7 +72,13 @@ impl Calls {
             party.holding = false;
         }
         for (other, party) in joined {
-            self.absorb(switch, id, (other, Some(party)));
+            let talks = |id: Id, party: PartyId| self.calls.get(&id).is_some_and(|call| call.talks(party));
+            if !talks(id, by) && talks(other, party) {
+                self.absorb(switch, id, (other, None));
+                self.leave_held(switch, (id, by));
+            } else {
+                self.absorb(switch, id, (other, Some(party)));
+            }
         }
         if !others.is_empty() {
             self.gathered(switch, (id, by));
@@ -84,6 +90,15 @@ impl Calls {
         let ticket = self.last_ticket;
         guests.into_iter().for_each(|guest| self.call_in(switch, (id, by), guest, ticket));
         Ok(Answer::Pending(ticket))
+    }
+
+    /// Of two calls on a phone the one on hold goes: its user hears the other one.
+    fn leave_held(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId)) {
+        let Some(call) = self.calls.get(&id) else { return };
+        let is_held = |leg: &&Leg| leg.party == party && leg.is_up() && !leg.media.is_open();
+        for leg in call.legs.iter().filter(is_held).map(|leg| leg.id).collect::<Vec<_>>() {
+            self.let_leave(switch, id, leg, None);
+        }
     }
 
     /// The calls have become one.
@@ -339,6 +354,11 @@ impl Call {
             (_, Some(conference)) if conference.moderator != Some(by) => Err(Refusal::NotModerator),
             (_, Some(_) | None) => Ok(()),
         }
+    }
+
+    /// Returns true for a party with a device that has not put the others on hold.
+    fn talks(&self, party: PartyId) -> bool {
+        self.legs.iter().any(|leg| leg.party == party && leg.is_up() && leg.media.is_open())
     }
 
     /// Returns the media thread of its ports, once it has any.
