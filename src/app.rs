@@ -16,6 +16,7 @@ use crate::call::{self, Calls};
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
+use crate::history::Retention;
 use crate::http::{self, Http};
 use crate::location::Locations;
 use crate::net::dns::Dns;
@@ -121,14 +122,17 @@ pub async fn run_beside<T>(config: &Config, work: impl AsyncFnOnce(Running) -> a
 struct Web {
     clients: Clients,
     http: Http,
+    retention: Retention,
+    storage: Storage,
 }
 
 impl Web {
     fn start(self, stopped: watch::Receiver<bool>) -> anyhow::Result<std::thread::JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING).build()?;
-        let Self { clients, http } = self;
+        let Self { clients, http, retention, storage } = self;
         let run = move || {
-            runtime.block_on(async { tokio::join!(biased; clients.run(stopped.clone()), http.run(stopped)) });
+            let keep = retention.run(storage, stopped.clone());
+            runtime.block_on(async { tokio::join!(biased; clients.run(stopped.clone()), http.run(stopped), keep) });
             runtime.shutdown_timeout(SHUTDOWN);
         };
         Ok(std::thread::Builder::new().name("web".to_owned()).spawn(run)?)
@@ -147,7 +151,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let (handle, asks) = signaling::Handle::new();
     let (news, told) = signaling::Feed::new();
     let settings = Settings { failed_logins_per_minute: config.limits.failed_logins_per_minute.get(), ..Settings::default() };
-    let provider = Provider::new(handle, storage.clone(), clock::now());
+    let provider = Provider::new(handle, storage.clone(), news.beside(), clock::now());
     let (clients, to_clients) = Clients::new(settings, seed()?, provider, told);
     let guests = net.guests().ok_or_else(|| anyhow::anyhow!("the web's connections are taken"))?;
     let http = Http::new(to_clients, net.origins(config), guests, local);
@@ -194,8 +198,9 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
         asks,
         news,
     };
-    let running = Running { listeners: parts.net.listeners().to_vec(), storage };
-    Ok((Signaling::new(parts, config), Web { clients, http }, running))
+    let running = Running { listeners: parts.net.listeners().to_vec(), storage: storage.clone() };
+    let retention = Retention { days: config.history.days(), most: config.history.most() };
+    Ok((Signaling::new(parts, config), Web { clients, http, retention, storage }, running))
 }
 
 fn media_config(config: &Config, net: &Net, seed: u64) -> anyhow::Result<rtp::Config> {

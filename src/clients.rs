@@ -39,6 +39,8 @@ const OUTLET: usize = MAX_SAID + MAX_PENDING_OF_LOGIN + plugin::MAX_WAITING as u
 const OF_STREAM: u64 = 1 << 63;
 /// Changes of the switch that one turn of the loop takes.
 const NEWS_A_TURN: usize = 256;
+/// Messages of connections that one turn of the loop takes: a turn costs as much as a message.
+const MESSAGES_A_TURN: usize = 64;
 /// How often the wall clock is read again.
 const CLOCK: Duration = Duration::from_secs(10);
 
@@ -276,6 +278,7 @@ impl Clients {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut news = Vec::with_capacity(NEWS_A_TURN);
+        let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
         loop {
             let deadline = self.server.poll_timeout();
             if let Some(at) = deadline {
@@ -294,10 +297,13 @@ impl Clients {
                 }
                 Some(came) = self.work.join_next(), if !self.work.is_empty() => self.handle_work(came),
                 Some(stream) = self.closing.next(), if !self.closing.is_empty() => self.handle_closed(stream),
-                message = self.inbox.recv() => match message {
-                    Some(message) => self.handle_message(message),
-                    None => break,
-                },
+                count = self.inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
+                    if count == 0 {
+                        break;
+                    }
+                    let now = clock::now();
+                    messages.drain(..).for_each(|message| self.handle_message(now, message));
+                }
             }
             let now = clock::now();
             if now.saturating_duration_since(self.clock_read) > CLOCK {
@@ -311,8 +317,7 @@ impl Clients {
         }
     }
 
-    fn handle_message(&mut self, message: Message) {
-        let now = clock::now();
+    fn handle_message(&mut self, now: Instant, message: Message) {
         match message {
             Message::Request(ask, answer) => {
                 let Ask { peer, token, content_type, accept, prefer, body } = ask;

@@ -7,6 +7,7 @@ mod check;
 mod feature;
 mod file;
 mod secret;
+mod show;
 mod value;
 
 use std::fs::DirBuilder;
@@ -23,6 +24,7 @@ use sip::digest::Algorithm;
 pub use feature::{Code, Feature, Features, Group, Room};
 pub use file::ConfigError;
 pub use secret::Secret;
+pub use show::to_toml;
 pub use value::{Domain, Number, Origin, PortRange, UserName};
 
 /// The whole configuration.
@@ -43,6 +45,8 @@ pub struct Config {
     pub policy: Policy,
     /// What users dial to act on calls.
     pub features: Features,
+    /// How long calls that are over are kept.
+    pub history: History,
     /// Bounds against guessing and floods.
     pub limits: Limits,
     /// The log.
@@ -207,6 +211,36 @@ pub enum MediaPath {
     Direct,
 }
 
+/// `[history]`: how long calls that are over are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct History {
+    /// Days after which a call leaves the histories and its record the store; 0: never; default 365.
+    pub keep_days: u32,
+    /// Most entries in the history of a user; then the oldest go; default 10000.
+    pub max: NonZeroU32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { keep_days: 365, max: NonZeroU32::new(10_000).unwrap_or(NonZeroU32::MIN) }
+    }
+}
+
+impl History {
+    /// Returns the days that calls are kept; none: for ever.
+    #[must_use]
+    pub fn days(&self) -> Option<u32> {
+        Some(self.keep_days).filter(|days| *days > 0)
+    }
+
+    /// Returns the most entries of a user.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        usize::try_from(self.max.get()).unwrap_or(usize::MAX)
+    }
+}
+
 /// `[limits]`. Whatever is beyond them is refused or closed; established calls and registered devices go first.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -368,6 +402,7 @@ mod tests {
         assert_eq!(example.media, absent.media);
         assert_eq!(example.policy, absent.policy);
         assert_eq!(example.features, absent.features);
+        assert_eq!(example.history, absent.history);
         assert_eq!(example.limits, absent.limits);
         assert_eq!(example.log, absent.log);
         assert_eq!(Config::built_in().unwrap_or_else(|e| panic!("{e}")).sip, absent.sip);
@@ -375,21 +410,8 @@ mod tests {
 
     #[test]
     fn the_example_shows_every_key() {
-        for section in [
-            "",
-            "[sip]",
-            "[tls]",
-            "[http]",
-            "[media]",
-            "[policy]",
-            "[features]",
-            "[limits]",
-            "[log]",
-            "[[user]]",
-            "[[trunk]]",
-            "[[group]]",
-            "[[room]]",
-        ] {
+        let sections = ["", "[sip]", "[tls]", "[http]", "[media]", "[policy]", "[features]", "[history]", "[limits]", "[log]"];
+        for section in sections.into_iter().chain(["[[user]]", "[[trunk]]", "[[group]]", "[[room]]"]) {
             let refused = fault(&format!("{section}\nno_such_key = 1\n"));
             let (_, accepted) = refused.split_once("accepted:").unwrap();
             let keys: Vec<_> = accepted.split('`').skip(1).step_by(2).collect();

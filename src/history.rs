@@ -4,11 +4,14 @@
 //! An entry's name is the call's and the number of the party. Its key is the user, a zero byte, and both of those with every bit turned
 //! over, so that later calls come first.
 
+mod retention;
+
 use cas::text::{CallId, DeviceId, EntryId, UserName};
 use cas::topic::history::{Entry, Query};
 use serde::{Deserialize, Serialize};
 
-pub use cas::topic::history::Kind;
+pub use cas::topic::history::{Change, Kind};
+pub use retention::Retention;
 
 use crate::storage::{Batch, Storage, StorageError, Table};
 

@@ -2,11 +2,20 @@
 //!
 //! `TANDEM_FUZZ_RUNS` sets another count, `TANDEM_FUZZ_SEED` another seed. A failure prints the input and how to run it alone.
 
+#[path = "replay/pidf.rs"]
+mod pidf;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use fuzz::mutate::{Random, mutate};
 use fuzz::{TARGETS, Target};
+
+/// The targets of the crates, and the switch's own.
+fn targets() -> impl Iterator<Item = &'static Target> {
+    static PIDF: Target = Target { name: "pidf", run: pidf::run, seeds: Vec::new, dictionary: pidf::DICTIONARY };
+    TARGETS.iter().chain([&PIDF])
+}
 
 const RUNS: u64 = 1_000_000;
 const SEED: u64 = 0x7A4D_E817;
@@ -48,7 +57,7 @@ fn batch(target: &Target, seeds: &[Vec<u8>], seed: u64, number: u64) -> u64 {
 
 #[test]
 fn every_seed_holds() {
-    for target in TARGETS {
+    for target in targets() {
         let seeds = seeds(target);
         let accepted = seeds.iter().filter(|seed| try_one(target, seed, "a seed")).count();
         println!("{}: {} seeds, {accepted} accepted", target.name, seeds.len());
@@ -60,7 +69,7 @@ fn every_seed_holds() {
 fn every_parser_survives_a_million_mutations() {
     let (runs, seed) = (number("TANDEM_FUZZ_RUNS", RUNS), number("TANDEM_FUZZ_SEED", SEED));
     let batches = runs.div_ceil(BATCH);
-    for target in TARGETS {
+    for target in targets() {
         let seeds = &seeds(target);
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let accepted: u64 = std::thread::scope(|scope| {

@@ -45,6 +45,14 @@ impl Default for Features {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Code(Box<str>);
 
+impl Code {
+    /// Returns the code; empty: none.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

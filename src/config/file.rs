@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::feature::RoomKeys;
 use super::secret::SecretSource;
 use super::value::{self, Domain, Number, PortRange, UserName};
-use super::{Config, Features, Group, Http, Limits, Log, Media, Policy, Room, Sip, Srtp, Tls, Trunk, User, check};
+use super::{Config, Features, Group, History, Http, Limits, Log, Media, Policy, Room, Sip, Srtp, Tls, Trunk, User, check};
 
 /// One sentence that names file, line and key and says what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +84,8 @@ struct Keys {
     #[serde(default)]
     features: Features,
     #[serde(default)]
+    history: History,
+    #[serde(default)]
     limits: Limits,
     #[serde(default)]
     log: Log,
@@ -148,6 +150,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
         http: keys.http,
         policy: keys.policy,
         features: keys.features,
+        history: keys.history,
         limits: keys.limits,
         log: keys.log,
         users,

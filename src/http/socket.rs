@@ -174,7 +174,8 @@ async fn run(
     encoding: Encoding,
 ) -> Result<(), Ended> {
     // who has not signed in may send as much as a login needs (S9, S11)
-    let mut config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0).max_write_buffer_size(usize::MAX);
+    // short events of one batch go in one write
+    let mut config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(4096).max_write_buffer_size(usize::MAX);
     config = config.max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let upgraded = TokioIo::new(upgrade.await?);
     let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;

@@ -2,11 +2,11 @@
 //!
 //! [`Media`] is the handle that signaling holds. It binds ports on the caller's thread, so that their addresses can stand in
 //! an SDP at once, and hands the sockets to a thread over a bounded channel; events come back over the channel given to
-//! [`Media::start`]. The loop of a thread is in `rtp/worker.rs`, its rests in `rtp/pace.rs`, the choice of ports in `rtp/socket.rs`, the music on hold in
-//! `rtp/music.rs`. It knows no SIP and no
-//! call.
+//! [`Media::start`]. The loop of a thread is in `rtp/worker.rs`, what threads tell each other in `rtp/others.rs`, their rests in
+//! `rtp/pace.rs`, the choice of ports in `rtp/socket.rs`, the music on hold in `rtp/music.rs`. It knows no SIP and no call.
 
 pub mod music;
+mod others;
 mod pace;
 mod socket;
 mod worker;
@@ -40,8 +40,9 @@ use media::{
 use tokio::sync::mpsc;
 
 use self::{
+    others::{Others, Wake},
     socket::{Pair, Range},
-    worker::{Wake, Worker, Workers},
+    worker::Worker,
 };
 
 /// Commands that may wait for a media thread. When there are more, [`Error::Busy`]: the thread does not get on.
@@ -181,7 +182,7 @@ enum Command {
     Packet {
         via: u16,
         from: SocketAddr,
-        bytes: Box<[u8]>,
+        bytes: Vec<u8>,
     },
     /// The source of a datagram that was handed over is the peer of this port of another thread.
     Learn {
@@ -416,8 +417,7 @@ impl Thread {
             threads.push(Self { commands: Some(sender), wake: Arc::new(Wake::new()?) });
             receivers.push(receiver);
         }
-        for (index, (shared, commands)) in sockets.into_iter().zip(receivers).enumerate() {
-            let others = Workers::new(index as u16, threads.iter().map(|thread| (thread.commands.clone(), Arc::clone(&thread.wake))));
+        for (index, ((shared, commands), others)) in sockets.into_iter().zip(receivers).zip(Others::of(&threads)).enumerate() {
             let mut engine = Engine::new(index as u16, policy.clone(), certificate.clone(), seed.wrapping_add(index as u64));
             engine.add_sound(SoundId::HOLD, music.clone());
             let wake = threads.get(index).map(|thread| Arc::clone(&thread.wake)).ok_or(io::ErrorKind::NotFound)?;

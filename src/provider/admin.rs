@@ -161,7 +161,7 @@ impl Admin for Provider {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: u64::try_from(clock::now().saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX),
             users: count(figures.users),
-            devices: count(figures.registered),
+            devices: count(self.count_devices().await?),
             calls: count(figures.calls),
             draining: figures.draining,
         })
@@ -229,30 +229,47 @@ fn managed(managed: user::Managed) -> Managed {
 }
 
 impl Provider {
-    /// Returns everybody's devices, asked for in portions: the loop has calls to serve meanwhile.
+    /// Returns everybody's devices.
     async fn all_devices(&self) -> Answer<Vec<Device>> {
-        let (mut found, mut last) = (Vec::new(), None);
+        let mut found = Vec::new();
+        self.visit(devices_of, |devices| found.extend(devices)).await?;
+        Ok(found)
+    }
+
+    /// Returns how many devices there are.
+    async fn count_devices(&self) -> Answer<usize> {
+        let mut count = 0;
+        self.visit(|people, user| bindings_of(people, user).count(), |devices| count += devices).await?;
+        Ok(count)
+    }
+
+    /// Looks at each user, in portions: the loop has calls to serve meanwhile.
+    async fn visit<T: Send + 'static>(&self, look: fn(&People<'_>, &str) -> T, mut take: impl FnMut(T)) -> Answer<()> {
+        let mut last: Option<Box<str>> = None;
         loop {
             let portion = self.signaling.look(move |people: &People<'_>| {
-                let users = people.users.after(last.as_deref()).take(PORTION);
-                let names: Vec<Box<str>> = users.map(|user| user.name.clone()).collect();
-                let devices: Vec<Device> = names.iter().flat_map(|user| devices_of(people, user)).collect();
-                (devices, names.into_iter().last())
+                let users: Vec<Box<str>> = people.users.after(last.as_deref()).take(PORTION).map(|user| user.name.clone()).collect();
+                (users.iter().map(|user| look(people, user)).collect::<Vec<_>>(), users.into_iter().last())
             });
-            let (devices, next) = portion.await?;
-            found.extend(devices);
+            let (seen, next) = portion.await?;
+            seen.into_iter().for_each(&mut take);
             match next {
                 Some(name) => last = Some(name),
-                None => return Ok(found),
+                None => return Ok(()),
             }
         }
     }
 }
 
 fn devices_of(people: &People<'_>, user: &str) -> Vec<Device> {
-    let (Some(aor), Ok(user)) = (Aor::new(user, people.domain), UserName::parse(user)) else { return Vec::new() };
-    let bindings = people.locations.of(&aor).into_iter().filter(|binding| !binding.is_expired(people.now));
-    bindings.filter_map(|binding| device(&user, &binding)).collect()
+    let Ok(name) = UserName::parse(user) else { return Vec::new() };
+    bindings_of(people, user).filter_map(|binding| device(&name, &binding)).collect()
+}
+
+fn bindings_of(people: &People<'_>, user: &str) -> impl Iterator<Item = Binding> + use<> {
+    let (aor, now) = (Aor::new(user, people.domain), people.now);
+    let bindings = aor.map(|aor| people.locations.of(&aor)).unwrap_or_default();
+    bindings.into_iter().filter(move |binding| !binding.is_expired(now))
 }
 
 fn device(user: &UserName, binding: &Binding) -> Option<Device> {

@@ -4,8 +4,8 @@ use cas::error::{Error, Fault};
 use cas::text::{EntryId, Prose};
 use cas::topic::history::{Entry, Query};
 
-use super::{Provider, unwritten};
-use crate::history::{self, Kept};
+use super::{News, Provider, unwritten};
+use crate::history::{self, Change, Kept};
 use crate::storage::{Batch, StorageError};
 
 impl cas::provider::History for Provider {
@@ -25,6 +25,7 @@ impl cas::provider::History for Provider {
         let mut batch = Batch::new();
         kept.put(&mut batch);
         self.storage.write(&batch).await.map_err(|error| unwritten(&error))?;
+        self.tell(Change::Changed, kept.clone());
         Ok(kept.entry)
     }
 
@@ -33,11 +34,19 @@ impl cas::provider::History for Provider {
         let kept = self.find(entry).await?;
         let mut batch = Batch::new();
         kept.remove(&mut batch);
-        self.storage.write(&batch).await.map_err(|error| unwritten(&error))
+        self.storage.write(&batch).await.map_err(|error| unwritten(&error))?;
+        self.tell(Change::Deleted, kept);
+        Ok(())
     }
 }
 
 impl Provider {
+    /// Tells the user's other clients.
+    fn tell(&self, change: Change, kept: Kept) {
+        // as for all news: what does not fit is lost
+        let _lost = self.news.try_send(News::Entry(change, Box::new(kept)));
+    }
+
     async fn find(&self, entry: &EntryId) -> Result<Kept, Error> {
         let (storage, id) = (self.storage.clone(), entry.clone());
         let found = read(move || history::find(&storage, &id)).await?;

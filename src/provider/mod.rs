@@ -17,6 +17,7 @@ use cas::error::{Error, Fault};
 use cas::login::Identity;
 use cas::server::Credential;
 use cas::text::{Line, UserName};
+use tokio::sync::mpsc;
 
 pub(crate) use crate::signaling::News;
 use crate::signaling::{Failed, Figures, Handle, Stopped};
@@ -29,14 +30,15 @@ use crate::user::Refusal;
 pub struct Provider {
     signaling: Handle,
     storage: Storage,
+    news: mpsc::Sender<News>,
     started: Instant,
     /// Taken by whoever changes an entry of a history: reading and writing it back is one step.
     entries: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Provider {
-    pub(crate) fn new(signaling: Handle, storage: Storage, started: Instant) -> Self {
-        Self { signaling, storage, started, entries: Arc::default() }
+    pub(crate) fn new(signaling: Handle, storage: Storage, news: mpsc::Sender<News>, started: Instant) -> Self {
+        Self { signaling, storage, news, started, entries: Arc::default() }
     }
 
     /// Returns why the switch takes no new work now; none: it does.

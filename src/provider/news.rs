@@ -3,7 +3,7 @@
 use cas::text::UserName;
 use cas::topic::Happening;
 use cas::topic::graph::Changed;
-use cas::topic::history::{Change as EntryChange, EntryEvent};
+use cas::topic::history::EntryEvent;
 use cas::topic::presence;
 use cas::topic::tel::{CallEvent, Change};
 
@@ -18,7 +18,7 @@ pub(crate) fn happenings(news: News) -> Vec<Happening> {
         News::Presence(user, presence) => {
             UserName::parse(&user).map(|user| Happening::Presence(presence::Changed { user, presence: *presence })).into_iter().collect()
         }
-        News::Entry(kept) => vec![Happening::History(EntryEvent { change: EntryChange::Added, entry: kept.entry })],
+        News::Entry(change, kept) => vec![Happening::History(EntryEvent { change, entry: kept.entry })],
     }
 }
 

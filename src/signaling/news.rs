@@ -11,7 +11,7 @@ use super::{Signaling, Unwritten};
 use crate::call;
 use crate::call::graph::{Event, Party, Standing, State, View};
 use crate::call::party::{PartyId, Who};
-use crate::history::{Kept, Kind, Part};
+use crate::history::{Change, Kept, Kind, Part};
 use crate::presence::Presence;
 use crate::storage::Batch;
 
@@ -25,8 +25,8 @@ const ENDED: usize = 1000;
 pub(crate) enum News {
     /// A call began, changed or ended.
     Call(Box<Event>),
-    /// An entry was added to a history.
-    Entry(Box<Kept>),
+    /// An entry was added to a history, changed in it, or deleted from it.
+    Entry(Change, Box<Kept>),
     /// A user's presence is another.
     Presence(Arc<str>, Box<Presence>),
 }
@@ -42,6 +42,11 @@ impl Feed {
     pub(crate) fn new() -> (Self, mpsc::Receiver<News>) {
         let (news, told) = mpsc::channel(QUEUE);
         (Self { news, lost: 0 }, told)
+    }
+
+    /// Returns a way for others beside the loop; what does not fit is lost, as for all news.
+    pub(crate) fn beside(&self) -> mpsc::Sender<News> {
+        self.news.clone()
     }
 
     pub(super) fn tell(&mut self, news: News) {
@@ -87,7 +92,7 @@ impl Signaling {
                     let told = move |written: Result<(), _>| {
                         if written.is_ok() {
                             // as for all news: what does not fit is lost
-                            let _lost = news.try_send(News::Entry(Box::new(kept)));
+                            let _lost = news.try_send(News::Entry(Change::Added, Box::new(kept)));
                         }
                     };
                     self.write(&batch, Unwritten::Asked(Box::new(told)));

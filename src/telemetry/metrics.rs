@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::call::record::Record;
@@ -31,6 +31,13 @@ fn describe() {
     describe_counter!("tandem_media_packets_received_total", "RTP packets of calls that are over, as they came in");
     describe_counter!("tandem_media_packets_sent_total", "RTP packets of calls that are over, as they went out");
     describe_counter!("tandem_media_packets_lost_total", "RTP packets of calls that are over, missing in what came in");
+    describe_counter!("tandem_media_thread_packets_received_total", "Datagrams that a media thread took from its sockets");
+    describe_counter!("tandem_media_thread_packets_sent_total", "Datagrams that a media thread sent");
+    describe_counter!(
+        "tandem_media_thread_packets_lost_total",
+        "RTP packets missing in what came to ports of a media thread, counted at their end"
+    );
+    describe_gauge!("tandem_media_thread_ports", "Open ports of a media thread");
     describe_histogram!("tandem_loop_turn_seconds", Unit::Seconds, "How long one turn of the signaling loop takes");
     describe_histogram!("tandem_storage_commit_seconds", Unit::Seconds, "How long a write takes until it is durable");
     describe_counter!("tandem_cas_replies_total", "Replies to client applications, by their number");
@@ -58,6 +65,40 @@ pub(crate) fn set(name: &'static str, value: usize) {
 /// Counts a reply to a client application.
 pub(crate) fn replied(response: u16) {
     counter!("tandem_cas_replies_total", "response" => response.to_string()).increment(1);
+}
+
+/// What a media thread counts, as it passes and not for each packet.
+pub(crate) struct OfThread {
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    lost: Counter,
+    ports: Gauge,
+}
+
+impl OfThread {
+    pub(crate) fn new(thread: u16) -> Self {
+        start();
+        let thread = thread.to_string();
+        Self {
+            received: counter!("tandem_media_thread_packets_received_total", "thread" => thread.clone()),
+            sent: counter!("tandem_media_thread_packets_sent_total", "thread" => thread.clone()),
+            lost: counter!("tandem_media_thread_packets_lost_total", "thread" => thread.clone()),
+            ports: gauge!("tandem_media_thread_ports", "thread" => thread),
+        }
+    }
+
+    /// Counts what a port that is closed missed.
+    pub(crate) fn event(&self, event: &media::Event) {
+        if let media::Event::Closed { statistics, .. } = event {
+            self.lost.increment(statistics.streams.iter().map(|stream| stream.lost).sum());
+        }
+    }
+
+    /// Sets how many ports are open.
+    pub(crate) fn ports(&self, open: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float, and exact up to 2^53")]
+        self.ports.set(open as f64);
+    }
 }
 
 /// What the signaling loop counts.

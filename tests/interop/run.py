@@ -4,7 +4,7 @@
     run.py [pattern ...] [--list] [--jobs N] [--repeat N]
 
 Each test runs in a process of its own, with its own switch on its own loopback network; patterns are regular expressions
-on names.  TANDEM names the binary (default target/release/tandem).  INTEROP_KEEP=1 keeps each test's folder.
+on names.  TANDEM names the binary (default target/debug/tandem).  INTEROP_KEEP=1 keeps each test's folder.
 INTEROP_SWITCH=kamailio puts Kamailio in tandem's place, to try the clients themselves.  Ends in `N passed, M failed, K skipped`.
 """
 

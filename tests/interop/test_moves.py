@@ -22,10 +22,10 @@ case = functools.partial(cases.case, seconds=120)  # a test may wait for another
 class Person:
     """Alice with a desk phone and a browser, Bob with a desk phone, and a call between the two."""
 
-    def __init__(self, world, codecs=("PCMU",), far_codecs=("PCMU",), video=False):
+    def __init__(self, world, codecs=("PCMU",), far_codecs=("PCMU",), video=False, extra=""):
         needs_tandem()
         self.world = world
-        self.switch = Switch(world, ws=True, sip_extra=ORIGINS)
+        self.switch = Switch(world, ws=True, sip_extra=ORIGINS, extra=extra)
         self.cas = Cas(self.switch)
         self.bob = Phone(world, self.switch, "bob", FAR, codecs=far_codecs)
         self.desk = Phone(world, self.switch, "alice", DESK, codecs=codecs)
@@ -170,6 +170,23 @@ def a_declined_move_leaves_the_call_where_it_is(world):
 
 
 @case
+def a_move_that_nobody_answers_leaves_the_call_where_it_is(world):
+    person = Person(world, extra='[policy]\nno_answer = "2s"\n')
+    person.connect(person.desk)
+    ear = person.bob.ear()
+    at = person.mobile.mark()
+    outcome = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    person.mobile.wait_event("CALL_INCOMING", at)
+    why = fails(outcome)
+    check("nobody answered" in why, f"Alice is told {why}")
+    person.mobile.wait_event("CALL_CLOSED", at)
+    since = time.monotonic()
+    world.wait("Bob still hears the desk phone", lambda: ear.heard(DESK, since) > 0.5)
+    equal(list(person.cas.carried(person.call, "alice")), [person.ids[person.desk]], "Alice's devices in the call")
+    person.end()
+
+
+@case
 def old_device_that_vanishes_during_a_move_leaves_the_call_to_the_new_one(world):
     """The desk phone is gone without a word (kill -9) while the browser rings."""
     person = Person(world)
@@ -248,10 +265,14 @@ def audio_on_the_desk_phone_and_video_on_the_browser(world):
     person.mobile.wait_event("CALL_CLOSED", at[person.mobile])
     person.call = person.cas.only_call()
     at_mobile = person.mobile.mark()
+    asked = time.monotonic()
     split = person.begin("split", call=person.call, user="alice", audio=person.ids[person.desk], video=person.ids[person.mobile])
     person.mobile.wait_event("CALL_INCOMING", at_mobile)
     person.mobile.command("answer", video=True)
+    up = person.mobile.wait_event("CALL_ESTABLISHED", at_mobile)["at"]
     split()
+    firsts = [phone.first_picture(asked) - up for phone in (person.mobile, carol)]
+    print("first picture after the answer at Alice's browser {:.0f} ms, at Carol's {:.0f} ms".format(*(first * 1000 for first in firsts)))
     equal(person.cas.carried(person.call, "alice"), {person.ids[person.desk]: ["audio"], person.ids[person.mobile]: ["video"]},
           "what each of Alice's devices carries")
     person.mobile.wait_sees("blue")
@@ -275,4 +296,36 @@ def audio_on_the_desk_phone_and_video_on_the_browser(world):
     at = carol.mark()
     person.cas.ask("tel", "drop", call=person.call, user="alice")
     carol.wait_event("CALL_CLOSED", at)
+    person.switch.finish()
+
+
+@case
+def video_moves_from_one_browser_to_another(world):
+    """The other side's picture goes on with that of the new device."""
+    person = Person(world, video=True)
+    old = {d["device"] for d in person.cas.devices("alice")}
+    tablet = person.browser.phone(person.switch, "alice", FAR_MOBILE, colour="yellow", video=True)
+    (tablet_id,) = {d["device"] for d in person.cas.devices("alice")} - old
+    carol = person.browser.phone(person.switch, "carol", FAR, colour="blue", video=True)
+    at, at_carol = person.mobile.mark(), carol.mark()
+    carol.dial("alice", video=True)
+    person.mobile.answer(since=at)
+    carol.wait_event("CALL_ESTABLISHED", at_carol)
+    carol.wait_sees("red")
+    person.call = person.cas.only_call()
+    at, at_mobile = tablet.mark(), person.mobile.mark()
+    asked = time.monotonic()
+    move = person.begin("move", call=person.call, user="alice", device=tablet_id)
+    tablet.answer(since=at)
+    up = tablet.wait_event("CALL_ESTABLISHED", at)["at"]
+    move()
+    person.mobile.wait_event("CALL_CLOSED", at_mobile)
+    carol.wait_sees("yellow")
+    tablet.wait_sees("blue")
+    print(f"first picture at the new device {(tablet.first_picture(asked) - up) * 1000:.0f} ms after its answer; "
+          f"Carol's picture stood still for {carol.freeze(asked) * 1000:.0f} ms at most")
+    equal(list(person.cas.carried(person.call, "alice")), [tablet_id], "Alice's devices in the call")
+    at_carol = carol.mark()
+    person.cas.ask("tel", "drop", call=person.call, user="alice")
+    carol.wait_event("CALL_CLOSED", at_carol)
     person.switch.finish()

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use cas::message::Encoding;
 use cas::permission::{Pattern, Reach, Rights, Role};
-use cas::server::StreamId;
+use cas::server::{Channel, Peer, StreamId};
 use cas::topic::tel::{PartyState, State};
 use cas::topic::{Mode, OPERATIONS};
 use serde_json::{Value, json};
 
-use crate::host::{Host, call, entry, user};
+use crate::host::{Host, bytes, call, entry, user};
 use Reach::{All, None as Nowhere, Own};
 
 /// What a row of the matrix is about.
@@ -101,7 +102,7 @@ fn rows() -> Vec<(&'static str, Reach, Object, Value)> {
 }
 
 /// Every kind of caller: name, rights, scopes of their key, and how far they have the right in question.
-fn callers(right: &str, default: Reach) -> Vec<(&'static str, Rights, Option<&'static str>, Reach)> {
+fn callers(right: &str, default: Reach) -> Vec<(&'static str, Rights, Option<String>, Reach)> {
     let with = |role, rules: &[(&str, Reach)]| {
         let exceptions = rules.iter().map(|(pattern, reach)| (Pattern::parse(pattern).unwrap(), *reach)).collect();
         Rights { exceptions, ..Rights::of(role) }
@@ -118,9 +119,21 @@ fn callers(right: &str, default: Reach) -> Vec<(&'static str, Rights, Option<&'s
         ("eve", with(Role::User, &[(right, All)]), None, All),
         ("eve", with(Role::User, &[("*", All), (right, Own)]), None, Own),
         ("root", with(Role::Administrator, &[(right, Nowhere)]), None, Nowhere),
-        ("root", with(Role::Administrator, &[]), Some("other.thing"), Nowhere),
-        ("ann", with(Role::User, &[]), Some("*"), default),
+        ("root", with(Role::Administrator, &[]), Some("other.thing".into()), Nowhere),
+        ("root", with(Role::Administrator, &[]), Some(format!("other.*,{right}")), All),
+        ("ann", with(Role::User, &[]), Some("*".into()), default),
+        ("ann", with(Role::User, &[]), Some(topic.clone()), default),
+        ("eve", with(Role::User, &[]), Some(right.to_owned()), default),
     ]
+}
+
+/// The same request for something that is not there, and what it names; none where it names nothing.
+fn of_nothing(body: &Value) -> Option<(Value, &'static str)> {
+    let names = [("call", json!("gone")), ("entry", json!("gone")), ("login", json!(999)), ("user", json!("nobody"))];
+    let (name, value) = names.into_iter().find(|(name, _)| body.get(name).is_some())?;
+    let mut body = body.clone();
+    body[name] = value;
+    Some((body, name))
 }
 
 fn host() -> Host {
@@ -139,7 +152,7 @@ fn host() -> Host {
     host
 }
 
-fn caller_on(host: &mut Host, name: &str, rights: Rights, scopes: Option<&str>) -> (cas::Token, StreamId) {
+fn caller_on(host: &mut Host, name: &str, rights: Rights, scopes: Option<&String>) -> (cas::Token, StreamId) {
     host.switch.rights.lock().unwrap().insert(user(name), rights);
     let token = match scopes {
         Some(scopes) => host.sign_in_with(json!({ "key": format!("key:{name}:{scopes}") })),
@@ -161,7 +174,6 @@ fn every_operation_has_a_row() {
 fn each_caller_can_do_what_their_rights_say_and_nothing_else() {
     // S15, 004-75, 004-78
     for (right, default, object, body) in rows() {
-        let (topic, message) = right.split_once('.').unwrap();
         if right == "login.login" {
             continue;
         }
@@ -169,17 +181,8 @@ fn each_caller_can_do_what_their_rights_say_and_nothing_else() {
             for over_stream in [false, true] {
                 let case = format!("{right} by {name} {rights:?} {scopes:?} stream {over_stream}");
                 let mut host = host();
-                let (token, stream) = caller_on(&mut host, name, rights.clone(), scopes);
-                host.switch.asked();
-                host.lazy = true;
-                let exchange_free = host.work.len();
-                let reply = if over_stream {
-                    host.say(stream, topic, message, body.clone())
-                } else {
-                    Some(host.post_preferring(&token, Some("respond-async"), topic, message, body.clone()))
-                };
-                let worked = host.work.len() > exchange_free;
-                let final_reply = finish(&mut host, &token, reply, worked);
+                let signed_in = caller_on(&mut host, name, rights.clone(), scopes.as_ref());
+                let (final_reply, worked) = ask(&mut host, &signed_in, over_stream, right, &body);
                 let is_own = object == Service || (object == Anns && name == "ann");
                 let allowed = reach == All || (reach == Own && is_own);
                 let asked = host.switch.asked();
@@ -196,8 +199,60 @@ fn each_caller_can_do_what_their_rights_say_and_nothing_else() {
     }
 }
 
+#[test]
+fn what_is_not_there_is_no_way_around_a_right() {
+    // S15
+    for (right, default, object, body) in rows() {
+        let Some((body, named)) = of_nothing(&body).filter(|_| object == Anns) else { continue };
+        for (name, rights, scopes, reach) in callers(right, default) {
+            for over_stream in [false, true] {
+                let case = format!("{right} {body} by {name} {rights:?} {scopes:?} stream {over_stream}");
+                let mut host = host();
+                let signed_in = caller_on(&mut host, name, rights.clone(), scopes.as_ref());
+                let (reply, _) = ask(&mut host, &signed_in, over_stream, right, &body);
+                let response = reply["response"].as_u64().unwrap();
+                match (reach, named) {
+                    (All, "user") => assert_ne!(response, 403, "{case}: {reply}"),
+                    (All, _) => assert_eq!(response, 404, "{case}: {reply}"),
+                    // whose a call or an entry is, is known once it is found
+                    (Own, "call" | "entry") => assert!(matches!(response, 403 | 404), "{case}: {reply}"),
+                    (Own | Nowhere, _) => assert_eq!((response, &reply["body"]["right"]), (403, &json!(right)), "{case}: {reply}"),
+                }
+                assert!((reach, named) == (All, "user") || host.switch.asked().is_empty(), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_on_the_host_may_do_everything() {
+    for (right, _, _, body) in rows() {
+        let mut host = host();
+        let (topic, message) = right.split_once('.').unwrap();
+        let channel = Channel::Once { peer: Peer::Host, token: None };
+        let exchange = host.send(channel, Encoding::Json, Some("wait=5"), bytes(topic, message, body));
+        let reply = host.reply(exchange).unwrap_or_else(|| panic!("{right} has no reply"));
+        assert!(!matches!(reply.response, Some(401 | 403)), "{right}: {reply:?}");
+    }
+}
+
+/// Asks, by HTTP or on the stream; returns the final reply, and whether a provider worked for it.
+fn ask(host: &mut Host, (token, stream): &(cas::Token, StreamId), over_stream: bool, right: &str, body: &Value) -> (Value, bool) {
+    let (topic, message) = right.split_once('.').unwrap();
+    host.switch.asked();
+    host.lazy = true;
+    let before = host.work.len();
+    let reply = if over_stream {
+        host.say(*stream, topic, message, body.clone())
+    } else {
+        Some(host.post_preferring(token, Some("respond-async"), topic, message, body.clone()))
+    };
+    let worked = host.work.len() > before;
+    (finish(host, reply, worked), worked)
+}
+
 /// Returns the final answer: the reply, or the event that follows a pending one.
-fn finish(host: &mut Host, token: &cas::Token, reply: Option<cas::message::Message>, worked: bool) -> Value {
+fn finish(host: &mut Host, reply: Option<cas::message::Message>, worked: bool) -> Value {
     if !worked {
         return reply.expect("a reply at once").into_value();
     }
@@ -207,7 +262,6 @@ fn finish(host: &mut Host, token: &cas::Token, reply: Option<cas::message::Messa
         return host.reply(exchange).unwrap().into_value();
     }
     let events = host.events(StreamId(9));
-    let _ = token;
     events.into_iter().find(|event| event.get("pending-id").is_some()).expect("a final reply")
 }
 

@@ -19,7 +19,7 @@ use crate::device;
 
 const CAROL: usize = 5;
 /// How many sequences there are.
-const SEQUENCES: u64 = 4_000;
+const SEQUENCES: u64 = 100_000;
 /// How many are tried in a scene, one after the other.
 const IN_A_SCENE: u64 = 50;
 /// Two tests share the work, so that two cores do.

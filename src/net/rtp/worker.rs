@@ -15,8 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, TryRecvError},
+        mpsc::{Receiver, TryRecvError},
     },
     time::{Duration, Instant},
 };
@@ -25,15 +24,16 @@ use media::{
     Engine, Event, PortId, SocketId, Transmit,
     port::{SOCKETS, destination::PortSet, rtp::Component},
 };
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd, poll};
+use rustix::event::{Timespec, epoll, poll};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::{
     Command,
+    others::{Others, Wake},
     pace::Pace,
     socket::{Pair, Socket, close},
 };
-use crate::clock;
+use crate::{clock, telemetry::metrics::OfThread};
 
 /// Ready sockets taken in one round.
 const ROUND: usize = 256;
@@ -55,60 +55,6 @@ const WAKE: u64 = u64::MAX;
 /// The epoll token of the shared socket.
 const SHARED: u64 = u64::MAX - 1;
 
-/// The other media threads.
-pub(super) struct Workers {
-    own: u16,
-    others: Vec<(Option<SyncSender<Command>>, Arc<Wake>)>,
-}
-
-impl Workers {
-    /// All of them, of which one is that with the index.
-    pub(super) fn new(own: u16, all: impl Iterator<Item = (Option<SyncSender<Command>>, Arc<Wake>)>) -> Self {
-        Self { own, others: all.collect() }
-    }
-
-    /// Tells one of them. It is lost when that one does not get on, as on the network.
-    fn tell(&self, thread: u16, command: Command) {
-        if let Some((Some(commands), wake)) = self.others.get(usize::from(thread)).filter(|_| thread != self.own)
-            && commands.try_send(command).is_ok()
-        {
-            wake.wake();
-        }
-    }
-
-    fn tell_all(&self, command: impl Fn() -> Command) {
-        let others = (0..self.others.len() as u16).filter(|thread| *thread != self.own);
-        others.for_each(|thread| self.tell(thread, command()));
-    }
-}
-
-/// Wakes a media thread for its commands, with at most one system call for each time it sleeps.
-#[derive(Debug)]
-pub(super) struct Wake {
-    event: OwnedFd,
-    pending: AtomicBool,
-}
-
-impl Wake {
-    pub(super) fn new() -> io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { event, pending: AtomicBool::new(false) })
-    }
-
-    pub(super) fn wake(&self) {
-        if !self.pending.swap(true, Ordering::AcqRel) {
-            // It fails only when its counter is full, and then the thread wakes anyway.
-            let _full = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
-        }
-    }
-
-    /// Before looking at the commands: one that comes after this wakes again.
-    fn clear(&self) {
-        let _empty = rustix::io::read(&self.event, &mut [0; 8]);
-        self.pending.swap(false, Ordering::AcqRel);
-    }
-}
-
 /// A media thread.
 pub(super) struct Worker {
     engine: Engine,
@@ -119,7 +65,7 @@ pub(super) struct Worker {
     /// Packets from unknown addresses that the other threads were asked about in this second, and when it began.
     strangers: u32,
     second: Instant,
-    others: Workers,
+    others: Others,
     taken: Arc<PortSet>,
     epoll: OwnedFd,
     wake: Arc<Wake>,
@@ -130,6 +76,9 @@ pub(super) struct Worker {
     /// An event that signaling had no room for.
     held: Option<Event>,
     pace: Pace,
+    metrics: OfThread,
+    /// Datagrams sent that are not counted yet.
+    sent: u64,
     buffer: Box<[u8; DATAGRAM + ROOM]>,
 }
 
@@ -148,10 +97,11 @@ impl Worker {
         commands: Receiver<Command>,
         events: Sender<Event>,
         wake: Arc<Wake>,
-        others: Workers,
+        others: Others,
     ) -> io::Result<Self> {
+        let metrics = OfThread::new(others.own);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, wake.event.as_fd(), epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        epoll::add(&epoll, wake.as_fd(), epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         epoll::add(&epoll, shared.as_fd(), epoll::EventData::new_u64(SHARED), epoll::EventFlags::IN)?;
         Ok(Self {
             taken,
@@ -168,6 +118,8 @@ impl Worker {
             events,
             held: None,
             pace: Pace::new(clock::now()),
+            metrics,
+            sent: 0,
             buffer: Box::new([0; DATAGRAM + ROOM]),
         })
     }
@@ -204,9 +156,20 @@ impl Worker {
             }
             self.transmit_own();
             self.tell_events();
+            self.count(packets);
             if empty && !self.more {
                 self.rest(now);
             }
+        }
+    }
+
+    /// Counts what a round has moved.
+    fn count(&mut self, received: usize) {
+        if received > 0 {
+            self.metrics.received.increment(received as u64);
+        }
+        if self.sent > 0 {
+            self.metrics.sent.increment(std::mem::take(&mut self.sent));
         }
     }
 
@@ -255,14 +218,14 @@ impl Worker {
             match self.engine.thread_of(from, bytes) {
                 None if is_media(bytes) && self.strangers < STRANGERS => {
                     self.strangers += 1;
-                    self.others.tell_all(|| Command::Packet { via: self.others.own, from, bytes: bytes.into() });
+                    self.others.ask(from, bytes);
                 }
                 None => {}
-                Some(thread) if thread == self.others.own => {
+                Some(thread) if thread == self.others.own() => {
                     let transmit = self.engine.handle_packet(now, SocketId::SHARED, from, &mut self.buffer[..], length);
                     self.transmit(transmit);
                 }
-                Some(thread) => self.others.tell(thread, Command::Packet { via: self.others.own, from, bytes: bytes.into() }),
+                Some(thread) => self.others.hand_over(thread, from, bytes),
             }
         }
         SHARED_ROUND
@@ -285,6 +248,7 @@ impl Worker {
     /// Sends what stands in the buffer.
     fn transmit(&mut self, transmit: Option<Transmit>) {
         let Some(transmit) = transmit else { return };
+        self.sent += 1;
         let socket = if transmit.socket == SocketId::SHARED {
             &self.shared
         } else {
@@ -305,6 +269,12 @@ impl Worker {
     }
 
     fn carry_out(&mut self, now: Instant) -> Loop {
+        let goes_on = self.carry_out_some(now);
+        self.metrics.ports(self.engine.len());
+        goes_on
+    }
+
+    fn carry_out_some(&mut self, now: Instant) -> Loop {
         self.wake.clear();
         for _ in 0..COMMANDS {
             match self.commands.try_recv() {
@@ -330,7 +300,10 @@ impl Worker {
             Command::Report { port } => self.engine.report(port),
             Command::Press { port, digit, duration } => self.engine.press(now, port, digit, duration),
             Command::Close { port } => self.close(now, port),
-            Command::Packet { via, from, bytes } => self.handed_over(now, via, from, &bytes),
+            Command::Packet { via, from, bytes } => {
+                self.handed_over(now, via, from, &bytes);
+                self.others.give_back(via, bytes);
+            }
             Command::Learn { port, from } => self.engine.learn(now, port, from),
             Command::Forget { port } => self.engine.forget(port),
             Command::End => {}
@@ -376,7 +349,7 @@ impl Worker {
     }
 
     fn tell_events(&mut self) {
-        while let Some(event) = self.held.take().or_else(|| self.engine.poll_output()) {
+        while let Some(event) = self.held.take().or_else(|| self.engine.poll_output().inspect(|event| self.metrics.event(event))) {
             match self.events.try_send(event) {
                 Ok(()) | Err(TrySendError::Closed(_)) => {}
                 Err(TrySendError::Full(event)) => {

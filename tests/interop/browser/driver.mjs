@@ -32,8 +32,12 @@ const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 
 /** The page has an origin of 127.0.0.1: a secure context, which WebRTC wants. */
 function serve() {
+    const plain = (name, type) => [type, readFileSync(join(HERE, name))];
     const files = {
-        "/": ["text/html", readFileSync(join(HERE, "page.html"))],
+        "/": plain("page.html", "text/html"),
+        "/desk": plain("desk.html", "text/html"), // it is served as it is: what it uses, every browser has
+        "/desk.js": plain("desk.js", "text/javascript"),
+        "/cas.js": plain("cas.js", "text/javascript"),
         "/phone.js": ["text/javascript", buildSync({
             entryPoints: [join(HERE, "page.js")], bundle: true, write: false, format: "iife", nodePaths: [MODULES],
         }).outputFiles[0].contents],
@@ -55,13 +59,13 @@ const ADDRESSES = { every: ["microphone", "camera"], route: [] };
 const pages = new Map();
 
 const own = {
-    async open(name, { addresses = "every" }) {
+    async open(name, { addresses = "every", path = "/" }) {
         const context = await browser.newContext({ ...CONTEXT, permissions: ADDRESSES[addresses] }); // a window of its own: a tab in the background paints no frames
         const page = await context.newPage();
         page.on("console", (message) => console.error(`${new Date().toISOString().slice(11, 23)} [${name}] ${message.text()}`));
         page.on("pageerror", (error) => say({ page: name, event: "error", data: { error: String(error) }, at: Date.now() }));
         await page.exposeFunction("tell", (event, data) => say({ page: name, event, data, at: Date.now() }));
-        await page.goto(origin + "/");
+        await page.goto(origin + path);
         pages.set(name, page);
     },
 

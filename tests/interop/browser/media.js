@@ -122,6 +122,7 @@ function share(samples, tone) {
 /** Shows a video track and tells what is on it. */
 export class Eye {
     frames = 0;
+    times = []; // of the frames, milliseconds of the wall clock
 
     constructor(track) {
         this.element = document.getElementById("seen");
@@ -129,9 +130,16 @@ export class Eye {
         this.element.play().catch(() => {});
         const count = () => {
             this.frames++;
+            this.times.push(Date.now());
             this.element.requestVideoFrameCallback(count);
         };
         this.element.requestVideoFrameCallback(count);
+    }
+
+    /** The first frame since a moment, and the longest time without one from then on; none without a frame. */
+    flow(since) {
+        const times = this.times.filter((at) => at >= since);
+        return times.length ? { first: times[0], freeze: Math.max(0, ...times.slice(1).map((at, i) => at - times[i])) } : null;
     }
 
     /** Frames shown, their size, and the mean colour of the upper half. */

@@ -151,6 +151,7 @@ const command = {
     gap: ({ call, tone, since }) => chosen(call).ear?.gap(tone, since) ?? 1e9,
     bounds: ({ call, tone, since }) => chosen(call).ear?.bounds(tone, since) ?? null,
     seen: ({ call } = {}) => chosen(call).eye?.seen() ?? { frames: 0, colour: [0, 0, 0] },
+    flow: ({ call, since }) => chosen(call).eye?.flow(since) ?? null,
     descriptions({ call } = {}) {
         const { connection } = chosen(call).call;
         return { local: connection.localDescription?.sdp, remote: connection.remoteDescription?.sdp };

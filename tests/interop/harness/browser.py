@@ -116,6 +116,42 @@ class Browser:
         return BrowserPhone(self, switch, user, tone, **kinds)
 
 
+class Desk:
+    """A page without SIP and media, that shows a person's calls and does with them what CAS lets it: `Desk(browser, switch, "bob")`."""
+
+    def __init__(self, browser, switch, user):
+        self.browser, self.world, self.user = browser, browser.world, user
+        self.name, self.events = f"{user}-{len(browser.phones)}", []
+        browser.phones[self.name] = self
+        self.command("open", path="/desk", addresses="route")
+        self.command("login", base=f"http://{switch.host}:{switch.ports['http']}", name=user, password=f"{user}-secret")
+
+    def note(self, message):
+        """Called by the browser, which holds its lock."""
+        self.events.append({"type": message["event"], **(message.get("data") or {})})
+
+    def command(self, do, **given):
+        return self.browser.command(self.name, do, **given)
+
+    def press(self, does, then=None):
+        """Presses a button, and waits until what it asks for is done; `then` is what somebody must do for that."""
+        since = len(self.events)
+        self.command("press", does=does)
+        if then:
+            then()
+        done = self.wait(lambda e: e["type"] in ("done", "refused"), f"the answer to {does}", since)
+        check(done["type"] == "done", f"{does} was refused: {done}")
+
+    def wait(self, wanted, what, since=0, seconds=15):
+        """The first event for which `wanted(event)`."""
+        def found():
+            return next((event for event in self.events[since:] if wanted(event)), None)
+
+        with self.browser._changed:
+            check(self.browser._changed.wait_for(found, min(seconds, self.world.left())), f"{self.name} saw no {what}: {self.events}")
+        return found()
+
+
 class BrowserPhone:
     """`browser.phone(switch, "alice", tone=400, colour="red")`; registers at once unless `register=False`.
 
@@ -274,6 +310,22 @@ class BrowserPhone:
     def wait_hears(self, tone, seconds=1.0, within=10, since=0.0):
         self.world.wait(f"{self.name} hears {tone} Hz for {seconds} s", lambda: self.heard(tone, since) >= seconds, within, every=0.1)
         return self
+
+    def first_picture(self, since):
+        """The moment of `time.monotonic()` of the first frame since a moment; waits for it."""
+        found = []
+
+        def has_come():
+            flow = self.command("flow", since=self._wall(since))
+            found[:] = [flow["first"] / 1000 - time.time() + time.monotonic()] if flow else []
+            return flow
+
+        self.world.wait(f"{self.name} sees a picture", has_come, 10, every=0.1)
+        return found[0]
+
+    def freeze(self, since):
+        """The longest time without a new frame since a moment, in seconds."""
+        return self.command("flow", since=self._wall(since))["freeze"] / 1000
 
     def wait_sees(self, colour, frames=10, within=10):
         """Waits until `frames` more frames came and the newest has the colour."""

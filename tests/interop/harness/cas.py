@@ -30,11 +30,13 @@ class Cas:
 
     def _post(self, topic, message, body, wait):
         number = next(self._numbers)
-        connection = _UnixConnection(os.path.join(self.switch.data, "tandem.sock"), wait + 5)
+        connection = _UnixConnection(os.path.join(self.switch.data, "tandem.sock"), (wait or 20) + 5)
         try:
             request = {"topic": topic, "message": message, "timestamp": int(time.time() * 1000), "sequence-id": number,
                        "request-id": number, "body": body}
-            headers = {"Content-Type": "application/json", "Accept": "application/json", "Prefer": f"wait={wait}"}
+            headers = {"Content-Type": "application/json", "Accept": "application/json"}
+            if wait is not None:
+                headers["Prefer"] = f"wait={wait}"
             connection.request("POST", "/cas", json.dumps(request), headers)
             reply = json.loads(connection.getresponse().read())
         finally:
@@ -42,13 +44,13 @@ class Cas:
         check(reply.get("request-id") == number, f"a reply to another request: {reply}")
         return reply
 
-    def ask(self, topic, message, wait=20, **body):
+    def ask(self, topic, message, /, wait=20, **body):
         reply = self._post(topic, message, {name.replace("_", "-"): value for name, value in body.items()}, wait)
         if reply.get("response") != 0:
             raise Failed(f"{topic} {message} {body or ''} was answered {reply.get('response')}: {reply.get('body')}")
         return reply["body"]
 
-    def refused(self, topic, message, wait=20, **body):
+    def refused(self, topic, message, /, wait=20, **body):
         """Asks for what must be refused, and returns what is said of it."""
         reply = self._post(topic, message, {name.replace("_", "-"): value for name, value in body.items()}, wait)
         check(reply.get("response") not in (0, 202), f"{topic} {message} {body or ''} was not refused: {reply}")

@@ -11,7 +11,7 @@ from .capture import Capture
 from .certificate import make_certificate
 from .world import Failed, check, read
 
-BINARY = os.environ.get("TANDEM", "target/release/tandem")
+BINARY = os.environ.get("TANDEM", "target/debug/tandem")
 DOMAIN = "tandem.test"
 USERS = ("alice", "bob", "carol")
 
