@@ -99,7 +99,7 @@ impl Worker {
         wake: Arc<Wake>,
         others: Others,
     ) -> io::Result<Self> {
-        let metrics = OfThread::new(others.own);
+        let metrics = OfThread::new(others.own());
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, wake.as_fd(), epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         epoll::add(&epoll, shared.as_fd(), epoll::EventData::new_u64(SHARED), epoll::EventFlags::IN)?;
