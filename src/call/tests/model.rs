@@ -216,7 +216,7 @@ fn sequence(scene: &mut Scene, random: &mut Random) {
 
 /// Tries a share of the sequences, each scene with its seed.
 fn sequences(share: u64) {
-    let (mut moves, mut refused) = (0, 0);
+    let (mut moves, mut refused, mut conferences) = (0, 0, 0);
     for seed in (0..SEQUENCES / IN_A_SCENE).filter(|seed| seed % SHARES == share) {
         let run = std::panic::AssertUnwindSafe(|| {
             let mut scene = Scene::seeded(4, seed);
@@ -233,17 +233,19 @@ fn sequences(share: u64) {
             scene.give_up_all();
             scene.assert_over();
             let done = scene.outcomes.iter().filter(|(_, result)| result.is_ok()).count();
-            (done, scene.outcomes.len() - done)
+            let conferences = scene.records.iter().filter(|record| record.parties.len() > 2).count();
+            (done, scene.outcomes.len() - done, conferences)
         });
         match std::panic::catch_unwind(run) {
-            Ok(one) => (moves, refused) = (moves + one.0, refused + one.1),
+            Ok(one) => (moves, refused, conferences) = (moves + one.0, refused + one.1, conferences + one.2),
             Err(panic) => {
                 eprintln!("seed {seed}");
                 std::panic::resume_unwind(panic);
             }
         }
     }
-    assert!(moves > 100 && refused > 100, "moves that worked, and that did not: {moves}, {refused}");
+    let seen = (moves, refused, conferences);
+    assert!(moves > 100 && refused > 100 && conferences > 100, "moves that worked, that did not, and conferences: {seen:?}");
 }
 
 #[test]
