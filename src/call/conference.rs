@@ -99,11 +99,11 @@ impl Calls {
 
 impl Call {
     /// Makes it a conference, if it is none yet, with this moderator.
-    fn confer(&mut self, moderator: PartyId, unix: u64) {
+    fn confer(&mut self, moderator: PartyId) {
         if self.conference.is_some() {
             return;
         }
-        let since = self.record.answered_at.unwrap_or(unix);
+        let since = self.record.started_at;
         self.conference = Some(Box::default());
         for party in self.parties.iter().map(|party| party.id).collect::<Vec<_>>() {
             self.came(party, since);
@@ -135,8 +135,9 @@ impl Call {
         self.choose_moderator();
     }
 
-    /// A party has left the conference, which may be none any more.
+    /// A party has left, of a conference that may be none any more.
     pub(super) fn went(&mut self, gone: &Party, at: u64) {
+        self.highest = self.highest.max(gone.id.0);
         let stays = &mut self.record.parties;
         if let Some(stay) = stays.iter_mut().find(|stay| stay.left_at.is_none() && stay.party == gone.person.address) {
             stay.left_at = Some(at);

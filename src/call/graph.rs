@@ -95,6 +95,8 @@ pub struct Party {
     pub anonymous: bool,
     /// Where they are in the call.
     pub state: Standing,
+    /// When they came into the call.
+    pub came_at: u64,
     /// What of them the others do not get, by command.
     pub muted: Kinds,
     /// Their devices in the call.
@@ -218,6 +220,7 @@ impl Call {
                 None if matches!(self.state, CallState::Over) => Standing::Left,
                 None => Standing::Ringing,
             },
+            came_at: self.record.came_at(&party.person.address),
             muted: party.muted,
             legs,
         }

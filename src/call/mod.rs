@@ -221,6 +221,8 @@ struct Call {
     /// The number of the next leg.
     next_leg: LegId,
     constructed: Constructed,
+    /// The highest number of a party who has left: none has it again.
+    highest: u16,
     /// Requests within the session that wait for their response.
     passing: Vec<ClientId>,
     record: Record,
@@ -507,6 +509,7 @@ impl Call {
             legs: Vec::new(),
             next_leg: LegId::CALLER,
             constructed: Constructed::Direct,
+            highest: 0,
             passing: Vec::new(),
             record,
             heard: BTreeMap::new(),

@@ -358,6 +358,7 @@ impl Calls {
         }
         let Some(at) = call.parties.iter().position(|known| known.id == party) else { return };
         let gone = call.parties.remove(at);
+        call.went(&gone, switch.unix);
         let is_user = |known: &Party| known.person.who == gone.person.who;
         if let Some(user) = gone.person.who.user().filter(|_| !call.parties.iter().any(is_user)) {
             self.by_user.remove(&(Arc::clone(user), id));
@@ -528,7 +529,8 @@ impl Call {
     }
 
     pub(super) fn next_party(&self) -> PartyId {
-        PartyId(self.parties.iter().map(|party| party.id.0).max().map_or(0, |last| last.saturating_add(1)))
+        let last = self.parties.iter().map(|party| party.id.0).fold(self.highest, u16::max);
+        PartyId(last.saturating_add(1))
     }
 }
 

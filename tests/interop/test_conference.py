@@ -84,6 +84,7 @@ def three_clients_talk_in_a_conference(world):
     at_carol = carol.mark()
     cas.ask("tel", "kick", call=call, user="bob", party="carol")
     carol.wait_event("CALL_CLOSED", at_carol)
+    world.wait("carol's history has the call", lambda: [e["kind"] for e in cas.ask("history", "list", user="carol")["entries"]] == ["received"], 5)
     ear, since = bob.ear(), time.monotonic()
     world.wait("bob hears alice", lambda: ear.heard(ALICE, since) > 0.3, 5)
     bob.hang_up()

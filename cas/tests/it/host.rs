@@ -152,8 +152,12 @@ impl Telephony for Switch {
 impl Graph for Switch {
     async fn graph(&self, call: &CallId) -> Result<graph::Graph, Error> {
         let call = Telephony::call(self, call).await?;
-        let nodes = call.users().into_iter().map(|user| graph::Node { id: user.to_string(), user: Some(user) }).collect();
-        Ok(graph::Graph { call: call.id, nodes, edges: Vec::new() })
+        let nodes = call
+            .users()
+            .into_iter()
+            .map(|user| graph::Node { id: user.to_string(), user: Some(user), muted: Vec::new(), moderator: false })
+            .collect();
+        Ok(graph::Graph { call: call.id, nodes, edges: Vec::new(), locked: false })
     }
 }
 

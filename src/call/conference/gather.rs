@@ -67,7 +67,7 @@ impl Calls {
         if others.is_empty() && guests.is_empty() {
             return Ok(Answer::Done);
         }
-        call.confer(by, switch.unix);
+        call.confer(by);
         if let Some(party) = call.party_mut(by).filter(|_| !others.is_empty()) {
             party.holding = false;
         }
@@ -262,6 +262,7 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(at) = call.parties.iter().position(|known| known.id == party) {
             let gone = call.parties.remove(at);
+            call.highest = call.highest.max(gone.id.0);
             let is_in = call.parties.iter().any(|known| known.person.who == gone.person.who);
             if let Some(user) = gone.person.who.user().filter(|_| !is_in) {
                 self.by_user.remove(&(Arc::clone(user), id));
