@@ -182,11 +182,12 @@ impl Call {
             id: record.id,
             state: match self.state {
                 CallState::Ringing(_) => State::Ringing,
+                CallState::Established(_) if record.answered_at.is_none() => State::Ringing,
                 CallState::Established(_) if self.parked.is_some() => State::Parked,
                 CallState::Established(_) => State::Connected,
                 CallState::Over => State::Ended,
             },
-            parties: self.parties.iter().map(|party| self.view_party(party, &members)).collect(),
+            parties: self.parties.iter().map(|party| self.view_party(party, &members)).chain(self.coming_parties(&members)).collect(),
             constructed: self.constructed.clone(),
             dialled: Arc::clone(&record.dialled),
             started_at: record.started_at,
@@ -203,10 +204,17 @@ impl Call {
         }
     }
 
+    /// Returns those who are on their way into the call.
+    fn coming_parties<'a>(&'a self, members: &'a [Member]) -> impl Iterator<Item = Party> + 'a {
+        let coming = self.coming().into_iter().chain(self.guests()).filter(|(id, _)| self.party(*id).is_none());
+        coming.map(|(id, person)| self.view_party(&super::party::Party::new(id, person.clone()), members))
+    }
+
     fn view_party(&self, party: &super::party::Party, members: &[Member]) -> Party {
         let legs: Vec<Leg> = self.legs.iter().filter(|leg| leg.party == party.id).map(|leg| view_leg(leg, members)).collect();
         let is_up = legs.iter().any(|leg| leg.state == Standing::Connected);
         let shown = &party.person.shown;
+        let is_over = matches!(self.state, CallState::Over);
         Party {
             id: party.id,
             who: party.person.who.clone(),
@@ -214,10 +222,12 @@ impl Call {
             name: shown.display_name().filter(|name| !name.is_empty()),
             anonymous: party.person.is_anonymous(),
             state: match legs.first().map(|leg| leg.state) {
+                // Who had the call made calls until the other side answers, whatever their own device does.
+                _ if party.id == PartyId::CALLER && !is_over && self.record.answered_at.is_none() => Standing::Calling,
                 _ if is_up && party.holding => Standing::Holding,
                 _ if is_up => Standing::Connected,
                 Some(state) => state,
-                None if matches!(self.state, CallState::Over) => Standing::Left,
+                None if is_over => Standing::Left,
                 None => Standing::Ringing,
             },
             came_at: self.record.came_at(&party.person.address),

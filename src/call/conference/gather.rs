@@ -17,10 +17,11 @@ use crate::call::command::{Answer, Refusal, Ticket};
 use crate::call::graph::Constructed;
 use crate::call::leg::{Leg, LegId, Stage};
 use crate::call::party::{Party, PartyId, Person, Who};
-use crate::call::reach::{Invitation, end_late, refusal};
+use crate::call::reach::{Invitation, end_late};
 use crate::call::record::EndedBy;
 use crate::call::ring::{Ring, Verdict};
 use crate::call::template::{self, Unwanted};
+use crate::call::transfer::identify;
 use crate::call::{Call, Calls, Id, MAX_DEVICES, Output, State, Switch, Talk, Target};
 
 /// Somebody who is to be called into a conference.
@@ -86,8 +87,7 @@ impl Calls {
         if guests.is_empty() {
             return Ok(Answer::Done);
         }
-        self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        let ticket = self.last_ticket;
+        let ticket = self.take_ticket();
         guests.into_iter().for_each(|guest| self.call_in(switch, (id, by), guest, ticket));
         Ok(Answer::Pending(ticket))
     }
@@ -183,37 +183,24 @@ impl Calls {
     /// Rings the devices of a guest.
     fn call_in(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId), guest: Guest, ticket: Ticket) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(from) = call.party(by).map(|party| party.person.shown.clone()) else { return };
-        let (party, port) = (call.next_party(), call.any_port());
+        let Some(sender) = call.party(by).map(|party| party.person.clone()) else { return };
+        let party = call.next_party();
         let whole = call.legs.iter().fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.kinds()));
         let offer = template::offer(&[], whole, Unwanted::Refused, |kind| call.line_of_others(party, kind));
         let mut headers = guest.headers;
         headers.push(Name::MaxForwards, "70");
-        match call.is_anonymous(by) {
-            true => headers.push(Name::Privacy, "id"),
-            false => headers.push(Name::PAssertedIdentity, from.to_string()),
-        }
-        let (template, to) = (Arc::new(offer), guest.person.shown.clone());
-        let legs: Vec<LegId> = guest.targets.iter().map(|_| call.take_leg_id()).collect();
-        let ring = Ring::new(switch.now, legs.clone(), self.policy.no_answer);
-        info!(call = %id, devices = legs.len(), "somebody is called into the call");
+        identify(&mut headers, &sender);
+        info!(call = %id, devices = guest.targets.len(), "somebody is called into the call");
         if let Some(user) = guest.person.who.user() {
             self.by_user.insert((Arc::clone(user), id));
         }
-        call.parties.push(Party::new(party, guest.person));
-        if let Some(conference) = call.conference.as_deref_mut() {
+        call.parties.push(Party::new(party, guest.person.clone()));
+        let (from, to) = (&sender.shown, &guest.person.shown);
+        let invitation = Invitation { from, to, headers: &headers, template: Some(Arc::new(offer)) };
+        let (legs, failures) = self.place_all(switch, (id, party), &guest.targets, &invitation, Kinds::BOTH);
+        let ring = Ring::new(switch.now, legs, self.policy.no_answer);
+        if let Some(conference) = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut()) {
             conference.coming.push(Coming { party, ring, ticket, has_worked: false });
-        }
-        let mut failures = Vec::new();
-        for (leg, target) in legs.into_iter().zip(&guest.targets) {
-            let invitation = Invitation { from: &from, to: &to, headers: &headers, template: Some(Arc::clone(&template)) };
-            match Leg::place(switch, (leg, party), target, invitation, port) {
-                Ok(placed) => {
-                    self.by_dialog.insert(placed.dialog, (id, leg));
-                    call.legs.push(placed);
-                }
-                Err(error) => failures.push((leg, refusal(&error))),
-            }
         }
         self.arrange(switch, id);
         for (leg, status) in failures {

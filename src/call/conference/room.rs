@@ -117,7 +117,7 @@ impl Calls {
         let result = self.let_in(switch, visitor, room);
         if let Err(refusal) = result {
             info!(room = &*room.number, %refusal, "not let in");
-            let _gone = switch.sip.refuse(switch.now, dialog, status(refusal), &sip::message::Headers::default());
+            let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &sip::message::Headers::default());
         }
         result
     }
@@ -156,7 +156,7 @@ impl Calls {
         self.rooms.of(room).at_door.insert(id);
         if let Err(refusal) = self.seat(switch, visitor, (id, PartyId::CALLER)) {
             if let Some(call) = self.calls.get_mut(&id) {
-                call.record.refused(status(refusal), EndedBy::Switch, refusal.to_string());
+                call.record.refused(refusal.status(), EndedBy::Switch, refusal.to_string());
             }
             self.close(switch, id);
             return Err(refusal);
@@ -264,7 +264,7 @@ impl Calls {
             return self.meet_all(switch, id);
         };
         if let Err(refusal) = self.may_enter(into, &who, thread) {
-            return self.turn_away(switch, id, &refusal.to_string(), status(refusal));
+            return self.turn_away(switch, id, &refusal.to_string(), refusal.status());
         }
         if let Some(call) = self.calls.get_mut(&id) {
             call.is_visit = true;
@@ -355,14 +355,14 @@ impl Calls {
     ) -> Result<(), Refusal> {
         let result = self.may_be_sent((id, by), room);
         match (result, report) {
-            (Err(refusal), Some(Report { dialog, refer })) => {
-                let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, status(refusal));
+            (Err(refusal), Some(Report::Refer { dialog, refer })) => {
+                let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
             }
-            (Ok(()), Some(Report { dialog, refer })) => {
+            (Ok(()), Some(Report::Refer { dialog, refer })) => {
                 let _gone = switch.sip.accept_refer(switch.now, dialog, refer);
                 switch.sip.report(switch.now, dialog, refer, StatusCode::OK);
             }
-            (_, None) => {}
+            (_, Some(Report::Outcome(_)) | None) => {}
         }
         result?;
         let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
@@ -395,7 +395,7 @@ impl Calls {
         let into = self.rooms.of(room).call;
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         call.party(by).ok_or(Refusal::NoParty)?;
-        call.two_talk().map_err(|_| Refusal::UnderWay)?;
+        call.two_talk()?;
         let sent = call.parties.iter().find(|party| party.id != by).ok_or(Refusal::NoParty)?;
         into.map_or(Ok(()), |into| self.may_enter(into, &sent.person.who, call.thread()))
     }
@@ -429,18 +429,5 @@ impl Record {
             parties: Vec::new(),
             media: Vec::new(),
         }
-    }
-}
-
-/// What a phone is told that is not let in.
-fn status(refusal: Refusal) -> StatusCode {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other one is about something that is under way")]
-    match refusal {
-        Refusal::Locked => StatusCode::FORBIDDEN,
-        Refusal::Full => StatusCode::BUSY_HERE,
-        Refusal::NotTaken => StatusCode::NOT_ACCEPTABLE_HERE,
-        Refusal::OtherThread => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::NoCall | Refusal::NoParty | Refusal::CallOver => StatusCode::NO_TRANSACTION,
-        _ => StatusCode::REQUEST_PENDING,
     }
 }

@@ -4,6 +4,7 @@ mod conference;
 mod graph;
 mod model;
 mod moving;
+mod orders;
 mod random;
 mod ringing;
 mod scene;
