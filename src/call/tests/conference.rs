@@ -719,3 +719,17 @@ fn as_many_as_may_are_in_a_room_and_no_more() {
     scene.started = 1;
     scene.assert_over();
 }
+
+#[test]
+fn two_in_a_room_negotiate_with_us_alone_and_show_their_cameras() {
+    let mut scene = Scene::new(2);
+    let room = room(None, None);
+    for (phone, user) in [(ANN, "ann"), (BOB, "bob")] {
+        scene.visit(phone, user, &room, FILM);
+        assert!(!scene.body(SWITCH, phone, "200 INVITE").contains("m=video 0"), "whoever comes may have a camera");
+    }
+    assert!(scene.offer(ANN, FILM));
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, ANN, "200 INVITE"), scene.count(SWITCH, BOB, "INVITE")), (2, 0));
+    assert!(scene.carried().iter().all(|(_, gives, takes)| (*gives, *takes) == (Kinds::BOTH, Kinds::BOTH)));
+}
