@@ -43,7 +43,7 @@ use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::user::Users;
 pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
-pub(crate) use command::{Unable, Want};
+pub(crate) use command::{NewCall, Unable, Want};
 use drain::Farewell;
 pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
@@ -99,7 +99,7 @@ pub(crate) struct Signaling {
     news: Feed,
     past: Past,
     /// Who waits for what comes of a command.
-    ordered: HashMap<Ticket, oneshot::Sender<Result<(), Unable>>>,
+    ordered: HashMap<Ticket, (crate::call::Id, oneshot::Sender<Result<crate::call::Id, Unable>>)>,
     draining: Option<drain::Drain>,
     metrics: Metrics,
     /// What waits until what it says is durable.
@@ -384,8 +384,8 @@ impl Signaling {
             Output::Recall { call, user } => self.recall(call, &user),
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
-                if let Some(answer) = self.ordered.remove(&ticket) {
-                    let _gone = answer.send(result.map_err(Into::into));
+                if let Some((call, answer)) = self.ordered.remove(&ticket) {
+                    let _gone = answer.send(result.map(|()| call).map_err(Into::into));
                 }
             }
             Output::Event(event) => {

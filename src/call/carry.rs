@@ -17,6 +17,7 @@ use super::party::{Moving, PartyId};
 use super::reach::{Invitation, end_late};
 use super::record::{EndedBy, MAX_MOVES, Move};
 use super::template;
+use super::transfer::identify;
 use super::{Call, Calls, Id, MAX_DEVICES, Output, State, Switch, Talk, Target};
 
 impl Call {
@@ -66,13 +67,12 @@ impl Calls {
         target: Target,
         then: Option<(Kinds, Box<Target>)>,
     ) -> Result<Answer, Refusal> {
-        self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        let ticket = self.last_ticket;
+        let ticket = self.take_ticket();
         self.begin_handoff(switch, (id, party), (kinds, manner), target, (ticket, then))?;
         Ok(Answer::Pending(ticket))
     }
 
-    fn begin_handoff(
+    pub(super) fn begin_handoff(
         &mut self,
         switch: &mut Switch<'_>,
         (id, party): (Id, PartyId),
@@ -138,9 +138,8 @@ impl Calls {
         let (from, to) = shown(other).zip(shown(party)).ok_or(Refusal::NoParty)?;
         let mut headers = Headers::default();
         headers.push(Name::MaxForwards, "70");
-        match call.is_anonymous(other) {
-            true => headers.push(Name::Privacy, "id"),
-            false => headers.push(Name::PAssertedIdentity, from.to_string()),
+        if let Some(other) = call.party(other) {
+            identify(&mut headers, &other.person);
         }
         let invitation = Invitation { from: &from, to: &to, headers: &headers, template: Some(Arc::new(offer)) };
         let (leg_id, beside) = (call.take_leg_id(), call.any_port());
@@ -182,8 +181,7 @@ impl Calls {
 
     /// A device of a party has come into the call by itself, in the place of the others: they go when it is heard.
     pub(super) fn come_instead(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId) {
-        self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        let ticket = self.last_ticket; // nobody's
+        let ticket = self.take_ticket(); // nobody's
         let Some(call) = self.calls.get_mut(&id) else { return };
         let handoff = Handoff::reaching(Kinds::BOTH, Manner::Move, switch.now);
         if let Some(party) = call.party_mut(party) {
@@ -420,7 +418,7 @@ impl Calls {
 
 impl Call {
     /// Returns how many parties have a device in the call, but for one of them.
-    fn parties_up(&self, but: Option<PartyId>) -> usize {
+    pub(super) fn parties_up(&self, but: Option<PartyId>) -> usize {
         let is_up = |party: PartyId| self.legs.iter().any(|leg| leg.party == party && leg.is_up());
         self.parties.iter().filter(|party| Some(party.id) != but && is_up(party.id)).count()
     }

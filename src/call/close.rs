@@ -7,9 +7,9 @@ use media::quality::Statistics;
 use sip::StatusCode;
 use tracing::info;
 
-use super::command::Refusal;
 use super::leg::LegId;
 use super::record::LegMedia;
+use super::refusal::Refusal;
 use super::{Calls, Closing, Id, Output, State, Switch};
 
 impl Calls {
@@ -57,9 +57,18 @@ impl Calls {
         if matches!(call.state, State::Over) {
             return;
         }
-        if let Some(transfer) = call.transfer.take() {
-            transfer.give_up(switch);
+        let (transfer, guests) = (call.transfer.take(), call.take_guests());
+        if let Some(ticket) = call.take_answering() {
+            self.outputs.push_back(Output::Outcome { ticket, result: Err(Refusal::CallOver) });
         }
+        if let Some(mut transfer) = transfer {
+            transfer.give_up(switch, &mut self.outputs, Refusal::CallOver);
+            self.forget_user(id, &transfer.to.who);
+        }
+        for guest in guests {
+            self.guest_left(id, guest, Err(Refusal::CallOver));
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         call.state = State::Over;
         call.record.ended_at = switch.unix;
         for party in &mut call.parties {

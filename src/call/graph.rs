@@ -166,11 +166,12 @@ impl Call {
             id: record.id,
             state: match self.state {
                 CallState::Ringing(_) => State::Ringing,
+                CallState::Established(_) if record.answered_at.is_none() => State::Ringing,
                 CallState::Established(_) if self.parked.is_some() => State::Parked,
                 CallState::Established(_) => State::Connected,
                 CallState::Over => State::Ended,
             },
-            parties: self.parties.iter().map(|party| self.view_party(party)).collect(),
+            parties: self.parties.iter().map(|party| self.view_party(party)).chain(self.coming_parties()).collect(),
             constructed: self.constructed.clone(),
             dialled: Arc::clone(&record.dialled),
             started_at: record.started_at,
@@ -182,10 +183,17 @@ impl Call {
         }
     }
 
+    /// Returns those who are on their way into the call.
+    fn coming_parties(&self) -> impl Iterator<Item = Party> {
+        let coming = self.coming().into_iter().chain(self.guests()).filter(|(id, _)| self.party(*id).is_none());
+        coming.map(|(id, person)| self.view_party(&super::party::Party::new(id, person.clone())))
+    }
+
     fn view_party(&self, party: &super::party::Party) -> Party {
         let legs: Vec<Leg> = self.legs.iter().filter(|leg| leg.party == party.id).map(|leg| self.view_leg(leg)).collect();
         let is_up = legs.iter().any(|leg| leg.state == Standing::Connected);
         let shown = &party.person.shown;
+        let is_over = matches!(self.state, CallState::Over);
         Party {
             id: party.id,
             who: party.person.who.clone(),
@@ -193,10 +201,12 @@ impl Call {
             name: shown.display_name().filter(|name| !name.is_empty()),
             anonymous: party.person.is_anonymous(),
             state: match legs.first().map(|leg| leg.state) {
+                // Who had the call made calls until the other side answers, whatever their own device does.
+                _ if party.id == PartyId::CALLER && !is_over && self.record.answered_at.is_none() => Standing::Calling,
                 _ if is_up && party.holding => Standing::Holding,
                 _ if is_up => Standing::Connected,
                 Some(state) => state,
-                None if matches!(self.state, CallState::Over) => Standing::Left,
+                None if is_over => Standing::Left,
                 None => Standing::Ringing,
             },
             muted: party.muted,

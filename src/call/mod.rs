@@ -5,6 +5,7 @@
 //! output. It knows no storage, no HTTP, no sockets.
 
 mod align;
+mod answer;
 mod arrange;
 mod carry;
 mod close;
@@ -12,13 +13,17 @@ pub mod command;
 mod digits;
 mod established;
 pub mod graph;
+mod guest;
 mod handoff;
+pub mod join;
 pub mod leg;
+pub mod make;
 pub mod park;
 pub mod party;
 pub mod pickup;
 mod reach;
 pub mod record;
+pub mod refusal;
 pub mod ring;
 mod ringing;
 mod template;
@@ -42,12 +47,15 @@ use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, Statu
 use tracing::{debug, info};
 
 use crate::device;
-use command::{Refusal, Ticket};
+use answer::Answering;
+use command::Ticket;
 use graph::{Constructed, Event, View};
+use guest::Guest;
 use leg::{Leg, LegId, Manner, Ports};
 use park::Parked;
 use party::{Party, PartyId, Person};
 use record::{EndedBy, LegMedia, Record};
+use refusal::Refusal;
 use ring::Ring;
 use transfer::Transfer;
 
@@ -191,6 +199,8 @@ struct Ringing {
     ring: Ring,
     /// Whose early media the caller hears.
     early: Option<LegId>,
+    /// Who picks it up, by devices that ring too.
+    guests: Vec<Guest>,
 }
 
 #[derive(Debug, Default)]
@@ -226,6 +236,8 @@ struct Call {
     closing: Vec<Closing>,
     /// Somebody is on the way in, in the place of a party.
     transfer: Option<Box<Transfer>>,
+    /// A device that rings is to answer by itself.
+    answering: Option<Answering>,
     /// Whose devices are looked for, to be called back.
     awaited: Option<(PartyId, Person)>,
     /// It waits in a slot.
@@ -344,6 +356,7 @@ impl Calls {
             self.handoffs_wait(switch, id);
             self.transfer_timeout(switch, id);
             self.park_timeout(switch, id);
+            self.follow_answer(switch, id);
             self.touch(id);
         }
     }
@@ -366,6 +379,11 @@ impl Calls {
         self.last_id
     }
 
+    fn take_ticket(&mut self) -> Ticket {
+        self.last_ticket = Ticket(self.last_ticket.0 + 1);
+        self.last_ticket
+    }
+
     /// How much of everything is left: calls, dialogs, ports, passed requests, deadlines, callers that gave up, calls of users.
     #[cfg(test)]
     fn left(&self) -> [usize; 7] {
@@ -385,7 +403,10 @@ impl Calls {
     pub fn handle_dialog(&mut self, switch: &mut Switch<'_>, dialog: DialogId, event: DialogEvent) {
         let Some((id, leg)) = self.by_dialog.get(&dialog).copied() else { return self.handle_stray(switch, dialog, &event) };
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
-        let Some(event) = self.transfer_event(switch, id, leg, event) else { return self.touch(id) };
+        let Some(event) = self.transfer_event(switch, id, leg, event) else {
+            self.follow_answer(switch, id);
+            return self.touch(id);
+        };
         match event {
             DialogEvent::Progress { status, body, .. } => self.progress(switch, id, leg, status, &body),
             DialogEvent::Answered { body } => self.answered(switch, id, leg, &body),
@@ -404,6 +425,7 @@ impl Calls {
             DialogEvent::Request { server, request } => self.pass(switch, id, leg, server, request),
             DialogEvent::Response { client, response } => self.passed_back(switch, client, &response),
         }
+        self.follow_answer(switch, id);
         self.touch(id);
     }
 
@@ -502,6 +524,7 @@ impl Call {
             heard: BTreeMap::new(),
             closing: Vec::new(),
             transfer: None,
+            answering: None,
             awaited: None,
             parked: None,
             arranged: Vec::new(),
@@ -523,11 +546,6 @@ impl Call {
 
     fn party_mut(&mut self, id: PartyId) -> Option<&mut Party> {
         self.parties.iter_mut().find(|party| party.id == id)
-    }
-
-    /// Whether a party asked not to be shown to the others.
-    fn is_anonymous(&self, id: PartyId) -> bool {
-        self.party(id).is_some_and(|party| party.person.is_anonymous())
     }
 
     fn leg(&self, id: LegId) -> Option<&Leg> {
@@ -578,7 +596,8 @@ impl Call {
         };
         let legs = self.legs.iter().flat_map(|leg| [leg.patience(), leg.again]).flatten();
         let handoffs = self.parties.iter().filter_map(|party| party.moving.as_ref()?.handoff.poll_timeout());
-        let arrivals = [self.transfer.as_ref().map(|transfer| transfer.poll_timeout()), self.poll_park_timeout()];
+        let arrivals =
+            [self.transfer.as_ref().map(|transfer| transfer.poll_timeout()), self.poll_park_timeout(), self.poll_answer_timeout()];
         legs.chain(handoffs).chain(ring).chain(arrivals.into_iter().flatten()).min()
     }
 

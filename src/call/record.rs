@@ -10,7 +10,7 @@ use media::{
 use serde::Serialize;
 use sip::StatusCode;
 
-use super::{Id, Plan};
+use super::Id;
 
 /// A call that is over. Times are milliseconds since 1970, UTC.
 #[derive(Clone, Debug, Serialize)]
@@ -135,12 +135,12 @@ impl LegMedia {
 impl Record {
     /// Begins the record of a call.
     #[must_use]
-    pub fn of(id: Id, plan: &Plan, unix: u64) -> Self {
+    pub fn begun(id: Id, (caller, callee): (&Arc<str>, &Arc<str>), dialled: &str, unix: u64) -> Self {
         Self {
             id,
-            caller: Arc::clone(&plan.caller.address),
-            dialled: plan.dialled.as_str().into(),
-            callee: Arc::clone(&plan.callee.address),
+            caller: Arc::clone(caller),
+            dialled: dialled.into(),
+            callee: Arc::clone(callee),
             started_at: unix,
             ringing_at: None,
             answered_at: None,
@@ -152,6 +152,12 @@ impl Record {
             moves: Vec::new(),
             media: Vec::new(),
         }
+    }
+
+    /// Notes the answer.
+    pub(super) fn answered(&mut self, at: u64, by: String) {
+        (self.answered_at, self.answered_by) = (Some(at), Some(by));
+        self.status = StatusCode::OK.code();
     }
 
     /// Notes how a call ended that was never answered: an answer that the caller was never told is none.

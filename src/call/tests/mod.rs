@@ -3,6 +3,7 @@
 mod graph;
 mod model;
 mod moving;
+mod orders;
 mod random;
 mod ringing;
 mod scene;

@@ -28,7 +28,6 @@ use crate::call::leg::{Port, Ports};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
 use crate::call::record::Record;
-use crate::call::transfer;
 use crate::call::{Calls, Id, Output, Plan, Policy, Switch, Target};
 use crate::device;
 
@@ -272,9 +271,11 @@ pub(super) struct Scene {
     pub(super) profiles: Vec<Profile>,
     /// Nobody hears of the session timers of the others.
     pub(super) no_timers: bool,
+    /// Phones that ring say that they can be told to answer.
+    pub(super) talks: bool,
     /// The place that the next INVITE is to take, and what came of the last one.
     pub(super) place: Option<Place>,
-    pub(super) refusal: Option<transfer::Refusal>,
+    pub(super) refusal: Option<Refusal>,
     /// REFERs that wait.
     pub(super) refers: Vec<(DialogId, ReferId)>,
     /// Users who are to be called back.
@@ -337,6 +338,7 @@ impl Scene {
             one_device: false,
             profiles: vec![Profile::Plain],
             no_timers: false,
+            talks: false,
             place: None,
             refusal: None,
             refers: Vec::new(),
@@ -641,6 +643,7 @@ impl Scene {
 
     pub(super) fn carry(&mut self, from: usize, to: usize, bytes: Bytes) {
         let bytes = if self.no_timers { without_timers(&bytes) } else { bytes };
+        let bytes = if self.talks && to == SWITCH { with_talk(&bytes) } else { bytes };
         let message = parse(bytes.clone()).expect("what we print can be read");
         self.wire.push_back(Carried { from, to, message, bytes });
     }
@@ -952,6 +955,13 @@ impl Scene {
 fn without_timers(bytes: &Bytes) -> Bytes {
     let text = std::str::from_utf8(bytes).expect("we write ASCII");
     text.replace("Session-Expires:", "X-Session-Gone:").replace("timer", "nimer").into()
+}
+
+/// Makes a provisional response that of a phone that can be told to answer.
+fn with_talk(bytes: &Bytes) -> Bytes {
+    let text = std::str::from_utf8(bytes).expect("we write ASCII");
+    let cseq = if text.starts_with("SIP/2.0 180") { "\r\nAllow-Events: hold, talk\r\nCSeq:" } else { "\r\nCSeq:" };
+    text.replacen("\r\nCSeq:", cseq, 1).into()
 }
 
 pub(super) fn word(message: &Message) -> String {

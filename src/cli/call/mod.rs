@@ -25,8 +25,9 @@ pub(super) enum Verb {
     Watch(watch::Args),
     /// Say in one sentence why a call ended or failed
     Why(Call),
-    /// Call somebody from a user's device
-    Add {
+    /// Call somebody from a user's device, which rings first
+    #[command(visible_alias = "add")]
+    Make {
         /// What is dialled: a number, a user or a URI
         #[arg(value_parser = Destination::parse)]
         destination: Destination,
@@ -39,6 +40,9 @@ pub(super) enum Verb {
         /// With video
         #[arg(long)]
         video: bool,
+        /// The device that carries video, where the other one is to carry only audio
+        #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
+        video_device: Option<DeviceId>,
     },
     /// Answer a ringing call on a device
     Answer {
@@ -47,9 +51,18 @@ pub(super) enum Verb {
         /// The device; absent: the only one that rings
         #[arg(long, value_parser = DeviceId::parse)]
         device: Option<DeviceId>,
+        /// The device that carries video, where the other one is to carry only audio
+        #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
+        video_device: Option<DeviceId>,
     },
     /// Decline a ringing call
-    Decline(Side),
+    Decline {
+        #[command(flatten)]
+        side: Side,
+        /// Say that the user is busy
+        #[arg(long)]
+        busy: bool,
+    },
     /// Move a user's side of a call to another device, without a gap
     Move(Move),
     /// Split a user's side of a call over two devices: audio on one, video on the other
@@ -135,6 +148,9 @@ pub(super) struct Move {
     /// The device that the call goes to
     #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
     to: DeviceId,
+    /// What goes there; absent: everything
+    #[arg(long, value_name = "MEDIA", value_parser = ["audio", "video"])]
+    only: Option<String>,
 }
 
 /// Arguments of `split`.
@@ -153,7 +169,7 @@ pub(super) struct Split {
 impl Move {
     /// Makes the request.
     pub(super) fn command(&self) -> Command {
-        self.side.acts("move", json!({ "device": self.to }))
+        self.side.acts("move", json!({ "device": self.to, "media": self.only.as_ref().map(|only| [only]) }))
     }
 }
 
@@ -186,13 +202,15 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::Why(Call { call }) => {
             Command::reads("tel", "why", json!({ "call": call }), View::By(|verdict| show::why(&plain(&verdict["why"]))))
         }
-        Verb::Add { destination, user, device, video } => {
+        Verb::Make { destination, user, device, video, video_device } => {
             let media = video.then_some(["audio", "video"]);
-            let body = json!({ "destination": destination, "user": user, "device": device, "media": media });
+            let body = json!({
+                "destination": destination, "user": user, "device": device, "video-device": video_device, "media": media,
+            });
             Command::writes("tel", "make-call", body, View::By(|reply| sentence(&reply["call"])))
         }
-        Verb::Answer { side, device } => side.acts("answer", json!({ "device": device })),
-        Verb::Decline(side) => side.acts("decline", json!({})),
+        Verb::Answer { side, device, video_device } => side.acts("answer", json!({ "device": device, "video-device": video_device })),
+        Verb::Decline { side, busy } => side.acts("decline", json!({ "reason": busy.then_some("busy") })),
         Verb::Move(args) => args.command(),
         Verb::Split(args) => args.command(),
         Verb::Drop(side) => return drop(options, &side),

@@ -16,8 +16,10 @@ bodies! {
     MakeCall {
         /// What is dialled.
         destination: Destination,
-        /// The device that calls; absent: the user's own choice of devices rings first.
+        /// The device that calls, and is asked to answer by itself; absent: all devices of the user ring, and the first to answer calls.
         device: Option<DeviceId> = default,
+        /// The device that carries video, where `device` is to carry only audio.
+        video_device: Option<DeviceId> = default,
         /// For whom the call is made; absent: the caller.
         user: Option<UserName> = default,
         /// A name to show for the destination until the switch knows better.
@@ -44,6 +46,8 @@ bodies! {
         user: Option<UserName> = default,
         /// The device that answers; absent: the one that the request comes from, or the only one that rings.
         device: Option<DeviceId> = default,
+        /// The device that carries video then, where `device` is to carry only audio.
+        video_device: Option<DeviceId> = default,
         /// The answer of an application that is itself the device.
         sdp: Option<Sdp> = default,
     }
@@ -120,6 +124,8 @@ bodies! {
         user: Option<UserName> = default,
         /// Where the user's side goes.
         device: DeviceId,
+        /// What goes there; absent: everything.
+        media: Vec<Media> = default,
     }
     /// Request of `split`.
     Split {
