@@ -33,12 +33,12 @@ impl Call {
     /// Returns what the legs of a party with their lines carry, but for one.
     fn carried_by_others(&self, party: PartyId, but: LegId) -> Kinds {
         let others = self.legs.iter().filter(|leg| leg.party == party && leg.id != but && leg.is_up());
-        others.fold(Kinds::NONE, |kinds, leg| kinds | (leg.carries & leg.media.kinds()))
+        others.fold(Kinds::NONE, |kinds, leg| kinds | (leg.carries & leg.media.has()))
     }
 
     /// Returns true if of a party's devices this one, and no other, carries the kinds.
     pub(super) fn carries_alone(&self, party: PartyId, kinds: Kinds, target: &Target) -> bool {
-        let leg = self.leg_of(party, target).filter(|leg| leg.is_up() && (leg.carries & leg.media.kinds()).contains(kinds));
+        let leg = self.leg_of(party, target).filter(|leg| leg.is_up() && (leg.carries & leg.media.has()).contains(kinds));
         leg.is_some_and(|leg| (self.carried_by_others(party, leg.id) & kinds).is_empty())
     }
 
@@ -85,7 +85,7 @@ impl Calls {
         if call.transfer.is_some() || call.party(party).ok_or(Refusal::NoParty)?.moving.is_some() {
             return Err(Refusal::UnderWay);
         }
-        let known = call.leg_of(party, &target).map(|leg| (leg.id, leg.carries, leg.media.kinds()));
+        let known = call.leg_of(party, &target).map(|leg| (leg.id, leg.carries, leg.media.has()));
         if let Some((to, before, has)) = known {
             let others = call.carried_by_others(party, to);
             let is_so = (before & has).contains(kinds & (has | others)) && (manner == Manner::Join || (others & kinds).is_empty());
@@ -130,7 +130,7 @@ impl Calls {
         if call.legs.iter().filter(|leg| leg.party == party).count() >= MAX_DEVICES {
             return Err(Refusal::TooManyDevices);
         }
-        let whole = call.legs.iter().fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.kinds()));
+        let whole = call.legs.iter().fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.has()));
         let wanted = if kinds == Kinds::BOTH { whole } else { kinds };
         let offer = template::offer(&[], wanted, template::Unwanted::Refused, |kind| call.line_of_others(party, kind));
         let shown = |id| call.party(id).map(|party| party.person.shown.clone());
@@ -267,7 +267,7 @@ impl Calls {
         for leg in call.legs.iter_mut().filter(|leg| leg.party == party && leg.id != to && leg.is_up()) {
             leg.carries = leg.carries - leaves;
         }
-        let is_idle = |leg: &&Leg| leg.party == party && leg.id != to && leg.is_up() && (leg.carries & leg.media.kinds()).is_empty();
+        let is_idle = |leg: &&Leg| leg.party == party && leg.id != to && leg.is_up() && (leg.carries & leg.media.has()).is_empty();
         let idle: Vec<LegId> = call.legs.iter().filter(is_idle).map(|leg| leg.id).collect();
         self.arrange(switch, id);
         for leg in idle {

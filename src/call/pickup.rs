@@ -165,10 +165,9 @@ impl Calls {
         let person = entrant.person.clone();
         let mut leg = entrant.leg(switch, (leg_id, PartyId::CALLEE), port)?;
         let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::Gone)?;
-        let answers = caller.media.remote_offer().cloned().and_then(|theirs| {
-            let to_device = leg.media.make_answer(&theirs, switch.media)?;
-            let ours = leg.media.remote()?;
-            Ok((to_device, caller.media.make_answer(ours, switch.media)?))
+        let answers = caller.media.remote_offer().map(drop).and_then(|()| {
+            let to_device = leg.media.pass_answer(&caller.media, switch.media)?;
+            Ok((to_device, caller.media.pass_answer(&leg.media, switch.media)?))
         });
         let Ok((to_device, to_caller)) = answers else {
             leg.media.close(switch.media);
