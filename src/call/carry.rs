@@ -30,6 +30,11 @@ impl Call {
         self.legs.iter().filter(|leg| leg.party == party).find(is_it)
     }
 
+    /// Returns what there is of media in the call; sound at least.
+    pub(super) fn whole(&self) -> Kinds {
+        self.legs.iter().fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.has()))
+    }
+
     /// Returns what the legs of a party with their lines carry, but for one.
     fn carried_by_others(&self, party: PartyId, but: LegId) -> Kinds {
         let others = self.legs.iter().filter(|leg| leg.party == party && leg.id != but && leg.is_up());
@@ -130,8 +135,7 @@ impl Calls {
         if call.legs.iter().filter(|leg| leg.party == party).count() >= MAX_DEVICES {
             return Err(Refusal::TooManyDevices);
         }
-        let whole = call.legs.iter().fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.has()));
-        let wanted = if kinds == Kinds::BOTH { whole } else { kinds };
+        let wanted = if kinds == Kinds::BOTH { call.whole() } else { kinds };
         let offer = template::offer(&[], wanted, template::Unwanted::Refused, |kind| call.line_of_others(party, kind));
         let shown = |id| call.party(id).map(|party| party.person.shown.clone());
         let other = call.parties.iter().map(|party| party.id).find(|other| *other != party).unwrap_or(party);
@@ -185,15 +189,22 @@ impl Calls {
         self.last_ticket = Ticket(self.last_ticket.0 + 1);
         let ticket = self.last_ticket; // nobody's
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let handoff = Handoff::reaching(Kinds::BOTH, Manner::Move, switch.now);
+        // What a device takes that was made an offer in our answer is told by its ACK.
+        let asks = call.leg(leg).is_some_and(|leg| leg.media.has_local_offer());
+        let handoff = match asks {
+            true => Handoff::adding(Kinds::BOTH, Manner::Move),
+            false => Handoff::reaching(Kinds::BOTH, Manner::Move, switch.now),
+        };
         if let Some(party) = call.party_mut(party) {
             party.moving = Some(Box::new(Moving { to: leg, before: None, handoff, ticket, then: None }));
         }
         for other in call.legs.iter_mut().filter(|other| other.party != party) {
             other.mends = 1;
         }
-        let taken = call.taken(party);
-        self.feed(switch, (id, party), Input::Up(taken));
+        if !asks {
+            let taken = call.taken(party);
+            self.feed(switch, (id, party), Input::Up(taken));
+        }
         self.arrange(switch, id);
         self.align(switch, id);
     }

@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use media::Kinds;
 use media::sdp::transport::{Profile, Protection};
 use sip::message::Headers;
 use sip::message::header::Reason;
@@ -12,9 +11,9 @@ use sip::{DialogId, StatusCode};
 use tracing::info;
 
 use super::graph::Constructed;
-use super::leg::{Leg, LegId, Media, Stage};
+use super::leg::{Leg, LegId, Media, MediaError, Ports, Stage};
 use super::party::{Party, PartyId, Person};
-use super::template;
+use super::template::{self, Unwanted};
 use super::transfer::{Refusal, is_user};
 use super::{Call, Calls, Id, MAX_DEVICES, State, Switch, Talk};
 use crate::device;
@@ -24,7 +23,7 @@ use crate::device;
 pub struct Entrant {
     /// Its dialog, taken and not answered.
     pub dialog: DialogId,
-    /// Its SDP.
+    /// Its SDP; without one it is made an offer in the 200, and its ACK brings the answer (RFC 3261 §13.2.1).
     pub offer: Bytes,
     /// Where its signaling comes from.
     pub signaling: IpAddr,
@@ -134,19 +133,17 @@ impl Calls {
     fn come_in(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<LegId, Refusal> {
         let limit = Some(self.policy.media_timeout);
         let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
-        let other = call.legs.iter().find(|leg| leg.is_up() && leg.party != party).ok_or(Refusal::NotTalking)?;
-        let lines = [Kinds::AUDIO, Kinds::VIDEO].map(|kind| other.media.line(kind));
-        let (possible, port) = (other.carries - other.media.refused(), call.any_port());
-        let id_of_leg = call.take_leg_id();
+        call.others(party).next().ok_or(Refusal::NotTalking)?;
+        let (port, id_of_leg) = (call.any_port(), call.take_leg_id());
         let mut leg = entrant.leg(switch, (id_of_leg, party), port)?;
-        let [audio, video] = lines;
-        let line = |kind| if kind == Kinds::AUDIO { audio.clone() } else { video.clone() };
-        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), line);
-        let Ok(answer) = leg.media.make_answer(&template, switch.media) else {
+        let said = match leg.media.remote_offer() {
+            Ok(_) => call.answer_to(&mut leg, switch.media),
+            Err(_) => call.offer_to(&mut leg, switch.media),
+        };
+        let Ok(answer) = said else {
             leg.media.close(switch.media);
             return Err(Refusal::Unusable);
         };
-        leg.media.park(possible);
         leg.stage = Stage::Up;
         leg.media.apply(switch.media, limit);
         self.by_dialog.insert(leg.dialog, (id, leg.id));
@@ -205,12 +202,37 @@ impl Calls {
     }
 }
 
+impl Call {
+    fn others(&self, party: PartyId) -> impl Iterator<Item = &Leg> {
+        self.legs.iter().filter(move |leg| leg.is_up() && leg.party != party)
+    }
+
+    /// Answers the offer of a leg that comes in, with what another party has.
+    fn answer_to(&self, leg: &mut Leg, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        let other = self.others(leg.party).next().ok_or(MediaError::Nothing)?;
+        let possible = other.carries - other.media.refused();
+        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), |kind| other.media.line(kind));
+        let answer = leg.media.make_answer(&template, ports)?;
+        leg.media.park(possible);
+        Ok(answer)
+    }
+
+    /// Offers a leg that comes in without an offer what the others have.
+    fn offer_to(&self, leg: &mut Leg, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        leg.asked = self.whole();
+        let template = template::offer(&[], leg.asked, Unwanted::Refused, |kind| self.line_of_others(leg.party, kind));
+        leg.media.make_offer(&template, ports)
+    }
+}
+
 impl Entrant {
-    /// Makes its leg, with its offer taken.
+    /// Makes its leg, with its offer taken if it has made one.
     fn leg(self, switch: &mut Switch<'_>, (id, party): (LegId, PartyId), beside: Option<media::PortId>) -> Result<Leg, Refusal> {
         let manner = switch.manner(Profile::Plain, self.protection);
         let mut media = Media::new(manner, Some(self.signaling), beside);
-        media.receive_offer(&self.offer).map_err(|_| Refusal::Unusable)?;
+        if !self.offer.is_empty() {
+            media.receive_offer(&self.offer).map_err(|_| Refusal::Unusable)?;
+        }
         let label = self.person.address.to_string();
         Ok(Leg::new((id, party), (self.device, label), self.dialog, media))
     }
