@@ -277,17 +277,19 @@ impl Clients {
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
+        let mut armed = None;
         let mut news = Vec::with_capacity(NEWS_A_TURN);
         let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
         loop {
             let deadline = self.server.poll_timeout();
-            if let Some(at) = deadline {
+            if let Some(at) = deadline.filter(|_| deadline != armed) {
                 timer.as_mut().reset(at.into());
             }
+            armed = deadline;
             tokio::select! {
                 biased;
                 _ = stop.changed() => break,
-                () = &mut timer, if deadline.is_some() => {}
+                () = &mut timer, if deadline.is_some() => armed = None,
                 count = self.news.recv_many(&mut news, NEWS_A_TURN), if !self.news.is_closed() || !self.news.is_empty() => {
                     if count > 0 {
                         let now = clock::now();

@@ -151,6 +151,18 @@ impl Users {
         self.by_name.get(user).or_else(|| self.by_name.get(&self.by_number.get(canonical(user).as_str())?.user))
     }
 
+    /// Finds the user of what is dialled: a name, a number, or a URI of our domain.
+    #[must_use]
+    pub fn dialled(&self, address: &str, domain: &str) -> Option<&User> {
+        let bare = ["sips:", "sip:", "tel:"].into_iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
+        let user = match bare.split(';').next()?.split_once('@') {
+            Some((user, host)) if host.eq_ignore_ascii_case(domain) => user,
+            Some(_) => return None,
+            None => bare.split(';').next()?,
+        };
+        self.find(user)
+    }
+
     /// Finds a user by name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&User> {

@@ -483,8 +483,12 @@ fn a_dry_run_prints_a_request_that_the_interface_takes() {
         "call list --user ann",
         "call show 1",
         "call why 1",
-        "call add 501 --user ann --device abc --video",
+        "call make 501 --user ann --device abc --video",
+        "call add 501 --user ann --device abc --video-device def",
         "call answer 1 --device abc",
+        "call answer 1 --device abc --video-device def",
+        "call decline 1 --busy",
+        "call move 1 --to abc --only video",
         "call decline 1",
         "call move 1 --to abc",
         "call split 1 --user ann --audio a --video b",
@@ -494,6 +498,12 @@ fn a_dry_run_prints_a_request_that_the_interface_takes() {
         "call transfer 1 --to 502",
         "call transfer 1 --consult 2",
         "call conference 1 --join 2 --to 503",
+        "call mute 1",
+        "call mute 1 bob --off --user ann",
+        "call lock 1",
+        "call lock 1 --off",
+        "call kick 1 bob --user ann",
+        "call moderate 1 bob",
         "call park 1 --slot 701",
         "call pickup 1 --user bob --device abc",
         "call dtmf 1 12#",
@@ -598,6 +608,44 @@ mod calls {
         events_go_on_where_they_stopped(&host, &cursor);
         host.json(&format!("device rm {device} --yes"));
         assert_eq!(host.json("device list")["devices"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_call_is_made_parked_picked_up_and_transferred() {
+        let host = Host::start();
+        let password = host.write("carol.pw", "carol-secret");
+        host.json(&format!("user add carol --password file:{password}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let open = |name: &'static str| runtime.block_on(phone(&host, name, &format!("{name}-secret")));
+        let (mut ann, mut bob, mut carol) = (open("ann"), open("bob"), open("carol"));
+        let devices = host.json("device list")["devices"].clone();
+        let device_of = |user: &str| {
+            let found = devices.as_array().unwrap().iter().find(|device| device["user"] == user).unwrap();
+            found["device"].as_str().unwrap().to_owned()
+        };
+        // a command that waits runs beside the phones that it waits for
+        let beside = |command: String, phones: &mut [&mut Desk]| {
+            std::thread::scope(|scope| {
+                let done = scope.spawn(|| host.json(&command));
+                for phone in phones {
+                    runtime.block_on(phone.answer()).unwrap();
+                }
+                done.join().unwrap()
+            })
+        };
+        assert_eq!(host.refused("call make nobody --user ann").0, 3);
+        assert_eq!(host.refused("call make 501 --user ann").0, 2, "her own number");
+        let made = beside(format!("call make 502 --user ann --device {}", device_of("ann")), &mut [&mut ann, &mut bob]);
+        let id = made["call"]["id"].as_str().unwrap().to_owned();
+        assert_eq!(host.json(&format!("call park {id} --user ann --slot 9"))["call"]["slot"], "9");
+        assert_eq!(host.json(&format!("call show {id}"))["call"]["state"], "parked");
+        let picked = beside(format!("call pickup {id} --user carol --device {}", device_of("carol")), &mut [&mut carol]);
+        assert_eq!(picked["call"]["state"], "connected");
+        assert_eq!(host.refused(&format!("call answer {id} --user carol")).0, 1, "she has answered");
+        let sent = beside(format!("call transfer {id} --user carol --to 501"), &mut [&mut ann]);
+        assert_eq!(sent["call"]["constructed"], json!({ "how": "transferred", "by": "carol" }));
+        host.json(&format!("call drop {id} --user bob --yes"));
+        assert_eq!(host.json(&format!("call show {id}"))["call"]["state"], "ended");
     }
 
     fn the_history_has_it(host: &Host, call: &str) {

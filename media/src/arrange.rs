@@ -16,6 +16,8 @@ pub struct SoundId(pub u16);
 impl SoundId {
     /// The music that a party hears while it is on hold or parked.
     pub const HOLD: Self = Self(0);
+    /// The tone that who calls hears while it rings.
+    pub const RINGBACK: Self = Self(1);
 }
 
 /// A set of kinds of media: audio, video, both or neither.

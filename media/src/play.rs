@@ -67,6 +67,18 @@ impl Sound {
             .clone()
     }
 
+    /// The ring-back tone of most of Europe: 425 Hz for one second of five (ITU-T E.180).
+    #[must_use]
+    pub fn ringback() -> Self {
+        let rate = RATES.first().copied().unwrap_or(8000);
+        let sample = |n: u32| {
+            let time = n as f32 / rate as f32;
+            if n < rate { ((425.0 * time).fract() * TAU).sin() * RINGBACK * 32767.0 } else { 0.0 }
+        };
+        let samples: Vec<i16> = (0..5 * rate).map(|n| sample(n) as i16).collect();
+        Self(Arc::new(RATES.map(|to| converted(&samples, rate, to))))
+    }
+
     /// The samples of a rate.
     fn at(&self, rate: u32) -> &[i16] {
         let index = RATES.iter().position(|of| *of == rate);
@@ -90,6 +102,8 @@ fn converted(samples: &[i16], from: u32, to: u32) -> Vec<i16> {
     converted
 }
 
+/// Loudness of the ring-back tone, in parts of full scale: -18 dBm0.
+const RINGBACK: f32 = 0.09;
 /// Time between two tones of the music.
 const STEP: f32 = 0.4;
 /// How long a tone sounds.
@@ -203,6 +217,20 @@ impl std::fmt::Debug for Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ringing_is_a_tone_for_one_second_of_five() {
+        let sound = Sound::ringback();
+        for rate in RATES {
+            let samples = sound.at(rate);
+            assert_eq!(samples.len(), 5 * rate as usize);
+            let (tone, pause) = samples.split_at(rate as usize + 400);
+            assert!(
+                tone.iter().any(|sample| sample.unsigned_abs() > 2000) && pause.iter().all(|sample| sample.unsigned_abs() < 3),
+                "{rate}"
+            );
+        }
+    }
 
     #[test]
     fn the_music_is_quiet_and_never_silent_and_never_too_loud() {

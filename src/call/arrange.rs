@@ -1,6 +1,6 @@
 //! From the parties of a call to its bridge: who hears and sees whom. What media does follows from this alone.
 
-use media::{BridgeId, Kinds, Member, PortId, SoundId};
+use media::{BridgeId, Kinds, Member, PortId};
 
 use super::leg::{Leg, LegId};
 use super::{Call, Calls, Id, State, Switch};
@@ -10,16 +10,18 @@ impl Call {
     pub(super) fn members(&self) -> Vec<Member> {
         let is_in = |leg: &&Leg| match &self.state {
             State::Ringing(ringing) => ringing.early.is_some_and(|early| leg.id == early || leg.id == LegId::CALLER),
-            State::Established(_) => leg.is_up(),
+            State::Established(_) => leg.is_up() || self.early() == Some(leg.id),
             State::Over => false,
         };
         let gives = |leg: &Leg| match self.party(leg.party) {
             Some(party) if !party.holding => leg.carries - party.muted - self.has_let_go(leg),
+            None if self.early() == Some(leg.id) => leg.carries,
             Some(_) | None => Kinds::NONE,
         };
         let is_holding = |leg: &Leg| self.party(leg.party).is_some_and(|party| party.holding);
         let present: Vec<&Leg> = self.legs.iter().filter(is_in).collect();
-        let is_heard = |leg: &Leg| present.iter().any(|other| other.party != leg.party && !is_holding(other));
+        let talking: Vec<&Leg> = present.iter().copied().filter(|leg| !is_holding(leg)).collect();
+        let is_heard = |leg: &Leg| talking.iter().any(|other| other.party != leg.party);
         let member = |leg: &&Leg| {
             let plays = !is_heard(leg) && !is_holding(leg);
             Some(Member {
@@ -28,7 +30,7 @@ impl Call {
                 gives: gives(leg),
                 takes: if is_holding(leg) { Kinds::NONE } else { leg.carries },
                 until: self.until(leg),
-                plays: plays.then_some(SoundId::HOLD),
+                plays: if plays { self.waiting_sound() } else { None },
             })
         };
         present.iter().filter_map(member).collect()

@@ -17,6 +17,7 @@ use super::party::{Moving, PartyId};
 use super::reach::{Invitation, end_late};
 use super::record::{EndedBy, MAX_MOVES, Move};
 use super::template;
+use super::transfer::identify;
 use super::{Call, Calls, Id, MAX_DEVICES, Output, State, Switch, Talk, Target};
 
 impl Call {
@@ -71,13 +72,12 @@ impl Calls {
         target: Target,
         then: Option<(Kinds, Box<Target>)>,
     ) -> Result<Answer, Refusal> {
-        self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        let ticket = self.last_ticket;
+        let ticket = self.take_ticket();
         self.begin_handoff(switch, (id, party), (kinds, manner), target, (ticket, then))?;
         Ok(Answer::Pending(ticket))
     }
 
-    fn begin_handoff(
+    pub(super) fn begin_handoff(
         &mut self,
         switch: &mut Switch<'_>,
         (id, party): (Id, PartyId),
@@ -87,6 +87,9 @@ impl Calls {
     ) -> Result<(), Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         let State::Established(Talk { late_offer: false, .. }) = call.state else { return Err(Refusal::NotAnswered) };
+        if call.is_invited(party) {
+            return Err(Refusal::NotAnswered);
+        }
         if call.transfer.is_some() || call.party(party).ok_or(Refusal::NoParty)?.moving.is_some() {
             return Err(Refusal::UnderWay);
         }
@@ -142,9 +145,8 @@ impl Calls {
         let (from, to) = shown(other).zip(shown(party)).ok_or(Refusal::NoParty)?;
         let mut headers = Headers::default();
         headers.push(Name::MaxForwards, "70");
-        match call.is_anonymous(other) {
-            true => headers.push(Name::Privacy, "id"),
-            false => headers.push(Name::PAssertedIdentity, from.to_string()),
+        if let Some(other) = call.party(other) {
+            identify(&mut headers, &other.person);
         }
         let invitation = Invitation { from: &from, to: &to, headers: &headers, template: Some(Arc::new(offer)) };
         let (leg_id, beside) = (call.take_leg_id(), call.any_port());
@@ -167,6 +169,11 @@ impl Calls {
             return;
         }
         let (dialog, party) = (target.dialog, target.party);
+        if self.calls.get(&id).is_some_and(|call| call.is_invited(party)) {
+            return self.invitee_answered(switch, (id, party), leg, body);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(target) = call.leg_mut(leg) else { return };
         if let Err(error) = target.media.receive_answer(body, Finality::Final) {
             debug!(call = %id, %error, "the device's answer cannot be used");
             end_late(switch, dialog);
@@ -186,8 +193,7 @@ impl Calls {
 
     /// A device of a party has come into the call by itself, in the place of the others: they go when it is heard.
     pub(super) fn come_instead(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId) {
-        self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        let ticket = self.last_ticket; // nobody's
+        let ticket = self.take_ticket(); // nobody's
         let Some(call) = self.calls.get_mut(&id) else { return };
         // What a device takes that was made an offer in our answer is told by its ACK.
         let asks = call.leg(leg).is_some_and(|leg| leg.media.has_local_offer());
@@ -211,6 +217,7 @@ impl Calls {
 
     /// The INVITE to a device failed for good; its leg is released.
     pub(super) fn target_failed(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, status: StatusCode) {
+        self.invitee_failed(switch, (id, party), leg, status);
         if self.moving_to(id, party) == Some(leg) {
             self.feed(switch, (id, party), Input::Refused(Refusal::of(status)));
         }
@@ -362,7 +369,7 @@ impl Calls {
             self.let_leave(switch, id, leg, Some(by));
             return true;
         }
-        let goes_on = call.parties_up(Some(party)) >= 2;
+        let goes_on = call.parties_up(Some(party)) >= call.fewest();
         if goes_on {
             self.party_left(switch, (id, party), EndedBy::Lost, "", reason);
         }
@@ -402,7 +409,10 @@ impl Calls {
         reason: Option<&Reason>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.parties_up(Some(party)) < 2 {
+        if call.is_invited(party) {
+            return self.invitee_gone(switch, (id, party), Refusal::Declined);
+        }
+        if call.parties_up(Some(party)) < call.fewest() {
             (call.record.ended_by, call.record.reason) = (by, why.to_owned());
             self.unanswer(switch, id, false);
             return self.hang_up(switch, id, None, reason);
@@ -414,6 +424,7 @@ impl Calls {
             if let Some(user) = gone.person.who.user().filter(|user| !stays(user)) {
                 self.by_user.remove(&(Arc::clone(user), id));
             }
+            call.went(&gone, switch.unix);
             if let Some(moving) = gone.moving {
                 self.outputs.push_back(Output::Outcome { ticket: moving.ticket, result: Err(Refusal::CallOver) });
             }
@@ -431,7 +442,7 @@ impl Calls {
 
 impl Call {
     /// Returns how many parties have a device in the call, but for one of them.
-    fn parties_up(&self, but: Option<PartyId>) -> usize {
+    pub(super) fn parties_up(&self, but: Option<PartyId>) -> usize {
         let is_up = |party: PartyId| self.legs.iter().any(|leg| leg.party == party && leg.is_up());
         self.parties.iter().filter(|party| Some(party.id) != but && is_up(party.id)).count()
     }

@@ -7,9 +7,9 @@ use media::quality::Statistics;
 use sip::StatusCode;
 use tracing::info;
 
-use super::command::Refusal;
 use super::leg::LegId;
 use super::record::LegMedia;
+use super::refusal::Refusal;
 use super::{Calls, Closing, Id, Output, State, Switch};
 
 impl Calls {
@@ -31,6 +31,10 @@ impl Calls {
         if done && let Some(call) = self.calls.remove(&id) {
             let mut record = call.record;
             record.media.extend(call.heard.into_values());
+            record.end_stays();
+            if call.is_visit {
+                return;
+            }
             self.outputs.push_back(Output::Record(Box::new(record)));
         }
     }
@@ -57,9 +61,18 @@ impl Calls {
         if matches!(call.state, State::Over) {
             return;
         }
-        if let Some(transfer) = call.transfer.take() {
-            transfer.give_up(switch);
+        let (transfer, guests) = (call.transfer.take(), call.take_guests());
+        if let Some(ticket) = call.take_answering() {
+            self.outputs.push_back(Output::Outcome { ticket, result: Err(Refusal::CallOver) });
         }
+        if let Some(mut transfer) = transfer {
+            transfer.give_up(switch, &mut self.outputs, Refusal::CallOver);
+            self.forget_user(id, &transfer.to.who);
+        }
+        for guest in guests {
+            self.guest_left(id, guest, Err(Refusal::CallOver));
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         call.state = State::Over;
         call.record.ended_at = switch.unix;
         for party in &mut call.parties {
@@ -78,6 +91,7 @@ impl Calls {
             }
         }
         self.unpark(id);
+        self.end_conference(id);
         let Some(call) = self.calls.get(&id) else { return };
         let record = &call.record;
         info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");

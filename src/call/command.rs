@@ -5,10 +5,15 @@ use media::Kinds;
 use media::dtmf::Digit;
 use sip::StatusCode;
 
+use super::conference::Guest;
 use super::handoff::Manner;
+use super::join::Joined;
 use super::leg::Stage;
-use super::party::PartyId;
+use super::make::Alert;
+use super::party::{PartyId, Person};
 use super::record::EndedBy;
+pub use super::refusal::Refusal;
+use super::transfer::{Referral, Report};
 use super::{Calls, Id, State, Switch, Target};
 use crate::device;
 
@@ -83,6 +88,56 @@ pub enum Command {
         /// What they do not get.
         kinds: Kinds,
     },
+    /// Other calls of the party's user become part of this one, and guests are called into it. With guests it takes time, and works if one
+    /// of them comes.
+    Gather {
+        /// The call.
+        call: Id,
+        /// Whose other calls, and who asks.
+        party: PartyId,
+        /// The other calls.
+        calls: Vec<Id>,
+        /// The guests.
+        guests: Vec<Guest>,
+    },
+    /// The moderator removes a party.
+    Kick {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who.
+        party: PartyId,
+    },
+    /// The moderator says what of a party the others do not get, from now on.
+    Silence {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who.
+        party: PartyId,
+        /// What they do not get.
+        kinds: Kinds,
+    },
+    /// The moderator lets nobody join the conference from now on, or lets them again.
+    Lock {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Whether it is locked.
+        locked: bool,
+    },
+    /// The moderator makes another party the moderator.
+    Moderate {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who is the moderator from now on.
+        party: PartyId,
+    },
     /// The others' devices are sent digits.
     Digits {
         /// The call.
@@ -91,6 +146,64 @@ pub enum Command {
         party: PartyId,
         /// At most [`MAX_DIGITS`] of `0` to `9`, `*`, `#`, `A` to `D`.
         digits: String,
+    },
+    /// The other party is sent to somebody else (blind transfer).
+    Transfer {
+        /// The call.
+        call: Id,
+        /// Who sends it there.
+        party: PartyId,
+        /// Where to. Who is told how it goes is who gave the command.
+        referral: Box<Referral>,
+    },
+    /// The other party, and that of another call of the same user, talk; the user leaves both (attended transfer).
+    Connect {
+        /// The call.
+        call: Id,
+        /// As whom the user is in it.
+        party: PartyId,
+        /// The other call. Its devices may ring.
+        other: Id,
+    },
+    /// The other party waits in a slot, and the party leaves.
+    Park {
+        /// The call.
+        call: Id,
+        /// Who parks it.
+        party: PartyId,
+        /// Where; absent: the lowest free slot.
+        slot: Option<u16>,
+    },
+    /// Somebody takes a call that rings at another one, or waits in a slot.
+    Pickup {
+        /// The call.
+        call: Id,
+        /// Who takes it.
+        person: Person,
+        /// Their devices that are called for it.
+        devices: Vec<Target>,
+        /// How.
+        alert: Alert,
+    },
+    /// A device of the party that rings answers by itself.
+    Answer {
+        /// The call.
+        call: Id,
+        /// Who.
+        party: PartyId,
+        /// Which device; absent: the only one that rings.
+        device: Option<device::Id>,
+        /// The device that carries video then, where the other one carries only audio.
+        video: Option<Box<Target>>,
+    },
+    /// The party does not want the call that rings.
+    Decline {
+        /// The call.
+        call: Id,
+        /// Who.
+        party: PartyId,
+        /// What the caller is told: 603 or 486.
+        status: StatusCode,
     },
     /// The party leaves; of two the call is over then. Before the answer the caller gives up, or the callee declines.
     Drop {
@@ -121,77 +234,6 @@ pub enum Answer {
     Pending(Ticket),
 }
 
-/// Why a command is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The call is not there, or not any more.
-    #[error("there is no such call")]
-    NoCall,
-    /// The party is not in the call.
-    #[error("this party is not in the call")]
-    NoParty,
-    /// It needs an answered call.
-    #[error("the call is not answered yet")]
-    NotAnswered,
-    /// One move of a party at a time.
-    #[error("another move of this party is not over yet")]
-    UnderWay,
-    /// The device is not in the call.
-    #[error("this device is not in the call")]
-    NoDevice,
-    /// There would be no device left.
-    #[error("this is the party's only device in the call")]
-    LastDevice,
-    /// It is so already.
-    #[error("this device carries it already")]
-    Same,
-    /// There are [`MAX_DEVICES`](super::MAX_DEVICES).
-    #[error("the party has as many devices in the call as are possible")]
-    TooManyDevices,
-    /// There is no address to call.
-    #[error("no way leads to the device")]
-    NoWay,
-    /// These are no digits, or too many.
-    #[error("these are not up to 32 digits")]
-    BadDigits,
-    /// The device said that it is busy.
-    #[error("the device is busy")]
-    Busy,
-    /// Somebody declined at the device.
-    #[error("the call was declined at the device")]
-    Declined,
-    /// Nobody answered at the device.
-    #[error("nobody answered at the device in time")]
-    NoAnswer,
-    /// The device could not be reached.
-    #[error("the device could not be reached")]
-    Unreachable,
-    /// The device takes no such media, or the other side does not.
-    #[error("the device or the other side does not take this media")]
-    NotTaken,
-    /// The device hung up, or was lost.
-    #[error("the device left the call")]
-    TargetGone,
-    /// The call ended meanwhile.
-    #[error("the call ended meanwhile")]
-    CallOver,
-}
-
-impl Refusal {
-    /// Returns what a final response to our INVITE means.
-    pub(super) fn of(status: StatusCode) -> Self {
-        match status {
-            StatusCode::BUSY_HERE => Self::Busy,
-            StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE => Self::NotTaken,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE | StatusCode::FLOW_FAILED | StatusCode::NOT_FOUND => {
-                Self::Unreachable
-            }
-            StatusCode::REQUEST_TERMINATED => Self::NoAnswer,
-            _ => Self::Declined,
-        }
-    }
-}
-
 impl Command {
     /// Returns the call that it is about.
     #[must_use]
@@ -204,7 +246,18 @@ impl Command {
             | Self::Hold { call, .. }
             | Self::Resume { call, .. }
             | Self::Mute { call, .. }
+            | Self::Gather { call, .. }
+            | Self::Kick { call, .. }
+            | Self::Silence { call, .. }
+            | Self::Lock { call, .. }
+            | Self::Moderate { call, .. }
             | Self::Digits { call, .. }
+            | Self::Transfer { call, .. }
+            | Self::Connect { call, .. }
+            | Self::Park { call, .. }
+            | Self::Pickup { call, .. }
+            | Self::Answer { call, .. }
+            | Self::Decline { call, .. }
             | Self::Drop { call, .. }
             | Self::End { call, .. } => *call,
         }
@@ -229,7 +282,22 @@ impl Calls {
             Command::Hold { party, .. } => self.set_holding(switch, (id, party), true),
             Command::Resume { party, .. } => self.set_holding(switch, (id, party), false),
             Command::Mute { party, kinds, .. } => self.mute(switch, (id, party), kinds),
+            Command::Gather { party, calls, guests, .. } => self.gather(switch, (id, party), calls, guests),
+            Command::Kick { by, party, .. } => self.kick(switch, (id, by), party),
+            Command::Silence { by, party, kinds, .. } => self.silence(switch, (id, by), (party, kinds)),
+            Command::Lock { by, locked, .. } => self.lock((id, by), locked),
+            Command::Moderate { by, party, .. } => self.moderate((id, by), party),
             Command::Digits { party, digits, .. } => self.send_digits(switch, (id, party), &digits),
+            Command::Transfer { party, referral, .. } => {
+                let ticket = self.take_ticket();
+                let referral = Referral { report: Some(Report::Outcome(ticket)), ..*referral };
+                self.transfer(switch, id, party, referral).map(|()| Answer::Pending(ticket))
+            }
+            Command::Connect { party, other, .. } => self.connect_calls(switch, (id, party), other),
+            Command::Park { party, slot, .. } => self.park(switch, (id, party), slot, None).map(|_| Answer::Done),
+            Command::Pickup { person, devices, alert, .. } => self.pick_up_by(switch, id, person, (devices, alert)),
+            Command::Answer { party, device, video, .. } => self.answer(switch, (id, party), device.as_ref(), video),
+            Command::Decline { party, status, .. } => self.decline(switch, (id, party), status),
             Command::Drop { party, .. } => self.drop_party(switch, (id, party)),
             Command::End { reason, .. } => {
                 self.end_call(switch, id, EndedBy::Switch, &reason);
@@ -298,14 +366,50 @@ impl Calls {
         Ok(Answer::Done)
     }
 
+    fn connect_calls(&mut self, switch: &mut Switch<'_>, first: (Id, PartyId), other: Id) -> Result<Answer, Refusal> {
+        let who = &self.calls.get(&first.0).and_then(|call| call.party(first.1)).ok_or(Refusal::NoParty)?.person.who;
+        let second = self.calls.get(&other).ok_or(Refusal::NoCall)?;
+        let same = second.parties.iter().find(|party| party.person.who == *who).ok_or(Refusal::NotYours)?.id;
+        let ticket = self.take_ticket();
+        Ok(match self.join(switch, first, (other, same), Some(Report::Outcome(ticket)))? {
+            Joined::Now => Answer::Done,
+            Joined::WhenAnswered => Answer::Pending(ticket),
+        })
+    }
+
+    /// A party whose devices ring does not want the call.
+    fn decline(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), status: StatusCode) -> Result<Answer, Refusal> {
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        let is_there = call.legs.iter().any(|leg| leg.party == party && leg.is_up());
+        if call.is_invited(party) {
+            self.invitee_gone(switch, (id, party), Refusal::of(status));
+        } else if call.is_guest(party) {
+            self.guest_declines(switch, (id, party), status);
+        } else if !is_there && call.coming().is_some_and(|(coming, _)| coming == party) {
+            self.fail_transfer(switch, id, (status, Refusal::of(status)));
+        } else if matches!(call.state, State::Ringing(_)) && party == PartyId::CALLEE {
+            let reason = if status == StatusCode::BUSY_HERE { "the callee is busy" } else { "the callee declined" };
+            self.refuse(switch, id, status, EndedBy::Callee, reason);
+        } else {
+            return Err(call.party(party).map_or(Refusal::NoParty, |_| Refusal::NotRinging));
+        }
+        Ok(Answer::Done)
+    }
+
     fn drop_party(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId)) -> Result<Answer, Refusal> {
-        let call = self.calls.get(&id).filter(|call| call.party(party).is_some()).ok_or(Refusal::NoParty)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        let is_there = call.legs.iter().any(|leg| leg.party == party && leg.is_up());
+        let is_coming = !is_there && party != PartyId::CALLER && call.coming().is_some_and(|(coming, _)| coming == party);
+        if is_coming || call.is_guest(party) {
+            return self.decline(switch, (id, party), StatusCode::DECLINE);
+        }
+        call.party(party).ok_or(Refusal::NoParty)?;
         let by = if party == PartyId::CALLER { EndedBy::Caller } else { EndedBy::Callee };
         match &call.state {
             State::Ringing(_) if party == PartyId::CALLER => {
                 self.refuse(switch, id, StatusCode::REQUEST_TERMINATED, by, "the caller gave up");
             }
-            State::Ringing(_) => self.refuse(switch, id, StatusCode::DECLINE, by, "the callee declined"),
+            State::Ringing(_) => return self.decline(switch, (id, party), StatusCode::DECLINE),
             State::Established(_) | State::Over => self.party_left(switch, (id, party), by, "dropped by command", None),
         }
         Ok(Answer::Done)

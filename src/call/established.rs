@@ -344,9 +344,14 @@ impl Calls {
     /// A call that ends before its caller was told the answer, which waited for a PRACK, was not answered.
     pub(super) fn unanswer(&mut self, switch: &mut Switch<'_>, id: Id, refused: bool) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        // what the endpoint tells the caller in either case
-        let status = if refused { StatusCode::SERVER_TIMEOUT } else { StatusCode::TEMPORARILY_UNAVAILABLE };
-        if refused || call.leg(LegId::CALLER).is_some_and(|caller| switch.sip.is_early(caller.dialog)) {
+        // what the endpoint tells the caller in either case; one that was made by command was never answered until its callee did
+        let status = match refused {
+            true => StatusCode::SERVER_TIMEOUT,
+            false if call.record.answered_at.is_none() => StatusCode::REQUEST_TERMINATED,
+            false => StatusCode::TEMPORARILY_UNAVAILABLE,
+        };
+        let is_early = call.leg(LegId::CALLER).is_some_and(|caller| switch.sip.is_early(caller.dialog));
+        if refused || is_early || call.record.answered_at.is_none() {
             let (by, reason) = (call.record.ended_by, std::mem::take(&mut call.record.reason));
             call.record.refused(status, by, reason);
         }

@@ -5,20 +5,26 @@
 //! output. It knows no storage, no HTTP, no sockets.
 
 mod align;
+mod answer;
 mod arrange;
 mod carry;
 mod close;
 pub mod command;
+pub mod conference;
 mod digits;
 mod established;
 pub mod graph;
+mod guest;
 mod handoff;
+pub mod join;
 pub mod leg;
+pub mod make;
 pub mod park;
 pub mod party;
 pub mod pickup;
 mod reach;
 pub mod record;
+pub mod refusal;
 pub mod ring;
 mod ringing;
 mod template;
@@ -42,12 +48,17 @@ use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, Statu
 use tracing::{debug, info};
 
 use crate::device;
-use command::{Refusal, Ticket};
+use answer::Answering;
+use command::Ticket;
+use conference::Conference;
+use conference::room::Rooms;
 use graph::{Constructed, Event, View};
+use guest::Guest;
 use leg::{Leg, LegId, Manner, Ports};
 use park::Parked;
 use party::{Party, PartyId, Person};
 use record::{EndedBy, LegMedia, Record};
+use refusal::Refusal;
 use ring::Ring;
 use transfer::Transfer;
 
@@ -191,6 +202,8 @@ struct Ringing {
     ring: Ring,
     /// Whose early media the caller hears.
     early: Option<LegId>,
+    /// Who picks it up, by devices that ring too.
+    guests: Vec<Guest>,
 }
 
 #[derive(Debug, Default)]
@@ -218,6 +231,8 @@ struct Call {
     /// The number of the next leg.
     next_leg: LegId,
     constructed: Constructed,
+    /// The highest number of a party who has left: none has it again.
+    highest: u16,
     /// Requests within the session that wait for their response.
     passing: Vec<ClientId>,
     record: Record,
@@ -226,10 +241,16 @@ struct Call {
     closing: Vec<Closing>,
     /// Somebody is on the way in, in the place of a party.
     transfer: Option<Box<Transfer>>,
+    /// A device that rings is to answer by itself.
+    answering: Option<Answering>,
     /// Whose devices are looked for, to be called back.
     awaited: Option<(PartyId, Person)>,
     /// It waits in a slot.
     parked: Option<Parked>,
+    /// It is one of more than two, or is to be.
+    conference: Option<Box<Conference>>,
+    /// It was a visitor's at the door of a room, and became part of the room's: that has the record of it.
+    is_visit: bool,
     /// The bridge as media knows it.
     arranged: Vec<Member>,
     /// The call as it was told last.
@@ -256,6 +277,7 @@ pub struct Calls {
     deadlines: BTreeSet<(Instant, Id)>,
     /// The parked calls.
     slots: BTreeMap<u16, Id>,
+    rooms: Rooms,
     outputs: VecDeque<Output>,
     last_id: Id,
     /// The number of the last event.
@@ -283,6 +305,7 @@ impl Calls {
             given_up: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             slots: BTreeMap::new(),
+            rooms: Rooms::default(),
             outputs: VecDeque::new(),
             last_id: Id(0),
             last_event: 0,
@@ -344,6 +367,8 @@ impl Calls {
             self.handoffs_wait(switch, id);
             self.transfer_timeout(switch, id);
             self.park_timeout(switch, id);
+            self.conference_timeout(switch, id);
+            self.follow_answer(switch, id);
             self.touch(id);
         }
     }
@@ -366,6 +391,11 @@ impl Calls {
         self.last_id
     }
 
+    fn take_ticket(&mut self) -> Ticket {
+        self.last_ticket = Ticket(self.last_ticket.0 + 1);
+        self.last_ticket
+    }
+
     /// How much of everything is left: calls, dialogs, ports, passed requests, deadlines, callers that gave up, calls of users.
     #[cfg(test)]
     fn left(&self) -> [usize; 7] {
@@ -385,7 +415,10 @@ impl Calls {
     pub fn handle_dialog(&mut self, switch: &mut Switch<'_>, dialog: DialogId, event: DialogEvent) {
         let Some((id, leg)) = self.by_dialog.get(&dialog).copied() else { return self.handle_stray(switch, dialog, &event) };
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
-        let Some(event) = self.transfer_event(switch, id, leg, event) else { return self.touch(id) };
+        let Some(event) = self.transfer_event(switch, id, leg, event) else {
+            self.follow_answer(switch, id);
+            return self.touch(id);
+        };
         match event {
             DialogEvent::Progress { status, body, .. } => self.progress(switch, id, leg, status, &body),
             DialogEvent::Answered { body } => self.answered(switch, id, leg, &body),
@@ -404,6 +437,7 @@ impl Calls {
             DialogEvent::Request { server, request } => self.pass(switch, id, leg, server, request),
             DialogEvent::Response { client, response } => self.passed_back(switch, client, &response),
         }
+        self.follow_answer(switch, id);
         self.touch(id);
     }
 
@@ -497,13 +531,17 @@ impl Call {
             legs: Vec::new(),
             next_leg: LegId::CALLER,
             constructed: Constructed::Direct,
+            highest: 0,
             passing: Vec::new(),
             record,
             heard: BTreeMap::new(),
             closing: Vec::new(),
             transfer: None,
+            answering: None,
             awaited: None,
             parked: None,
+            conference: None,
+            is_visit: false,
             arranged: Vec::new(),
             told: None,
             scheduled: None,
@@ -525,11 +563,6 @@ impl Call {
         self.parties.iter_mut().find(|party| party.id == id)
     }
 
-    /// Whether a party asked not to be shown to the others.
-    fn is_anonymous(&self, id: PartyId) -> bool {
-        self.party(id).is_some_and(|party| party.person.is_anonymous())
-    }
-
     fn leg(&self, id: LegId) -> Option<&Leg> {
         self.legs.iter().find(|leg| leg.id == id)
     }
@@ -546,12 +579,12 @@ impl Call {
         Some((one, other))
     }
 
-    /// Returns the leg that a leg talks to, in a call of two parties with one leg each.
+    /// Returns the leg that a leg talks to, in a call of two parties with one leg each that is no conference.
     fn other(&self, leg: LegId) -> Option<LegId> {
         let State::Established(_) = self.state else { return None };
         let mut up = self.legs.iter().filter(|leg| leg.is_up());
         let (Some(one), Some(other), None) = (up.next(), up.next(), up.next()) else { return None };
-        let is_pair = one.party != other.party && self.parties.len() == 2;
+        let is_pair = one.party != other.party && self.parties.len() == 2 && self.conference.is_none();
         match leg {
             _ if !is_pair => None,
             leg if leg == one.id => Some(other.id),
@@ -578,7 +611,12 @@ impl Call {
         };
         let legs = self.legs.iter().flat_map(|leg| [leg.patience(), leg.again]).flatten();
         let handoffs = self.parties.iter().filter_map(|party| party.moving.as_ref()?.handoff.poll_timeout());
-        let arrivals = [self.transfer.as_ref().map(|transfer| transfer.poll_timeout()), self.poll_park_timeout()];
+        let arrivals = [
+            self.transfer.as_ref().map(|transfer| transfer.poll_timeout()),
+            self.poll_park_timeout(),
+            self.poll_answer_timeout(),
+            self.poll_conference_timeout(),
+        ];
         legs.chain(handoffs).chain(ring).chain(arrivals.into_iter().flatten()).min()
     }
 

@@ -9,7 +9,8 @@ use tracing::info;
 
 use super::leg::{Leg, LegId};
 use super::party::{PartyId, Person};
-use super::transfer::{Refusal, Report, is_user};
+use super::refusal::Refusal;
+use super::transfer::{Report, is_user};
 use super::{Call, Calls, Id, Switch};
 use crate::device;
 
@@ -25,6 +26,13 @@ pub(super) struct Parked {
     /// When the parker is called back.
     until: Instant,
     returns: u8,
+}
+
+impl Parked {
+    /// Returns who parked it, and as which party.
+    pub(super) fn by(&self) -> (PartyId, Person) {
+        (self.by, self.parker.clone())
+    }
 }
 
 impl Calls {
@@ -44,18 +52,18 @@ impl Calls {
     ) -> Result<u16, Refusal> {
         let result = self.find_slot(id, by, slot);
         match (result, report) {
-            (Err(refusal), Some(Report { dialog, refer })) => {
+            (Err(refusal), Some(Report::Refer { dialog, refer })) => {
                 let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
             }
-            (Ok(_), Some(Report { dialog, refer })) => {
+            (Ok(_), Some(Report::Refer { dialog, refer })) => {
                 let _gone = switch.sip.accept_refer(switch.now, dialog, refer);
                 switch.sip.report(switch.now, dialog, refer, StatusCode::OK);
             }
-            (_, None) => {}
+            (_, Some(Report::Outcome(_)) | None) => {}
         }
         let slot = result?;
-        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::Gone) };
-        let Some(parker) = call.party(by).map(|party| party.person.clone()) else { return Err(Refusal::Gone) };
+        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
+        let Some(parker) = call.party(by).map(|party| party.person.clone()) else { return Err(Refusal::NoCall) };
         let until = switch.now + self.policy.park;
         info!(call = %id, slot, "parked");
         call.parked = Some(Parked { slot, by, parker, until, returns: 0 });
@@ -73,15 +81,15 @@ impl Calls {
     }
 
     fn find_slot(&self, id: Id, by: PartyId, slot: Option<u16>) -> Result<u16, Refusal> {
-        let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
-        call.party(by).ok_or(Refusal::Gone)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        call.party(by).ok_or(Refusal::NoCall)?;
         call.two_talk()?;
         let is_free = |slot: &u16| !self.slots.contains_key(slot);
         match slot {
-            Some(slot) => Some(slot).filter(|slot| (1..=Self::SLOTS).contains(slot) && is_free(slot)),
-            None => (1..=Self::SLOTS).find(is_free),
+            Some(slot) if !(1..=Self::SLOTS).contains(&slot) => Err(Refusal::NoSlot),
+            Some(slot) => Some(slot).filter(is_free).ok_or(Refusal::SlotTaken),
+            None => (1..=Self::SLOTS).find(is_free).ok_or(Refusal::SlotTaken),
         }
-        .ok_or(Refusal::NoSlot)
     }
 
     /// Returns the call in a slot.

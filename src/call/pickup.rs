@@ -5,17 +5,21 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use media::sdp::transport::{Profile, Protection};
-use sip::message::Headers;
+use sip::DialogId;
 use sip::message::header::Reason;
-use sip::{DialogId, StatusCode};
+use sip::message::{Headers, Name};
 use tracing::info;
 
+use super::command::Answer;
 use super::graph::Constructed;
 use super::leg::{Leg, LegId, Media, MediaError, Ports, Stage};
+use super::make::Alert;
+use super::park::Parked;
 use super::party::{Party, PartyId, Person};
+use super::refusal::Refusal;
 use super::template::{self, Unwanted};
-use super::transfer::{Refusal, is_user};
-use super::{Call, Calls, Id, MAX_DEVICES, State, Switch, Talk};
+use super::transfer::{Purpose, Referral, Report, is_user};
+use super::{Call, Calls, Id, MAX_DEVICES, State, Switch, Talk, Target};
 use crate::device;
 
 /// A device that calls to take a place.
@@ -50,11 +54,11 @@ impl Calls {
     /// Finds the place that the leg of a dialog has: of the user's own who asks, or what rings at somebody whom `may_pick_up` allows.
     ///
     /// # Errors
-    /// [`Refusal::Gone`], [`Refusal::NotYours`].
+    /// [`Refusal::NoCall`], [`Refusal::NotYours`].
     pub fn place_of(&self, dialog: DialogId, user: &str, may_pick_up: impl Fn(&str) -> bool) -> Result<Place, Refusal> {
-        let (id, leg) = self.by_dialog.get(&dialog).copied().ok_or(Refusal::Gone)?;
-        let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
-        let leg = call.leg(leg).ok_or(Refusal::Gone)?;
+        let (id, leg) = self.by_dialog.get(&dialog).copied().ok_or(Refusal::NoCall)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        let leg = call.leg(leg).ok_or(Refusal::NoCall)?;
         let person = &call.party(leg.party).ok_or(Refusal::NotYours)?.person;
         let theirs = is_user(person, user);
         match &call.state {
@@ -82,7 +86,7 @@ impl Calls {
     pub fn take_place(&mut self, switch: &mut Switch<'_>, entrant: Entrant, place: Place) -> Result<(), Refusal> {
         let dialog = entrant.dialog;
         let result = match place {
-            _ if self.given_up.remove(&dialog) => Err(Refusal::Gone),
+            _ if self.given_up.remove(&dialog) => Err(Refusal::NoCall),
             Place::Own(id, party) => self.take_over(switch, entrant, (id, party)),
             Place::Slot(id) => self.retrieve(switch, entrant, id),
             Place::Ringing(id) => self.pick_up(switch, entrant, id),
@@ -97,12 +101,12 @@ impl Calls {
     }
 
     fn take_over(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<(), Refusal> {
-        let call = self.calls.get(&id).ok_or(Refusal::Gone)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         if call.transfer.is_some() || call.parked.is_some() || call.parties.iter().any(|party| party.moving.is_some()) {
-            return Err(Refusal::Pending);
+            return Err(Refusal::UnderWay);
         }
         if call.legs.iter().filter(|leg| leg.party == party).count() >= MAX_DEVICES {
-            return Err(Refusal::Pending);
+            return Err(Refusal::UnderWay);
         }
         if call.party(party).is_none_or(|party| party.person.who != entrant.person.who) {
             return Err(Refusal::NotYours);
@@ -114,7 +118,7 @@ impl Calls {
     }
 
     fn retrieve(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         if call.parked.is_none() {
             return Err(Refusal::NoSlot);
         }
@@ -122,17 +126,52 @@ impl Calls {
         let party = call.next_party();
         let person = entrant.person.clone();
         let leg = self.come_in(switch, entrant, (id, party))?;
-        self.drop_transfer(switch, id, &Reason::sip(200, "Call completed elsewhere"));
+        if let Some(mut other) = self.drop_transfer(switch, id, &Reason::sip(200, "Call completed elsewhere")) {
+            other.give_up(switch, &mut self.outputs, Refusal::Elsewhere);
+        }
         self.unpark(id);
         info!(call = %id, "retrieved");
         self.enter(switch, id, leg, Party::new(party, person), party);
         Ok(())
     }
 
+    /// Calls the devices of somebody who picks up a call by command: what rings, or what waits in a slot.
+    pub(super) fn pick_up_by(
+        &mut self,
+        switch: &mut Switch<'_>,
+        id: Id,
+        person: Person,
+        (devices, alert): (Vec<Target>, Alert),
+    ) -> Result<Answer, Refusal> {
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        if let State::Ringing(_) = call.state {
+            return self.call_guest(switch, id, person, (&devices, alert));
+        }
+        let (by, parker) = call.parked.as_ref().map(Parked::by).ok_or(Refusal::NoSlot)?;
+        if devices.is_empty() {
+            return Err(Refusal::NoWay);
+        }
+        if call.transfer.as_ref().is_some_and(|coming| coming.report.is_some()) {
+            return Err(Refusal::UnderWay);
+        }
+        call.awaited = None;
+        let mut headers = Headers::default();
+        headers.push(Name::MaxForwards, "70");
+        if let Some(waits) = call.parties.first() {
+            alert.describe(&mut headers, &waits.person);
+        }
+        // The one who parked it is no longer called back for it.
+        self.drop_transfer(switch, id, &Reason::sip(200, "Call completed elsewhere"));
+        let ticket = self.take_ticket();
+        let referral = Referral { to: person, headers, targets: devices, report: Some(Report::Outcome(ticket)) };
+        self.reach_out(switch, id, (by, parker), referral, Purpose::Retrieve);
+        Ok(Answer::Pending(ticket))
+    }
+
     /// Answers a device that comes into a call whose other party is there.
     fn come_in(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<LegId, Refusal> {
         let limit = Some(self.policy.media_timeout);
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         call.others(party).next().ok_or(Refusal::NotTalking)?;
         let (port, id_of_leg) = (call.any_port(), call.take_leg_id());
         let mut leg = entrant.leg(switch, (id_of_leg, party), port)?;
@@ -142,7 +181,7 @@ impl Calls {
         };
         let Ok(answer) = said else {
             leg.media.close(switch.media);
-            return Err(Refusal::Unusable);
+            return Err(Refusal::NotTaken);
         };
         leg.stage = Stage::Up;
         leg.media.apply(switch.media, limit);
@@ -155,29 +194,28 @@ impl Calls {
     /// A device answers what rings elsewhere: both it and the caller have made an offer, and each is the answer to the other.
     fn pick_up(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
         let limit = Some(self.policy.media_timeout);
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
-        let State::Ringing(_) = &call.state else { return Err(Refusal::Gone) };
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let State::Ringing(_) = &call.state else { return Err(Refusal::NoCall) };
         let leg_id = call.take_leg_id();
         let port = call.any_port();
         let person = entrant.person.clone();
         let mut leg = entrant.leg(switch, (leg_id, PartyId::CALLEE), port)?;
-        let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::Gone)?;
+        let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::NoCall)?;
         let answers = caller.media.remote_offer().map(drop).and_then(|()| {
             let to_device = leg.media.pass_answer(&caller.media, switch.media)?;
             Ok((to_device, caller.media.pass_answer(&leg.media, switch.media)?))
         });
         let Ok((to_device, to_caller)) = answers else {
             leg.media.close(switch.media);
-            return Err(Refusal::Unusable);
+            return Err(Refusal::NotTaken);
         };
         (leg.stage, caller.stage) = (Stage::Up, Stage::Up);
         leg.media.apply(switch.media, limit);
         caller.media.apply(switch.media, limit);
         let (dialog, caller) = (leg.dialog, caller.dialog);
-        call.record.answered_at = Some(switch.unix);
-        call.record.answered_by = Some(leg.label.clone());
-        call.record.status = StatusCode::OK.code();
+        call.record.answered(switch.unix, leg.label.clone());
         call.legs.push(leg);
+        let guests = call.take_guests();
         call.state = State::Established(Talk::default());
         call.constructed = Constructed::PickedUp(person.who.clone());
         self.by_dialog.insert(dialog, (id, leg_id));
@@ -185,12 +223,15 @@ impl Calls {
         switch.sip.accept(switch.now, caller, to_caller);
         info!(call = %id, "picked up");
         self.cancel_others(switch, id, leg_id);
+        for guest in guests {
+            self.guest_left(id, guest, Err(Refusal::Elsewhere));
+        }
         self.replace_callee(id, person);
         self.arrange(switch, id);
         Ok(())
     }
 
-    fn replace_callee(&mut self, id: Id, person: Person) {
+    pub(super) fn replace_callee(&mut self, id: Id, person: Person) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(callee) = call.parties.iter_mut().find(|party| party.id == PartyId::CALLEE) else { return };
         let before = std::mem::replace(&mut callee.person, person);
@@ -207,11 +248,11 @@ impl Call {
         self.legs.iter().filter(move |leg| leg.is_up() && leg.party != party)
     }
 
-    /// Answers the offer of a leg that comes in, with what another party has.
+    /// Answers the offer of a leg that comes in, with what the others have.
     fn answer_to(&self, leg: &mut Leg, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
-        let other = self.others(leg.party).next().ok_or(MediaError::Nothing)?;
-        let possible = other.carries - other.media.refused();
-        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), |kind| other.media.line(kind));
+        let possible = self.others(leg.party).map(|other| other.carries - other.media.refused()).reduce(|one, other| one | other);
+        let possible = possible.ok_or(MediaError::Nothing)?;
+        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), |kind| self.line_of_others(leg.party, kind));
         let answer = leg.media.make_answer(&template, ports)?;
         leg.media.park(possible);
         Ok(answer)
@@ -231,7 +272,7 @@ impl Entrant {
         let manner = switch.manner(Profile::Plain, self.protection);
         let mut media = Media::new(manner, Some(self.signaling), beside);
         if !self.offer.is_empty() {
-            media.receive_offer(&self.offer).map_err(|_| Refusal::Unusable)?;
+            media.receive_offer(&self.offer).map_err(|_| Refusal::NotTaken)?;
         }
         let label = self.person.address.to_string();
         Ok(Leg::new((id, party), (self.device, label), self.dialog, media))

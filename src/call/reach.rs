@@ -9,19 +9,21 @@ use bytes::Bytes;
 use media::PortId;
 use media::sdp::Description;
 use media::sdp::transport::Profile;
+use sip::message::header::Reason;
 use sip::message::{Headers, NameAddr};
 use sip::{Hop, OutgoingInvite, StatusCode};
 use tracing::debug;
 
 use super::leg::{Leg, LegId, Media, MediaError, Stage};
-use super::party::PartyId;
+use super::make::Alert;
+use super::party::{PartyId, Person};
 use super::{Switch, Target};
 
 /// How long a device may be silent about an offer after it refused another one.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a device is told by its INVITE.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Invitation<'a> {
     /// From.
     pub(super) from: &'a NameAddr,
@@ -45,6 +47,8 @@ pub(super) struct Reach {
     profiles: Vec<Profile>,
     /// Until when the device has to show that it takes an offer that was made otherwise.
     patience: Option<Instant>,
+    /// It is about to be called again, to answer by itself.
+    is_asked: bool,
 }
 
 impl Leg {
@@ -83,6 +87,7 @@ impl Leg {
             hops: spares.iter().rev().cloned().collect(),
             profiles: target.profiles.iter().skip(1).rev().copied().collect(),
             patience: None,
+            is_asked: false,
         };
         let mut leg = Self::new((id, party), (target.device.clone(), target.uri.to_string()), dialog, media);
         leg.stage = Stage::Reaching(Box::new(reach));
@@ -101,11 +106,35 @@ impl Leg {
         if let Stage::Reaching(reach) = &self.stage { reach.patience } else { None }
     }
 
+    /// Has a device that rings answer. One that can be told so is told; another one is called again, with what phones go by that answer by
+    /// themselves: once its first INVITE is over, as some take no second call while one rings.
+    pub(super) fn have_answered(&mut self, switch: &mut Switch<'_>, of: &Person) {
+        if switch.sip.talk(switch.now, self.dialog) {
+            return;
+        }
+        let dialog = self.dialog;
+        let Some(reach) = self.reach().filter(|reach| !reach.is_asked) else { return };
+        reach.is_asked = true;
+        Alert::Answer.describe(&mut reach.invite.headers, of);
+        switch.sip.cancel(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
+    }
+
+    fn call_again(&mut self, switch: &mut Switch<'_>) -> bool {
+        let Some(reach) = self.reach() else { return false };
+        if !std::mem::take(&mut reach.is_asked) {
+            return false;
+        }
+        let invite = reach.invite.clone();
+        self.dialog = switch.sip.place(switch.now, invite);
+        true
+    }
+
     /// The INVITE failed: places another one, in a new dialog, where one may do. Returns false when nothing is left to try.
     pub(super) fn place_again(&mut self, switch: &mut Switch<'_>, status: StatusCode) -> bool {
         match status {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::REQUEST_TIMEOUT => self.try_next_address(switch),
             StatusCode::NOT_ACCEPTABLE_HERE => self.try_next_profile(switch),
+            StatusCode::REQUEST_TERMINATED => self.call_again(switch),
             _ => false,
         }
     }
@@ -143,7 +172,7 @@ impl Leg {
     }
 
     /// Takes back the INVITE, or hangs up whoever answered it meanwhile.
-    pub(super) fn give_up(&self, switch: &mut Switch<'_>, reason: Option<&sip::message::header::Reason>) {
+    pub(super) fn give_up(&self, switch: &mut Switch<'_>, reason: Option<&Reason>) {
         // The one fits a device that rings, the other one that answered.
         switch.sip.cancel(switch.now, self.dialog, reason.cloned());
         switch.sip.bye(switch.now, self.dialog, reason.cloned());

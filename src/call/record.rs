@@ -10,7 +10,7 @@ use media::{
 use serde::Serialize;
 use sip::StatusCode;
 
-use super::{Id, Plan};
+use super::Id;
 
 /// A call that is over. Times are milliseconds since 1970, UTC.
 #[derive(Clone, Debug, Serialize)]
@@ -42,8 +42,25 @@ pub struct Record {
     /// Moves between devices, as they took place; at most [`MAX_MOVES`], later ones are not kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
+    /// Who was in a conference, in the order in which they came; at most [`MAX_STAYS`], later ones are not kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parties: Vec<Stay>,
     /// Media of the caller's leg, then of the others in the order in which they came.
     pub media: Vec<LegMedia>,
+}
+
+/// Most stays in a record.
+pub const MAX_STAYS: usize = 1000;
+
+/// A party of a conference, from when they came until they left.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stay {
+    /// Who: AOR, or number and trunk.
+    pub party: Arc<str>,
+    /// When they came.
+    pub came_at: u64,
+    /// When they left.
+    pub left_at: Option<u64>,
 }
 
 /// Most moves in a record.
@@ -135,12 +152,12 @@ impl LegMedia {
 impl Record {
     /// Begins the record of a call.
     #[must_use]
-    pub fn of(id: Id, plan: &Plan, unix: u64) -> Self {
+    pub fn begun(id: Id, (caller, callee): (&Arc<str>, &Arc<str>), dialled: &str, unix: u64) -> Self {
         Self {
             id,
-            caller: Arc::clone(&plan.caller.address),
-            dialled: plan.dialled.as_str().into(),
-            callee: Arc::clone(&plan.callee.address),
+            caller: Arc::clone(caller),
+            dialled: dialled.into(),
+            callee: Arc::clone(callee),
             started_at: unix,
             ringing_at: None,
             answered_at: None,
@@ -150,8 +167,28 @@ impl Record {
             ended_by: EndedBy::Switch,
             reason: String::new(),
             moves: Vec::new(),
+            parties: Vec::new(),
             media: Vec::new(),
         }
+    }
+
+    /// Returns when a party came into the call.
+    pub(super) fn came_at(&self, party: &str) -> u64 {
+        let stay = self.parties.iter().rev().find(|stay| stay.left_at.is_none() && *stay.party == *party);
+        stay.map_or(self.started_at, |stay| stay.came_at)
+    }
+
+    /// Who is still in a conference leaves it with its end.
+    pub(super) fn end_stays(&mut self) {
+        for stay in &mut self.parties {
+            stay.left_at.get_or_insert(self.ended_at);
+        }
+    }
+
+    /// Notes the answer.
+    pub(super) fn answered(&mut self, at: u64, by: String) {
+        (self.answered_at, self.answered_by) = (Some(at), Some(by));
+        self.status = StatusCode::OK.code();
     }
 
     /// Notes how a call ended that was never answered: an answer that the caller was never told is none.

@@ -44,6 +44,12 @@ impl Ring {
         Some(status)
     }
 
+    /// Returns true once the caller was told that it rings.
+    #[must_use]
+    pub fn rings(&self) -> bool {
+        self.told & (1 << 80) != 0
+    }
+
     /// A device refused, could not be reached, or gave up.
     pub fn failed(&mut self, device: LegId, status: StatusCode) -> Verdict {
         self.ringing.retain(|ringing| *ringing != device);

@@ -16,6 +16,7 @@ use super::leg::{Leg, LegId, Media, MediaError, Stage};
 use super::party::{Party, PartyId};
 use super::reach::{Invitation, end_late, refusal};
 use super::record::{EndedBy, Record};
+use super::refusal::Refusal;
 use super::ring::{Ring, Verdict};
 use super::{Call, Calls, Id, Plan, Ringing, State, Switch, Talk};
 
@@ -35,13 +36,13 @@ impl Calls {
             () => caller.media.receive_offer(&plan.offer).err().map(|error| (refusal(&error), error.to_string())),
         };
         info!(call = %id, devices = plan.targets.len(), "call");
-        let mut call = Call::new(Record::of(id, &plan, switch.unix));
+        let mut call = Call::new(Record::begun(id, (&plan.caller.address, &plan.callee.address), &plan.dialled, switch.unix));
         let caller_id = call.take_leg_id();
         debug_assert_eq!(caller_id, LegId::CALLER);
         call.legs.push(caller);
         let devices: Vec<LegId> = plan.targets.iter().map(|_| call.take_leg_id()).collect();
         let ring = Ring::new(switch.now, devices.clone(), self.policy.no_answer);
-        call.state = State::Ringing(Ringing { ring, early: None });
+        call.state = State::Ringing(Ringing { ring, early: None, guests: Vec::new() });
         call.parties.extend([Party::new(PartyId::CALLER, plan.caller.clone()), Party::new(PartyId::CALLEE, plan.callee.clone())]);
         for user in call.parties.iter().filter_map(|party| party.person.who.user()) {
             self.by_user.insert((Arc::clone(user), id));
@@ -94,6 +95,10 @@ impl Calls {
         if let Some(leg) = call.leg_mut(device) {
             leg.shows_life();
         }
+        // Whoever picks it up is not whom the caller called: the caller is told of the callee's devices.
+        if call.leg(device).is_some_and(|leg| call.is_guest(leg.party)) {
+            return;
+        }
         let State::Ringing(ringing) = &mut call.state else { return };
         let told = ringing.ring.progress(status);
         if status == StatusCode::RINGING {
@@ -131,9 +136,19 @@ impl Calls {
         if !matches!(call.state, State::Ringing(_)) {
             return self.target_answered(switch, id, device, body);
         }
+        let (came, guests) = self.part_guests(id, device);
         match self.connect(switch, id, device, body) {
-            Ok(()) => self.cancel_others(switch, id, device),
+            Ok(()) => {
+                self.cancel_others(switch, id, device);
+                for guest in guests {
+                    self.guest_left(id, guest, Err(Refusal::Elsewhere));
+                }
+                if let Some(guest) = came {
+                    self.guest_came(id, guest);
+                }
+            }
             Err(error) => {
+                self.restore_guests(id, device, came, guests);
                 let reason = format!("the callee's answer cannot be used: {error}");
                 end_late(switch, dialog);
                 self.note(id, &reason);
@@ -163,9 +178,7 @@ impl Calls {
         leg.media.set_beside(caller.media.port());
         let (label, dialog) = (leg.label.clone(), caller.dialog);
         (leg.stage, caller.stage) = (Stage::Up, Stage::Up);
-        call.record.answered_at = Some(switch.unix);
-        call.record.answered_by = Some(label);
-        call.record.status = StatusCode::OK.code();
+        call.record.answered(switch.unix, label);
         call.state = State::Established(Talk { late_offer, ..Talk::default() });
         self.arrange(switch, id);
         switch.sip.accept(switch.now, dialog, answer);
@@ -195,6 +208,11 @@ impl Calls {
                 self.by_dialog.insert(leg.dialog, (id, device));
                 return;
             }
+        }
+        if let Some(party) =
+            self.calls.get(&id).and_then(|call| call.leg(device).map(|leg| leg.party).filter(|party| call.is_guest(*party)))
+        {
+            return self.guest_failed(switch, id, (device, party), status);
         }
         if self.is_coming(id, device) {
             return self.cannot_come(switch, id, device, status);
@@ -269,7 +287,7 @@ impl Calls {
     }
 
     /// Returns a port of a call that this user has, so that the calls of a user can be joined: their ports are on one thread then.
-    fn port_of(&self, who: &super::party::Who) -> Option<PortId> {
+    pub(super) fn port_of(&self, who: &super::party::Who) -> Option<PortId> {
         let user = who.user()?;
         let theirs = self.by_user.range((Arc::clone(user), Id(0))..).take_while(|(name, _)| name == user);
         theirs.filter_map(|(_, id)| self.calls.get(id)).find_map(Call::any_port)

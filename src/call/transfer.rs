@@ -2,37 +2,46 @@
 //! stay together, or the one who is sent waits with music; who answers takes the place of the party that sent. No peer is told to
 //! call anybody. Two calls of a party are joined at once (attended). A parked call that returns is called in the same way.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use media::Kinds;
 use media::sdp::negotiate::Finality;
+use media::{Kinds, SoundId};
 use sip::message::header::Reason;
 use sip::message::{Headers, Name};
 use sip::{DialogEvent, DialogId, ReferId, StatusCode};
 use tracing::info;
 
+use super::command::Ticket;
 use super::graph::Constructed;
 use super::leg::{Leg, LegId, MediaError, Stage};
+use super::make::Making;
 use super::party::{Party, PartyId, Person, Who};
 use super::reach::{Invitation, end_late};
 use super::record::EndedBy;
+use super::refusal::Refusal;
 use super::ring::{Ring, Verdict};
 use super::template;
 use super::{Call, Calls, Id, Output, State, Switch, Talk, Target};
 use crate::device;
 
-/// Whom to tell how a REFER goes: the peer of a dialog.
+/// Whom to tell how it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The dialog in which the REFER came, or which it made.
-    pub dialog: DialogId,
-    /// The REFER.
-    pub refer: ReferId,
+pub enum Report {
+    /// The peer of a dialog, which sent a REFER.
+    Refer {
+        /// The dialog in which the REFER came, or which it made.
+        dialog: DialogId,
+        /// The REFER.
+        refer: ReferId,
+    },
+    /// Who gave a command.
+    Outcome(Ticket),
 }
 
 /// Somebody who is to take the place of a party.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Referral {
     /// Who.
     pub to: Person,
@@ -44,47 +53,6 @@ pub struct Referral {
     pub report: Option<Report>,
 }
 
-/// Why a call stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The call or the party is not there any more.
-    #[error("there is no such call")]
-    Gone,
-    /// It does not belong to who asks.
-    #[error("the call is somebody else's")]
-    NotYours,
-    /// It is not answered yet, or has more or fewer parties than this is about.
-    #[error("the call is not one of two parties who talk")]
-    NotTalking,
-    /// Another change is under way.
-    #[error("another change of the call is under way")]
-    Pending,
-    /// No device can be called.
-    #[error("no device can be reached")]
-    Unreachable,
-    /// What the device offers cannot be used.
-    #[error("the device's media cannot be used")]
-    Unusable,
-    /// No slot is free, or there is nothing in it.
-    #[error("the slot cannot be used")]
-    NoSlot,
-}
-
-impl Refusal {
-    /// Returns what a phone is told.
-    #[must_use]
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::Gone => StatusCode::NO_TRANSACTION,
-            Self::NotYours => StatusCode::FORBIDDEN,
-            Self::NotTalking | Self::Pending => StatusCode::REQUEST_PENDING,
-            Self::Unreachable => StatusCode::TEMPORARILY_UNAVAILABLE,
-            Self::Unusable => StatusCode::NOT_ACCEPTABLE_HERE,
-            Self::NoSlot => StatusCode::NOT_FOUND,
-        }
-    }
-}
-
 /// A party on its way into a call, in the place of another one.
 #[derive(Debug)]
 pub(super) struct Transfer {
@@ -92,10 +60,28 @@ pub(super) struct Transfer {
     by: PartyId,
     sender: Person,
     /// Who comes, and as which party: the sender's own if another device of theirs is called.
-    party: PartyId,
-    to: Person,
-    ring: Ring,
-    report: Option<Report>,
+    pub(super) party: PartyId,
+    pub(super) to: Person,
+    pub(super) ring: Ring,
+    pub(super) report: Option<Report>,
+    pub(super) purpose: Purpose,
+    /// The device whose early media came.
+    early: Option<LegId>,
+}
+
+/// What a party comes for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Another one sent it the party that is there.
+    Refer,
+    /// It parked the one who waits, or sent them away in vain.
+    Return,
+    /// It takes the one who waits out of the slot.
+    Retrieve,
+    /// It wants to call somebody.
+    Make(Box<Making>),
+    /// Somebody who had the call made wants to talk to it.
+    Called,
 }
 
 impl Calls {
@@ -115,7 +101,7 @@ impl Calls {
     pub fn transfer(&mut self, switch: &mut Switch<'_>, id: Id, by: PartyId, referral: Referral) -> Result<(), Refusal> {
         let report = referral.report;
         let result = self.begin_transfer(switch, id, by, referral);
-        if let (Err(refusal), Some(Report { dialog, refer })) = (result, report) {
+        if let (Err(refusal), Some(Report::Refer { dialog, refer })) = (result, report) {
             let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
         }
         self.touch(id);
@@ -123,52 +109,99 @@ impl Calls {
     }
 
     fn begin_transfer(&mut self, switch: &mut Switch<'_>, id: Id, by: PartyId, referral: Referral) -> Result<(), Refusal> {
-        let call = self.calls.get_mut(&id).ok_or(Refusal::Gone)?;
-        let sender = call.party(by).ok_or(Refusal::Gone)?.person.clone();
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let sender = call.party(by).ok_or(Refusal::NoCall)?.person.clone();
         call.two_talk()?;
         if referral.targets.is_empty() {
             return Err(Refusal::Unreachable);
         }
-        if let Some(Report { dialog, refer }) = referral.report {
-            switch.sip.accept_refer(switch.now, dialog, refer).map_err(|_| Refusal::Gone)?;
+        if let Some(Report::Refer { dialog, refer }) = referral.report {
+            switch.sip.accept_refer(switch.now, dialog, refer).map_err(|_| Refusal::NoCall)?;
         }
         info!(call = %id, devices = referral.targets.len(), "transfer");
-        self.reach_out(switch, id, (by, sender), referral);
+        self.reach_out(switch, id, (by, sender), referral, Purpose::Refer);
         Ok(())
     }
 
-    /// Calls devices into a call.
-    pub(super) fn reach_out(&mut self, switch: &mut Switch<'_>, id: Id, (by, sender): (PartyId, Person), referral: Referral) {
+    /// Calls devices into a call, for whoever is there to talk to.
+    pub(super) fn reach_out(
+        &mut self,
+        switch: &mut Switch<'_>,
+        id: Id,
+        (by, sender): (PartyId, Person),
+        referral: Referral,
+        purpose: Purpose,
+    ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let stays = call.legs.iter().find(|leg| leg.is_up() && leg.party != by);
-        let Some(stays) = stays else { return };
-        let template = template::offer(&[], stays.media.has() | Kinds::AUDIO, template::Unwanted::Refused, |kind| stays.media.line(kind));
-        let Some(person) = call.party(stays.party).map(|party| party.person.clone()) else { return };
-        let from = person.shown.clone();
+        let mut stays = call.legs.iter().filter(|leg| leg.is_up() && leg.party != by).peekable();
+        let Some(person) = stays.peek().and_then(|leg| call.party(leg.party)).map(|party| party.person.clone()) else { return };
+        let kinds = stays.fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.has()));
+        let template = template::offer(&[], kinds, template::Unwanted::Refused, |kind| call.line_of_others(by, kind));
         let party = if referral.to.who == sender.who { by } else { call.next_party() };
         let mut headers = referral.headers;
-        headers.push(Name::ReferredBy, sender.shown.to_string());
-        if person.is_anonymous() {
-            headers.push(Name::Privacy, "id");
-        } else {
-            headers.push(Name::PAssertedIdentity, from.to_string());
+        if !matches!(purpose, Purpose::Retrieve | Purpose::Called) {
+            headers.push(Name::ReferredBy, sender.shown.to_string());
         }
-        let (template, port) = (Arc::new(template), call.any_port());
-        let legs: Vec<LegId> = referral.targets.iter().map(|_| call.take_leg_id()).collect();
-        let ring = Ring::new(switch.now, legs.clone(), self.policy.no_answer);
-        let mut failures = Vec::new();
-        for (leg, target) in legs.into_iter().zip(&referral.targets) {
-            let template = Some(Arc::clone(&template));
-            let invitation = Invitation { from: &from, to: &referral.to.shown, headers: &headers, template };
-            match Leg::place(switch, (leg, party), target, invitation, port) {
-                Ok(placed) => {
+        identify(&mut headers, &person);
+        let invitation = Invitation { from: &person.shown, to: &referral.to.shown, headers: &headers, template: Some(Arc::new(template)) };
+        let (legs, failures) = self.place_all(switch, (id, party), &referral.targets, &invitation, Kinds::BOTH);
+        let ring = Ring::new(switch.now, legs, self.policy.no_answer);
+        let (to, report) = (referral.to, referral.report);
+        self.begin_arrival(switch, id, Transfer { by, sender, party, to, ring, report, purpose, early: None }, failures);
+    }
+
+    /// Calls the devices of a party that nobody waits for yet: with an offer of ours, which the party is to talk by.
+    pub(super) fn reach_first(
+        &mut self,
+        switch: &mut Switch<'_>,
+        (id, party): (Id, PartyId),
+        (targets, carries): (&[Target], Kinds),
+        invitation: &Invitation<'_>,
+        (making, ticket): (Box<Making>, Ticket),
+    ) {
+        let Some(person) = self.calls.get(&id).and_then(|call| call.party(party)).map(|party| party.person.clone()) else { return };
+        let (legs, failures) = self.place_all(switch, (id, party), targets, invitation, carries);
+        let ring = Ring::new(switch.now, legs, self.policy.no_answer);
+        let (purpose, report) = (Purpose::Make(making), Some(Report::Outcome(ticket)));
+        let transfer = Transfer { by: party, sender: person.clone(), party, to: person, ring, report, purpose, early: None };
+        self.begin_arrival(switch, id, transfer, failures);
+    }
+
+    /// Places an INVITE to each device of a party. Returns their legs, and those that failed at once.
+    pub(super) fn place_all(
+        &mut self,
+        switch: &mut Switch<'_>,
+        (id, party): (Id, PartyId),
+        targets: &[Target],
+        invitation: &Invitation<'_>,
+        carries: Kinds,
+    ) -> (Vec<LegId>, Vec<(LegId, StatusCode)>) {
+        let (mut legs, mut failures) = (Vec::new(), Vec::new());
+        let beside = self.calls.get(&id).and_then(|call| call.party(PartyId::CALLER)).and_then(|party| self.port_of(&party.person.who));
+        let Some(call) = self.calls.get_mut(&id) else { return (legs, failures) };
+        for target in targets {
+            let (leg, port) = (call.take_leg_id(), call.any_port().or(beside));
+            legs.push(leg);
+            match Leg::place(switch, (leg, party), target, invitation.clone(), port) {
+                Ok(mut placed) => {
+                    placed.carries = carries;
                     self.by_dialog.insert(placed.dialog, (id, leg));
                     call.legs.push(placed);
                 }
                 Err(error) => failures.push((leg, super::reach::refusal(&error))),
             }
         }
-        call.transfer = Some(Box::new(Transfer { by, sender, party, to: referral.to, ring, report: referral.report }));
+        (legs, failures)
+    }
+
+    fn begin_arrival(&mut self, switch: &mut Switch<'_>, id: Id, transfer: Transfer, failures: Vec<(LegId, StatusCode)>) {
+        if let Some(user) = transfer.to.who.user() {
+            self.by_user.insert((Arc::clone(user), id));
+        }
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.transfer = Some(Box::new(transfer));
+        }
+        self.arrange(switch, id);
         for (leg, status) in failures {
             self.failed(switch, id, leg, status);
         }
@@ -178,14 +211,20 @@ impl Calls {
     pub(super) fn transfer_event(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, event: DialogEvent) -> Option<DialogEvent> {
         let Some(call) = self.calls.get_mut(&id) else { return Some(event) };
         let Some(transfer) = call.transfer.as_deref_mut() else { return Some(event) };
+        let theirs = call.legs.iter().filter(|known| known.party == transfer.by && known.is_up()).count();
         let Some(at) = call.legs.iter_mut().find(|known| known.id == leg) else { return Some(event) };
         let is_coming = matches!(at.stage, Stage::Reaching(_));
         match event {
-            DialogEvent::Progress { status, .. } if is_coming => {
+            DialogEvent::Progress { status, body, .. } if is_coming => {
                 at.shows_life();
+                transfer.hear_early(switch, at, &body);
                 if let Some(status) = transfer.ring.progress(status) {
-                    transfer.tell(switch, status);
+                    transfer.tell(switch, &mut self.outputs, status);
                 }
+                if status == StatusCode::RINGING && matches!(transfer.purpose, Purpose::Called) {
+                    call.record.ringing_at.get_or_insert(switch.unix);
+                }
+                self.arrange(switch, id);
                 None
             }
             DialogEvent::Answered { body } if is_coming => {
@@ -197,7 +236,9 @@ impl Calls {
                 }
                 None
             }
-            DialogEvent::Ended { .. } if at.is_up() && at.party == transfer.by => {
+            DialogEvent::Ended { .. }
+                if at.is_up() && at.party == transfer.by && theirs == 1 && matches!(transfer.purpose, Purpose::Refer) =>
+            {
                 // RFC 5589 §6: who sent the other one away need not wait for what comes of it.
                 self.depart(switch, id, leg);
                 None
@@ -227,19 +268,22 @@ impl Calls {
     pub(super) fn cannot_come(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, status: StatusCode) {
         self.release(switch, id, leg);
         let Some(transfer) = self.calls.get_mut(&id).and_then(|call| call.transfer.as_deref_mut()) else { return };
+        let was_heard = transfer.early.take_if(|early| *early == leg).is_some();
         if let Verdict::GiveUp(status) = transfer.ring.failed(leg, status) {
-            self.fail_transfer(switch, id, status);
+            self.fail_transfer(switch, id, (status, Refusal::of(status)));
+        } else if was_heard {
+            self.arrange(switch, id);
         }
     }
 
     pub(super) fn transfer_timeout(&mut self, switch: &mut Switch<'_>, id: Id) {
         let Some(transfer) = self.calls.get_mut(&id).and_then(|call| call.transfer.as_deref_mut()) else { return };
         if let Verdict::GiveUp(status) = transfer.ring.handle_timeout(switch.now) {
-            self.fail_transfer(switch, id, status);
+            self.fail_transfer(switch, id, (status, Refusal::NoAnswer));
         }
     }
 
-    /// Takes back what is under way. Returns what it was.
+    /// Nobody is on the way any more. Whose devices still ring are told why; their legs are gone.
     pub(super) fn drop_transfer(&mut self, switch: &mut Switch<'_>, id: Id, reason: &Reason) -> Option<Box<Transfer>> {
         let call = self.calls.get_mut(&id)?;
         let transfer = call.transfer.take()?;
@@ -250,16 +294,39 @@ impl Calls {
             }
             self.release(switch, id, leg);
         }
+        self.forget_user(id, &transfer.to.who);
         Some(transfer)
+    }
+
+    /// A user is no longer listed with a call, unless they are in it.
+    pub(super) fn forget_user(&mut self, id: Id, who: &Who) {
+        let stays = self.calls.get(&id).is_some_and(|call| call.parties.iter().any(|party| party.person.who == *who));
+        if let Some(user) = who.user().filter(|_| !stays) {
+            self.by_user.remove(&(Arc::clone(user), id));
+        }
     }
 
     /// Nobody came. The party that sent the other one away has it back: at once if it is still there, else its devices are called
     /// (RFC 5589 §6.3). Who cannot be called back to loses the call, unless it is parked.
-    fn fail_transfer(&mut self, switch: &mut Switch<'_>, id: Id, status: StatusCode) {
-        let Some(transfer) = self.drop_transfer(switch, id, &Reason::sip(408, "No answer")) else { return };
-        info!(call = %id, %status, "transfer failed");
-        transfer.tell(switch, status);
+    pub(super) fn fail_transfer(&mut self, switch: &mut Switch<'_>, id: Id, (status, refusal): (StatusCode, Refusal)) {
+        let reason = if refusal == Refusal::NoAnswer { Reason::sip(408, "No answer") } else { Reason::sip(status.code(), status.reason()) };
+        let Some(mut transfer) = self.drop_transfer(switch, id, &reason) else { return };
+        info!(call = %id, %status, "nobody came");
+        if matches!(transfer.purpose, Purpose::Make(_)) {
+            return self.caller_is_not_there(switch, id, *transfer, (status, refusal));
+        }
+        match transfer.report.take() {
+            Some(Report::Refer { dialog, refer }) => switch.sip.report(switch.now, dialog, refer, status),
+            Some(Report::Outcome(ticket)) => self.outputs.push_back(Output::Outcome { ticket, result: Err(refusal) }),
+            None => {}
+        }
         let Some(call) = self.calls.get_mut(&id) else { return };
+        match transfer.purpose {
+            Purpose::Called => return self.not_made(switch, id, (status, refusal)),
+            // Whom the slot holds waits on.
+            Purpose::Retrieve => return self.arrange(switch, id),
+            Purpose::Refer | Purpose::Return | Purpose::Make(_) => {}
+        }
         let is_there = call.legs.iter().any(|leg| leg.party == transfer.by);
         let user = transfer.sender.who.user().filter(|_| transfer.party != transfer.by && !is_there).cloned();
         match user {
@@ -288,7 +355,7 @@ impl Calls {
             self.nobody_left(switch, id, "the party that sent the other one away cannot be reached");
         } else {
             let referral = Referral { to: person.clone(), headers, targets, report: None };
-            self.reach_out(switch, id, (party, person), referral);
+            self.reach_out(switch, id, (party, person), referral, Purpose::Return);
         }
         self.touch(id);
     }
@@ -298,6 +365,7 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.record.ended_by = EndedBy::NoAnswer;
         why.clone_into(&mut call.record.reason);
+        self.unanswer(switch, id, false);
         self.hang_up(switch, id, None, Some(&Reason::sip(408, "No answer")));
     }
 
@@ -310,13 +378,22 @@ impl Calls {
         switch.sip.acknowledge(switch.now, leg.dialog, Bytes::new());
         leg.media.apply(switch.media, limit);
         leg.stage = Stage::Up;
-        let Some(transfer) = self.drop_transfer(switch, id, &Reason::sip(200, "Call completed elsewhere")) else { return Ok(()) };
-        transfer.tell(switch, StatusCode::OK);
-        let Some(call) = self.calls.get_mut(&id) else { return Ok(()) };
-        if transfer.to.who != transfer.sender.who {
-            call.constructed = Constructed::Transferred(transfer.sender.who.clone());
+        let label = leg.label.clone();
+        let Some(mut transfer) = self.drop_transfer(switch, id, &Reason::sip(200, "Call completed elsewhere")) else { return Ok(()) };
+        if matches!(transfer.purpose, Purpose::Make(_)) {
+            self.caller_is_there(switch, id, *transfer);
+            return Ok(());
         }
-        info!(call = %id, "transferred");
+        transfer.tell(switch, &mut self.outputs, StatusCode::OK);
+        let Some(call) = self.calls.get_mut(&id) else { return Ok(()) };
+        match transfer.purpose {
+            Purpose::Refer if transfer.to.who != transfer.sender.who => {
+                call.constructed = Constructed::Transferred(transfer.sender.who.clone());
+            }
+            Purpose::Called => call.record.answered(switch.unix, label),
+            Purpose::Refer | Purpose::Return | Purpose::Retrieve | Purpose::Make(_) => {}
+        }
+        info!(call = %id, "somebody came");
         self.unpark(id);
         let is_push = transfer.party == transfer.by && call_has(self.calls.get(&id), transfer.by, device);
         if is_push {
@@ -358,6 +435,7 @@ impl Calls {
         }
         let Some(at) = call.parties.iter().position(|known| known.id == party) else { return };
         let gone = call.parties.remove(at);
+        call.went(&gone, switch.unix);
         let is_user = |known: &Party| known.person.who == gone.person.who;
         if let Some(user) = gone.person.who.user().filter(|_| !call.parties.iter().any(is_user)) {
             self.by_user.remove(&(Arc::clone(user), id));
@@ -365,127 +443,8 @@ impl Calls {
         self.arrange(switch, id);
     }
 
-    /// Joins two calls of a user: the other party of the first one and that of the second one talk, and the user leaves both (attended
-    /// transfer). In the second one the devices may still ring. A REFER gets its answer here.
-    ///
-    /// # Errors
-    /// See [`Refusal`]; the calls are as they were, and a REFER is refused.
-    pub fn join(
-        &mut self,
-        switch: &mut Switch<'_>,
-        first: (Id, PartyId),
-        second: (Id, PartyId),
-        report: Option<Report>,
-    ) -> Result<(), Refusal> {
-        let result = self.check_join(first, second);
-        match (result, report) {
-            (Err(refusal), Some(Report { dialog, refer })) => {
-                let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
-            }
-            (Ok(()), Some(Report { dialog, refer })) => {
-                let _gone = switch.sip.accept_refer(switch.now, dialog, refer);
-            }
-            (_, None) => {}
-        }
-        result?;
-        let rings = self.calls.get(&second.0).is_some_and(|call| matches!(call.state, State::Ringing(_)));
-        if rings {
-            self.join_ringing(switch, first, second, report);
-        } else {
-            self.join_talking(switch, first, second);
-            if let Some(report) = report {
-                switch.sip.report(switch.now, report.dialog, report.refer, StatusCode::OK);
-            }
-            self.part(switch, first);
-        }
-        self.touch(first.0);
-        self.touch(second.0);
-        Ok(())
-    }
-
-    fn check_join(&self, first: (Id, PartyId), second: (Id, PartyId)) -> Result<(), Refusal> {
-        let (Some(one), Some(other)) = (self.calls.get(&first.0), self.calls.get(&second.0)) else { return Err(Refusal::Gone) };
-        let (Some(in_one), Some(in_other)) = (one.party(first.1), other.party(second.1)) else { return Err(Refusal::Gone) };
-        if in_one.person.who != in_other.person.who {
-            return Err(Refusal::NotYours);
-        }
-        if first.0 == second.0 {
-            return Err(Refusal::NotTalking);
-        }
-        one.two_talk()?;
-        match &other.state {
-            State::Ringing(_) if second.1 == PartyId::CALLER => Ok(()),
-            State::Ringing(_) | State::Over => Err(Refusal::NotTalking),
-            State::Established(_) => other.two_talk(),
-        }
-    }
-
-    fn join_talking(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId), (from, as_party): (Id, PartyId)) {
-        let Some(other) = self.calls.get_mut(&from) else { return };
-        let Some(at) = other.parties.iter().position(|party| party.id != as_party) else { return };
-        let mut comes = other.parties.remove(at);
-        let legs: Vec<Leg> = other.legs.extract_if(.., |leg| leg.party == comes.id).collect();
-        info!(call = %id, with = %from, "joined");
-        other.record.ended_by = EndedBy::Switch;
-        other.record.reason = format!("joined with call {id}");
-        if let Some(user) = comes.person.who.user() {
-            self.by_user.remove(&(Arc::clone(user), from));
-            self.by_user.insert((Arc::clone(user), id));
-        }
-        // A port is in one bridge at a time.
-        self.arrange(switch, from);
-        self.hang_up(switch, from, None, Some(&Reason::sip(200, "Call completed elsewhere")));
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let sender = call.party(by).map(|party| party.person.who.clone());
-        call.constructed = sender.map_or(Constructed::Direct, Constructed::Transferred);
-        comes.id = call.next_party();
-        for mut leg in legs {
-            (leg.id, leg.party) = (call.take_leg_id(), comes.id);
-            self.by_dialog.insert(leg.dialog, (id, leg.id));
-            call.legs.push(leg);
-        }
-        call.parties.push(comes);
-    }
-
-    /// The devices that ring in the second call ring in the first one from now on.
-    fn join_ringing(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId), (from, _): (Id, PartyId), report: Option<Report>) {
-        let Some(other) = self.calls.get_mut(&from) else { return };
-        let Some(to) = other.party(PartyId::CALLEE).map(|party| party.person.clone()) else { return };
-        let legs: Vec<Leg> = other.legs.extract_if(.., |leg| leg.party == PartyId::CALLEE).collect();
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(sender) = call.party(by).map(|party| party.person.clone()) else { return };
-        let party = call.next_party();
-        let mut ringing = Vec::new();
-        for mut leg in legs {
-            (leg.id, leg.party) = (call.take_leg_id(), party);
-            self.by_dialog.insert(leg.dialog, (id, leg.id));
-            ringing.push(leg.id);
-            if let Some(port) = leg.media.port() {
-                self.by_port.insert(port, (id, leg.id));
-            }
-            call.legs.push(leg);
-        }
-        let ring = Ring::new(switch.now, ringing, self.policy.no_answer);
-        call.transfer = Some(Box::new(Transfer { by, sender, party, to, ring, report }));
-        self.refuse(switch, from, StatusCode::REQUEST_TERMINATED, EndedBy::Switch, &format!("joined with call {id}"));
-    }
-
-    /// The party that joined two others leaves.
-    fn part(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId)) {
-        let Some(call) = self.calls.get(&id) else { return };
-        let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect();
-        for leg in leaving {
-            if let Some(dialog) = self.dialog(id, leg) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
-            }
-            self.depart(switch, id, leg);
-        }
-        let came = self.calls.get(&id).and_then(|call| call.parties.last()).map(|party| party.id);
-        self.meet(switch, id, came.unwrap_or(by));
-    }
-
     /// Two parties are together who were not before: who is on hold for somebody who has left, or does not fit, gets an offer.
-    fn meet(&mut self, switch: &mut Switch<'_>, id: Id, came: PartyId) {
+    pub(super) fn meet(&mut self, switch: &mut Switch<'_>, id: Id, came: PartyId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         for leg in call.legs.iter_mut().filter(|leg| leg.is_up()) {
             let may_not_fit = leg.party != came;
@@ -502,39 +461,93 @@ impl Transfer {
         self.ring.poll_timeout()
     }
 
-    fn tell(&self, switch: &mut Switch<'_>, status: StatusCode) {
-        if let Some(Report { dialog, refer }) = self.report {
-            switch.sip.report(switch.now, dialog, refer, status);
+    /// Makes a way in for a party whose devices ring already.
+    pub(super) fn of((by, sender): (PartyId, Person), (party, to): (PartyId, Person), ring: Ring, report: Option<Report>) -> Self {
+        Self { by, sender, party, to, ring, report, purpose: Purpose::Refer, early: None }
+    }
+
+    /// Tells how it goes. A command that has a call made is carried out when it rings.
+    fn tell(&mut self, switch: &mut Switch<'_>, outputs: &mut VecDeque<Output>, status: StatusCode) {
+        let rings = matches!(self.purpose, Purpose::Called) && status >= StatusCode::RINGING;
+        match self.report {
+            Some(Report::Refer { dialog, refer }) => switch.sip.report(switch.now, dialog, refer, status),
+            Some(Report::Outcome(ticket)) if rings || status.is_success() => {
+                self.report = None;
+                outputs.push_back(Output::Outcome { ticket, result: Ok(()) });
+            }
+            Some(Report::Outcome(_)) | None => {}
         }
     }
 
-    /// The call ends: so does this.
-    pub(super) fn give_up(&self, switch: &mut Switch<'_>) {
-        self.tell(switch, StatusCode::REQUEST_TERMINATED);
+    /// Another one took the call, or it is over: so is this.
+    pub(super) fn give_up(&mut self, switch: &mut Switch<'_>, outputs: &mut VecDeque<Output>, refusal: Refusal) {
+        match self.report.take() {
+            Some(Report::Refer { dialog, refer }) => switch.sip.report(switch.now, dialog, refer, StatusCode::REQUEST_TERMINATED),
+            Some(Report::Outcome(ticket)) => outputs.push_back(Output::Outcome { ticket, result: Err(refusal) }),
+            None => {}
+        }
+    }
+
+    /// Takes the early media of a device: the first one's that has any.
+    fn hear_early(&mut self, switch: &mut Switch<'_>, leg: &mut Leg, body: &Bytes) {
+        let is_first = self.early.is_none_or(|early| early == leg.id);
+        let is_wanted = is_first && !body.is_empty() && !matches!(self.purpose, Purpose::Make(_));
+        if is_wanted && leg.media.receive_answer(body, Finality::Early).is_ok() {
+            leg.media.apply(switch.media, None);
+            self.early = Some(leg.id);
+        }
     }
 }
 
 impl Call {
-    /// Returns true where two parties talk by one device each, and nothing is under way.
+    /// Returns true where two parties talk, and nothing is under way.
     pub(super) fn two_talk(&self) -> Result<(), Refusal> {
-        let State::Established(Talk { late_offer, relayed, .. }) = &self.state else { return Err(Refusal::NotTalking) };
+        let State::Established(Talk { late_offer, relayed, .. }) = &self.state else { return Err(Refusal::NotAnswered) };
         let moves = self.parties.iter().any(|party| party.moving.is_some());
         if *late_offer || relayed.is_some() || moves || self.transfer.is_some() || self.awaited.is_some() {
-            return Err(Refusal::Pending);
+            return Err(Refusal::UnderWay);
         }
-        let up: Vec<&Leg> = self.legs.iter().filter(|leg| leg.is_up()).collect();
-        let is_pair = self.parties.len() == 2 && matches!(up[..], [one, other] if one.party != other.party);
+        let is_pair = self.parties.len() == 2 && self.conference.is_none() && self.parties_up(None) == 2;
         if is_pair { Ok(()) } else { Err(Refusal::NotTalking) }
     }
 
+    /// Returns who is on the way in, and as which party.
+    pub(super) fn coming(&self) -> Option<(PartyId, &Person)> {
+        self.transfer.as_ref().map(|transfer| (transfer.party, &transfer.to))
+    }
+
+    /// Returns the device on its way in whose early media the one who waits hears.
+    pub(super) fn early(&self) -> Option<LegId> {
+        self.transfer.as_ref()?.early.filter(|_| self.parties_up(None) == 1)
+    }
+
+    /// Returns what is played to a party that waits.
+    pub(super) fn waiting_sound(&self) -> Option<SoundId> {
+        match self.transfer.as_deref() {
+            Some(Transfer { purpose: Purpose::Called, ring, .. }) => ring.rings().then_some(SoundId::RINGBACK),
+            Some(Transfer { purpose: Purpose::Make(_), .. }) => None,
+            Some(_) | None => Some(SoundId::HOLD),
+        }
+    }
+
     pub(super) fn next_party(&self) -> PartyId {
-        PartyId(self.parties.iter().map(|party| party.id.0).max().map_or(0, |last| last.saturating_add(1)))
+        let (there, coming) = (self.parties.iter().map(|party| party.id.0), self.legs.iter().map(|leg| leg.party.0));
+        PartyId(there.chain(coming).fold(self.highest, u16::max).saturating_add(1))
     }
 }
 
 /// Whether a party has another device in the call than this one.
 fn call_has(call: Option<&Call>, party: PartyId, but: LegId) -> bool {
     call.is_some_and(|call| call.legs.iter().any(|leg| leg.party == party && leg.id != but && leg.is_up()))
+}
+
+/// Says who calls (RFC 3325), unless they asked not to be shown.
+pub(super) fn identify(headers: &mut Headers, person: &Person) {
+    if person.is_anonymous() {
+        headers.push(Name::Privacy, "id");
+    } else {
+        headers.push(Name::PAssertedIdentity, person.shown.to_string());
+    }
 }
 
 /// Who a party is, for a rule about who may do what.

@@ -17,7 +17,7 @@ use cas::server::MAX_SIGN_IN;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -182,6 +182,8 @@ async fn run(
     let mut stream = clients.open(connection.peer, token, after, encoding).await?;
     let mut heard = Instant::now();
     let (mut is_asked, mut is_open) = (false, false);
+    let silence = sleep_until(heard + SILENCE);
+    tokio::pin!(silence);
     loop {
         tokio::select! {
             biased;
@@ -196,8 +198,8 @@ async fn run(
                     write(&mut socket, &stream, out).await?;
                 }
             },
-            message = timeout_at(heard + SILENCE, socket.next()) => match message {
-                Ok(Some(message)) => {
+            message = socket.next() => match message {
+                Some(message) => {
                     (heard, is_asked) = (Instant::now(), false);
                     match message? {
                         Message::Text(text) if is_open || text.len() <= MAX_SIGN_IN => stream.said(text.into()).await?,
@@ -210,13 +212,20 @@ async fn run(
                         }
                     }
                 }
-                Ok(None) => return Ok(()),
-                Err(_) if is_asked => return Err(Ended::Silent),
-                Err(_) => {
-                    (heard, is_asked) = (Instant::now(), true);
+                None => return Ok(()),
+            },
+            () = &mut silence => {
+                let now = Instant::now();
+                if now >= heard + SILENCE {
+                    if is_asked {
+                        return Err(Ended::Silent);
+                    }
+                    (heard, is_asked) = (now, true);
                     timed(socket.send(Message::Ping(Bytes::new()))).await?;
                 }
-            },
+                // something was heard since the last look
+                silence.as_mut().reset(heard + SILENCE);
+            }
         }
     }
 }

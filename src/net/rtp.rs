@@ -420,6 +420,7 @@ impl Thread {
         for (index, ((shared, commands), others)) in sockets.into_iter().zip(receivers).zip(Others::of(&threads)).enumerate() {
             let mut engine = Engine::new(index as u16, policy.clone(), certificate.clone(), seed.wrapping_add(index as u64));
             engine.add_sound(SoundId::HOLD, music.clone());
+            engine.add_sound(SoundId::RINGBACK, Sound::ringback());
             let wake = threads.get(index).map(|thread| Arc::clone(&thread.wake)).ok_or(io::ErrorKind::NotFound)?;
             let worker = Worker::new(engine, shared, Arc::clone(&policy.ports), commands, events.clone(), wake, others)?;
             thread::Builder::new().name(format!("media-{index}")).spawn(move || worker.run())?;

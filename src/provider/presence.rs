@@ -20,7 +20,7 @@ impl cas::provider::Presence for Provider {
     async fn resolve(&self, addresses: &[Destination]) -> Result<Vec<UserName>, Error> {
         let addresses = addresses.to_vec();
         let found = self.signaling.look(move |people| {
-            let user = |address: &Destination| UserName::parse(&people.users.find(local(address.as_str(), people.domain)?)?.name).ok();
+            let user = |address: &Destination| UserName::parse(&people.users.dialled(address.as_str(), people.domain)?.name).ok();
             addresses.iter().filter_map(user).collect()
         });
         Ok(found.await?)
@@ -30,15 +30,5 @@ impl cas::provider::Presence for Provider {
         let Set { status, note, until, .. } = set;
         let seen = self.signaling.say::<Error>(user.as_str().to_owned(), Kept { status, note, until }).await?;
         seen.ok_or_else(|| Error::new(Fault::NotFound, "no such user"))
-    }
-}
-
-/// Returns the user part of what is dialled; none where it is not of our domain.
-fn local<'a>(address: &'a str, domain: &str) -> Option<&'a str> {
-    let bare = ["sips:", "sip:", "tel:"].into_iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
-    match bare.split(';').next()?.split_once('@') {
-        Some((user, host)) if host.eq_ignore_ascii_case(domain) => Some(user),
-        Some(_) => None,
-        None => bare.split(';').next(),
     }
 }

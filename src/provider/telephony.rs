@@ -5,14 +5,17 @@ use std::sync::Arc;
 use cas::error::{Error, Fault};
 use cas::permission::Caller;
 use cas::provider::{Graph, Telephony};
-use cas::text::{CallId, DeviceId, UserName};
+use cas::text::{CallId, DeviceId, Line, UserName};
 use cas::topic::graph;
-use cas::topic::tel::{self, Act, Acted, Call, MakeCall};
+use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media};
+use media::Kinds;
+use sip::StatusCode;
 
 use super::{Provider, view};
+use crate::call::Calls;
 use crate::call::command::Refusal;
 use crate::call::graph::View;
-use crate::signaling::{Unable, Want};
+use crate::signaling::{NewCall, Unable, Want};
 use crate::{call, device};
 
 impl Telephony for Provider {
@@ -25,13 +28,30 @@ impl Telephony for Provider {
         Ok(views.iter().filter_map(|view| view::call(view)).collect())
     }
 
-    async fn make_call(&self, _: &Caller, _: &UserName, _: MakeCall) -> Result<Acted, Error> {
-        Err(Error::new(Fault::NotSupported, "this switch makes no calls for clients yet"))
+    async fn make_call(&self, _: &Caller, user: &UserName, request: MakeCall) -> Result<Acted, Error> {
+        let MakeCall { destination, device, video_device, name_hint, media, sdp, guided, .. } = request;
+        if sdp.is_some() || guided.is_some() {
+            return Err(Error::new(Fault::NotSupported, "this switch does not do make-call with sdp or guided yet"));
+        }
+        let kinds = if video_device.is_some() { Kinds::BOTH } else { kinds(&media).unwrap_or(Kinds::AUDIO) };
+        let made = self.signaling.make(|answer| NewCall {
+            user: user.as_str().to_owned(),
+            device: device.as_ref().map(device_id),
+            video: video_device.as_ref().map(device_id),
+            kinds,
+            destination: destination.as_str().to_owned(),
+            name: name_hint.map(|name| name.as_str().to_owned()),
+            answer,
+        });
+        let call = made.await?.map_err(|unable| refused(&unable))?;
+        let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
+        let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
+        Ok(Acted { call, sdp: None })
     }
 
     async fn act(&self, _: &Caller, user: &UserName, act: Act) -> Result<Acted, Error> {
         let (call, action) = (act.call().clone(), act.action());
-        let want = want(act).ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
+        let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
         self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable))?;
         Ok(Acted { call: self.call(&call).await?, sdp: None })
     }
@@ -58,35 +78,87 @@ fn id(call: &CallId) -> Result<call::Id, Error> {
     u64::from_str_radix(call.as_str(), 16).map(call::Id).map_err(|_| unknown(call))
 }
 
+fn device_id(device: &DeviceId) -> device::Id {
+    device::Id::named(device.as_str())
+}
+
+/// Returns the kinds of media that are named; none where none is.
+fn kinds(media: &[Media]) -> Option<Kinds> {
+    let kinds = Kinds { audio: media.contains(&Media::Audio), video: media.contains(&Media::Video) };
+    Some(kinds).filter(|kinds| !kinds.is_empty())
+}
+
 /// Returns what an act means to the switch; none where it does not do that.
-fn want(act: Act) -> Option<Want> {
-    let device = |device: &DeviceId| device::Id::named(device.as_str());
-    match act {
-        Act::Hold(_) => Some(Want::Hold),
-        Act::Resume(_) => Some(Want::Resume),
-        Act::Drop(_) => Some(Want::Drop),
-        Act::Decline(request) if request.reason != Some(tel::Refusal::Busy) => Some(Want::Drop),
-        Act::Dtmf(request) => Some(Want::Digits(request.digits.as_str().to_owned())),
-        Act::Move(request) => Some(Want::Move(device(&request.device))),
-        Act::Split(request) => Some(Want::Split(device(&request.audio), device(&request.video))),
-        Act::Decline(_) | Act::Answer(_) | Act::Transfer(_) | Act::Conference(_) | Act::Park(_) | Act::Pickup(_) | Act::Negotiate(_) => {
-            None
+fn want(act: Act) -> Result<Option<Want>, Error> {
+    Ok(Some(match act {
+        Act::Hold(_) => Want::Hold,
+        Act::Resume(_) => Want::Resume,
+        Act::Drop(_) => Want::Drop,
+        Act::Decline(request) if request.reason == Some(tel::Refusal::Busy) => Want::Decline(StatusCode::BUSY_HERE),
+        Act::Decline(_) => Want::Decline(StatusCode::DECLINE),
+        Act::Dtmf(request) => Want::Digits(request.digits.as_str().to_owned()),
+        Act::Move(request) => Want::Move(device_id(&request.device), kinds(&request.media).unwrap_or(Kinds::BOTH)),
+        Act::Split(request) => Want::Split(device_id(&request.audio), device_id(&request.video)),
+        Act::Transfer(request) => match (request.destination, request.consult) {
+            (Some(destination), _) => Want::Transfer(destination.as_str().to_owned()),
+            (None, Some(consult)) => Want::Connect(id(&consult)?),
+            (None, None) => return Err(Error::field("destination", "expected one of the fields destination and consult")),
+        },
+        Act::Park(request) => Want::Park(request.slot.as_ref().map(slot).transpose()?),
+        Act::Pickup(request) => Want::Pickup(request.device.as_ref().map(device_id)),
+        Act::Answer(request) if request.sdp.is_none() => {
+            Want::Answer(request.device.as_ref().map(device_id), request.video_device.as_ref().map(device_id))
         }
-    }
+        Act::Conference(request) => {
+            let calls = request.calls.iter().map(id).collect::<Result<_, _>>()?;
+            Want::Gather(calls, request.destinations.iter().map(|destination| destination.as_str().to_owned()).collect())
+        }
+        Act::Mute(request) => Want::Mute(named(request.party.as_ref()), kinds(&request.media).unwrap_or(Kinds::AUDIO), true),
+        Act::Unmute(request) => Want::Mute(named(request.party.as_ref()), kinds(&request.media).unwrap_or(Kinds::AUDIO), false),
+        Act::Lock(_) => Want::Lock(true),
+        Act::Unlock(_) => Want::Lock(false),
+        Act::Kick(request) => Want::Kick(request.party.as_str().to_owned()),
+        Act::Moderate(request) => Want::Moderate(request.party.as_str().to_owned()),
+        Act::Answer(_) | Act::Negotiate(_) => return Ok(None),
+    }))
+}
+
+fn named(party: Option<&Line>) -> Option<String> {
+    party.map(|party| party.as_str().to_owned())
+}
+
+fn slot(line: &Line) -> Result<u16, Error> {
+    let slot = line.as_str().parse().ok().filter(|slot| (1..=Calls::SLOTS).contains(slot));
+    slot.ok_or_else(|| Error::field("slot", format!("expected a number from 1 to {}", Calls::SLOTS)))
 }
 
 /// Tells why something was not done with a call.
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, LastDevice, NoAnswer, NoCall, NoDevice, NoParty, NoWay, NotAnswered, NotTaken, Same,
-        TargetGone, TooManyDevices, UnderWay, Unreachable,
+        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice,
+        NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread, Present,
+        Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
-        Unable::Refused(NoCall | NoParty | NoDevice) => Fault::NotFound,
-        Unable::Refused(BadDigits) => Fault::BadMessage,
-        Unable::Refused(NotAnswered | UnderWay | LastDevice | Same | TooManyDevices | CallOver) => Fault::NotNow,
-        Unable::Refused(NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone) => Fault::Conflict,
+        Unable::Draining => Fault::Unavailable,
+        Unable::UnknownDestination => {
+            return Error { field: Some("destination".into()), ..Error::new(Fault::NotFound, unable.to_string()) };
+        }
+        Unable::OwnNumber => return Error::field("destination", unable.to_string()),
+        Unable::Refused(refusal) => match refusal {
+            NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
+            NotYours => Fault::MissingRight,
+            BadDigits => Fault::BadMessage,
+            TooManyCalls => Fault::TooMany,
+            WhichDevice => return Error::field("device", unable.to_string()),
+            NotByItself => Fault::NotSupported,
+            NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference
+            | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
+            NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere | OtherThread => {
+                Fault::Conflict
+            }
+        },
     };
     Error::new(fault, unable.to_string())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sip::UnixTime;
 use tokio::sync::{mpsc, oneshot};
 
-use super::command::{Order, Unable, Want};
+use super::command::{NewCall, Order, Unable, Want};
 use super::drain::Draining;
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
@@ -66,6 +66,8 @@ pub(crate) enum Ask {
     Figures(oneshot::Sender<Figures>),
     /// Something of a call.
     Order(Order),
+    /// A new call.
+    Make(NewCall),
     /// To take no new calls, or to take them again.
     Drain(Draining, oneshot::Sender<()>),
     /// A call, also one that ended lately.
@@ -124,9 +126,18 @@ impl Handle {
     }
 
     /// Does something with a user's side of a call, and waits until it is done.
-    pub(crate) async fn order(&self, call: call::Id, user: &str, want: Want) -> Result<Result<(), Unable>, Stopped> {
+    pub(crate) async fn order(&self, call: call::Id, user: &str, want: Want) -> Result<Result<call::Id, Unable>, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Order(Order { call, user: user.to_owned(), want, answer }), answered).await
+    }
+
+    /// Makes a call, and waits until it rings or has failed.
+    pub(crate) async fn make(
+        &self,
+        wanted: impl FnOnce(oneshot::Sender<Result<call::Id, Unable>>) -> NewCall,
+    ) -> Result<Result<call::Id, Unable>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Make(wanted(answer)), answered).await
     }
 
     /// Takes no new calls, or takes them again.
@@ -218,6 +229,7 @@ impl Signaling {
             }
             Ask::Figures(answer) => drop(answer.send(self.figures())),
             Ask::Order(order) => self.handle_order(order),
+            Ask::Make(wanted) => self.handle_new_call(wanted),
             Ask::Drain(draining, answer) => {
                 self.set_draining(draining);
                 let _gone = answer.send(());

@@ -17,7 +17,8 @@ use super::resolve::{Job, Way};
 use super::{Signaling, source};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
-use crate::call::transfer::{Referral, Refusal, Report};
+use crate::call::refusal::Refusal;
+use crate::call::transfer::{Referral, Report};
 use crate::call::{Id, Target};
 use crate::config::{Feature, Group};
 use crate::request::{Entry, Sender, Wish};
@@ -56,22 +57,22 @@ impl Signaling {
         let place = match &entry.wish {
             Wish::Replace(dialog) => self.calls.place_of(*dialog, user, is_colleague)?,
             Wish::Feature(Feature::Pull) => {
-                let (call, party) = self.calls.elsewhere(user, device).ok_or(Refusal::Gone)?;
+                let (call, party) = self.calls.elsewhere(user, device).ok_or(Refusal::NoCall)?;
                 Place::Own(call, party)
             }
             Wish::Feature(Feature::Pickup(whom)) => {
-                let whom = self.users.find(whom).ok_or(Refusal::Gone)?;
+                let whom = self.users.find(whom).ok_or(Refusal::NoCall)?;
                 if *whom.name != *user && !is_colleague(&whom.name) {
                     return Err(Refusal::NotYours);
                 }
-                self.calls.ringing_at(|other| *other == *whom.name).ok_or(Refusal::Gone)?
+                self.calls.ringing_at(|other| *other == *whom.name).ok_or(Refusal::NoCall)?
             }
             Wish::Feature(Feature::GroupPickup) => {
-                self.calls.ringing_at(|other| other != user && is_colleague(other)).ok_or(Refusal::Gone)?
+                self.calls.ringing_at(|other| other != user && is_colleague(other)).ok_or(Refusal::NoCall)?
             }
             Wish::Feature(Feature::Retrieve(slot)) => Place::Slot(self.calls.in_slot(*slot).ok_or(Refusal::NoSlot)?),
             Wish::Feature(Feature::Park(slot)) => {
-                let call = self.calls.here(user, device).ok_or(Refusal::Gone)?;
+                let call = self.calls.here(user, device).ok_or(Refusal::NoCall)?;
                 return Ok(Wanted::Park(call, *slot));
             }
         };
@@ -82,7 +83,7 @@ impl Signaling {
     fn park_dialled(&mut self, dialog: DialogId, offer: &Bytes, call: (Id, PartyId), slot: Option<u16>) {
         let (calls, mut switch) = self.calls();
         let parked = calls.park(&mut switch, call, slot, None);
-        let answer = parked.and_then(|slot| declined(offer).map(|answer| (slot, answer)).ok_or(Refusal::Unusable));
+        let answer = parked.and_then(|slot| declined(offer).map(|answer| (slot, answer)).ok_or(Refusal::NotTaken));
         match answer {
             Ok((slot, answer)) => {
                 self.sip.accept(self.now, dialog, answer);
@@ -108,7 +109,7 @@ impl Signaling {
 
     /// A party refers the other one of its call somewhere.
     pub(super) fn refer(&mut self, dialog: DialogId, refer: &Refer, session: DialogId) {
-        let report = Report { dialog, refer: refer.id };
+        let report = Report::Refer { dialog, refer: refer.id };
         if let Err(status) = self.decide(report, refer, session) {
             info!(%status, "REFER refused");
             let _gone = self.sip.refuse_refer(self.now, dialog, refer.id, status);
@@ -144,6 +145,9 @@ impl Signaling {
             Some(Feature::Pull | Feature::Retrieve(_) | Feature::Pickup(_) | Feature::GroupPickup) => return Err(StatusCode::FORBIDDEN),
             None => {}
         }
+        if let Some(told) = self.refer_to_room((call, party), &dialled, report) {
+            return told;
+        }
         let callee = self.users.find(&dialled).ok_or(StatusCode::NOT_FOUND)?;
         let (name, srtp) = (callee.name.clone(), callee.srtp);
         let aor = Aor::new(&name, &self.domain).ok_or(StatusCode::NOT_FOUND)?;
@@ -166,7 +170,7 @@ impl Signaling {
 
     /// Sends a party to devices whose next hops are known now.
     pub(super) fn start_transfer(&mut self, call: Id, party: PartyId, mut referral: Referral, hops: Vec<Vec<Hop>>) {
-        referral.targets = reachable(referral.targets, hops);
+        referral.targets = with_hops(referral.targets, hops);
         let (calls, mut switch) = self.calls();
         if let Err(refusal) = calls.transfer(&mut switch, call, party, referral) {
             info!(%call, %refusal, "not transferred");
@@ -181,12 +185,12 @@ impl Signaling {
     }
 
     pub(super) fn start_recall(&mut self, call: Id, targets: Vec<Target>, hops: Vec<Vec<Hop>>) {
-        let targets = reachable(targets, hops);
+        let targets = with_hops(targets, hops);
         let (calls, mut switch) = self.calls();
         calls.recall(&mut switch, call, Headers::default(), targets);
     }
 
-    fn devices_of(&self, aor: &Aor, srtp: crate::config::Srtp) -> (Vec<Way>, Vec<Target>) {
+    pub(super) fn devices_of(&self, aor: &Aor, srtp: crate::config::Srtp) -> (Vec<Way>, Vec<Target>) {
         let bindings = self.locations.of(aor);
         let targets = sip::registrar::targets(&bindings, self.unix());
         targets.iter().map(|target| self.device(target, &bindings, srtp)).unzip()
@@ -206,9 +210,14 @@ enum Wanted {
     Park((Id, PartyId), Option<u16>),
 }
 
-fn reachable(targets: Vec<Target>, hops: Vec<Vec<Hop>>) -> Vec<Target> {
-    let with_hops = targets.into_iter().zip(hops).map(|(target, hops)| Target { hops, ..target });
-    with_hops.filter(|target| !target.hops.is_empty()).collect()
+fn with_hops(targets: Vec<Target>, hops: Vec<Vec<Hop>>) -> Vec<Target> {
+    reachable(targets.into_iter().zip(hops).map(|(target, hops)| Target { hops, ..target }).collect())
+}
+
+/// Leaves out what no way leads to.
+pub(super) fn reachable(mut targets: Vec<Target>) -> Vec<Target> {
+    targets.retain(|target| !target.hops.is_empty());
+    targets
 }
 
 /// An answer that takes none of the offered streams.

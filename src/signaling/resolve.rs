@@ -10,7 +10,7 @@ use sip::{Hop, Transport, Uri};
 use tracing::info;
 
 use super::Signaling;
-use super::command::Prepared;
+use super::command::{Planned, Prepared};
 use crate::call::party::PartyId;
 use crate::call::transfer::Referral;
 use crate::call::{Id, Plan, Target};
@@ -37,6 +37,8 @@ pub(super) enum Job {
     Recall { call: Id, targets: Vec<Target> },
     /// An order to a call, which brings devices into it.
     Order(Box<Prepared>),
+    /// A call that a client application wants.
+    Make(Box<Planned>),
     /// A branch of a forwarded request.
     Forward(u64, Box<Forward>),
     /// An ACK that is passed on.
@@ -79,6 +81,7 @@ impl Signaling {
             Job::Call(plan) => self.start_call(*plan, hops),
             Job::Transfer { call, party, referral } => self.start_transfer(call, party, *referral, hops),
             Job::Recall { call, targets } => self.start_recall(call, targets, hops),
+            Job::Make(planned) => self.start_made(*planned, hops),
             Job::Order(prepared) => self.carry_out_order(*prepared, hops),
             Job::Forward(id, forward) => self.send_forward(id, *forward, first(hops)),
             Job::Ack(forward) => {

@@ -126,3 +126,52 @@ def sipp_calls_many_times(world):
     Sipp(world, switch, "trunk-call", address=trunk, calls=30, options=("-r", "20", "-l", "30")).wait()
     at_callee.wait(5)
     switch.finish()
+
+
+def sent_away(world, switch, scenario, to):
+    """SIPp as bob answers alice and refers her; returns alice's call and its media."""
+    at_bob = Sipp(world, switch, scenario, peer="alice", keys={"referto": to}, **registered(world, switch, "bob"))
+    alice = Agent(world, switch, "alice").registered()
+    media = Media(world, alice.wire.address, 500)
+    outgoing = alice.invite("bob", media.sdp())
+    media.aim(outgoing.answered().body), media.play()
+    return at_bob, outgoing, media
+
+
+@case
+def sipp_refers_blind(world):
+    needs_tandem()
+    switch = Switch(world)
+    carol = Agent(world, switch, "carol").registered()
+    at_bob, outgoing, at_alice = sent_away(world, switch, "answer-and-refer", f"sip:carol@{switch.domain}")
+    there, at_carol = carol.incoming(), Media(world, carol.wire.address, 900)
+    there.answer(at_carol.sdp())
+    there.wait_ack()
+    at_carol.aim(there.invite.body), at_carol.play()
+    at_bob.wait(10)
+    at_alice.wait_hears(900), at_carol.wait_hears(500)
+    there.bye(outgoing)
+    switch.finish()
+
+
+@case
+def sipp_refers_attended(world):
+    needs_tandem()
+    switch = Switch(world)
+    carol, second = Agent(world, switch, "carol").registered(), Agent(world, switch, "bob")
+    at_second, at_carol = Media(world, second.wire.address, 800), Media(world, carol.wire.address, 900)
+    consultation = second.invite("carol", at_second.sdp())
+    there = carol.incoming()
+    there.answer(at_carol.sdp())
+    consultation.answered()
+    there.wait_ack()
+    at_carol.aim(there.invite.body), at_carol.play()
+    replaces = f"{consultation.call_id};to-tag={consultation.remote_tag};from-tag={consultation.local_tag}"
+    replaces = replaces.replace(";", "%3B").replace("=", "%3D")
+    at_bob, outgoing, at_alice = sent_away(world, switch, "answer-and-refer-attended",
+                                           f"sip:carol@{switch.domain}?Replaces={replaces}&Require=replaces")
+    consultation.wait_bye()
+    at_bob.wait(10)
+    at_alice.wait_hears(900), at_carol.wait_hears(500)
+    there.bye(outgoing)
+    switch.finish()

@@ -123,6 +123,9 @@ async fn a_call_is_seen_as_it_comes_and_goes_and_is_in_both_histories() {
     .await;
 }
 
+/// Whether somebody may do an operation at all.
+type May = fn(&Operation) -> bool;
+
 #[tokio::test]
 async fn every_operation_is_decided_alike_for_everybody_over_http_and_websocket() {
     // S15
@@ -139,7 +142,7 @@ async fn every_operation_is_decided_alike_for_everybody_over_http_and_websocket(
         let login = keyed.ask("login", "login", json!({ "key": ok(&made)["secret"] })).await;
         keyed.token = Some(ok(&login)["token"].as_str().unwrap().to_owned());
         let sign_in = async |user| Client::sign_in(web(switch), user).await;
-        let may: [(&str, Client, fn(&Operation) -> bool); 6] = [
+        let may: [(&str, Client, May); 6] = [
             ("nobody", Client { address: web(switch), token: None }, |_| false),
             ("user", sign_in("ann").await, |operation| operation.user != Reach::None),
             ("application", sign_in("app").await, |_| false),

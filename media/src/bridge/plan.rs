@@ -46,14 +46,28 @@ pub(crate) fn plan<'a>(room: usize, bridge: &Room, floor: Option<&Floor>, legs: 
     planned.plan_pictures(bridge, floor, legs);
     let views = &mut planned.views;
     let feeds: Vec<_> = views.iter().map(|(slot, view)| (*slot, std::array::from_fn(|stream| view.feed(stream)))).collect();
-    for (slot, view) in views {
+    for (slot, view) in &mut *views {
         for (stream, way) in view.ways.iter_mut().enumerate() {
             let Some(way) = way else { continue };
             way.partner = partner(way, Place::new(*slot, stream), &feeds);
+        }
+    }
+    let split = split(views);
+    for (slot, view) in views {
+        for way in view.ways.iter_mut().flatten() {
+            way.partner = way.partner.filter(|partner| !split.contains(slot) && !split.contains(&partner.parts().0));
             way.refresh();
         }
     }
     planned
+}
+
+/// The slots of ports whose streams have partners at several ports. Two devices report with two clocks: who hears the one and sees the
+/// other would play them apart (RFC 3550 §6.4.1), so that each end talks with us.
+fn split(views: &[(usize, View)]) -> Vec<usize> {
+    let partners =
+        |view: &View| view.ways.iter().flatten().filter_map(|way| way.partner).map(|partner| partner.parts().0).collect::<Vec<_>>();
+    views.iter().filter(|(_, view)| partners(view).windows(2).any(|pair| pair[0] != pair[1])).map(|(slot, _)| *slot).collect()
 }
 
 impl<'a> Planned<'a> {

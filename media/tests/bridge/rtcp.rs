@@ -1,11 +1,14 @@
 //! Each end's RTCP in the numbers that the other end knows, and ours where each talks with us alone.
 
+use std::collections::BTreeSet;
+
 use media::{
+    Kinds, Member,
     rtp::rtcp::{self, Block, Packet},
     sdp::MediaKind,
 };
 
-use crate::scene::{KINDS, Kind, Scene, ms, opus, pcma, pcmu};
+use crate::scene::{KINDS, Kind, Scene, format, ms, opus, pcma, pcmu};
 
 fn words(first: u8, kind: u8, words: &[u32]) -> Vec<u8> {
     let mut bytes = vec![0x80 | first, kind, 0, words.len() as u8];
@@ -91,6 +94,36 @@ fn where_sound_is_transcoded_each_end_has_reports_of_ours_and_none_of_the_other(
         }
         let name = |phone: usize| scene.phones[phone].rtcp[0][scene.phones[phone].rtcp[0].len() - 18..].to_vec();
         assert_ne!(name(0), name(1), "and another for the other");
+    }
+}
+
+#[test]
+fn a_split_party_has_one_clock() {
+    // 000-17: two devices have two clocks, and the other side plays sound and pictures together by what reports say of them.
+    for kind in [Kind::Plain, Kind::Sdes, Kind::WebRtc] {
+        let mut scene = Scene::new();
+        scene.phone(kind, vec![(MediaKind::Audio, pcmu()), (MediaKind::Video, vec![format(96, "VP8", 90000)])]);
+        scene.phone(Kind::Plain, vec![(MediaKind::Audio, pcmu())]);
+        scene.phone(Kind::WebRtc, vec![(MediaKind::Video, vec![format(96, "VP8", 90000)])]);
+        let device = |scene: &Scene, phone, kinds| Member { gives: kinds, takes: kinds, ..scene.member(phone, 1) };
+        scene.arrange(&[scene.member(0, 0), device(&scene, 1, Kinds::AUDIO), device(&scene, 2, Kinds::VIDEO)]);
+        for second in 0..30 {
+            for (phone, payload_type, clock) in [(1, 0, 1000), (2, 96, 900_000)] {
+                let packet = scene.phones[phone].packet(payload_type, &[0x10; 100]);
+                scene.send(phone, 0, &packet);
+                let own = words(0, 200, &[scene.phones[phone].ssrc, clock + second, 2, scene.phones[phone].timestamp, 50, 8000]);
+                scene.send(phone, 0, &own);
+            }
+            scene.wait(ms(1000));
+        }
+        let packets = scene.phones[0].rtcp.iter().flat_map(|bytes| rtcp::parse(bytes).unwrap().packets().collect::<Vec<_>>());
+        let told: Vec<_> = packets
+            .filter_map(|packet| if let Packet::SenderReport { ssrc, ntp, .. } = packet { Some((ssrc, ntp)) } else { None })
+            .collect();
+        let sources: BTreeSet<_> = told.iter().map(|(ssrc, _)| *ssrc).collect();
+        assert_eq!(sources.len(), 2, "{kind:?}: of both streams");
+        let steps: Vec<_> = told.windows(2).map(|pair| pair[1].1.wrapping_sub(pair[0].1) >> 16).collect();
+        assert!(steps.iter().all(|seconds| *seconds <= 10), "{kind:?}: {steps:?}");
     }
 }
 

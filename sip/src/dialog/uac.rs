@@ -43,6 +43,8 @@ const MAX_FORKS: usize = 16;
 struct Fork {
     dialog: Dialog,
     rseq: Option<u32>,
+    /// Its device answers when it is told to by an event of this package.
+    talks: bool,
 }
 
 /// An INVITE without its final response.
@@ -122,7 +124,12 @@ impl Invite {
         let rseq = response.headers.number(Name::RSeq).ok().flatten().filter(|_| reliable);
         if !tag.is_empty() && !calling.has_fork(&tag) && calling.forks.len() < MAX_FORKS {
             let Ok(dialog) = self.dialog.answered(response, calling.hop.clone()) else { return };
-            calling.forks.push(Fork { dialog, rseq: None });
+            calling.forks.push(Fork { dialog, rseq: None, talks: false });
+        }
+        if response.headers.has_token(Name::AllowEvents, "talk")
+            && let Some(fork) = calling.forks.iter_mut().find(|fork| fork.dialog.remote_tag() == &*tag)
+        {
+            fork.talks = true;
         }
         if let (Some(rseq), Some(fork)) = (rseq, calling.forks.iter_mut().find(|fork| fork.dialog.remote_tag() == &*tag)) {
             // RFC 3262 §4: only the next one counts; a repeated one has its PRACK on the way.
@@ -193,6 +200,19 @@ impl Invite {
         invite.headers.set(Name::SessionExpires, asked.to_string());
         invite.headers.set(Name::CSeq, CSeq { number: self.dialog.local_seq, method: Method::Invite }.to_string());
         calling.client = core.begin(now, invite, calling.hop.clone(), Owner::Dialog(self.id), None);
+        true
+    }
+
+    /// Tells the device that rings to answer, if it said that it can be told: a NOTIFY of the event package `talk`, which has no RFC, in
+    /// the early dialog. Returns false where it did not say so.
+    pub(crate) fn talk(&mut self, core: &mut Core, now: Instant) -> bool {
+        let Some(calling) = self.calling.as_mut().filter(|calling| calling.cancelled.is_none()) else { return false };
+        let Some(fork) = calling.forks.iter_mut().find(|fork| fork.talks) else { return false };
+        let mut notify = fork.dialog.request(Method::Notify);
+        core.describe(&mut notify.headers, &calling.hop);
+        notify.headers.push(Name::Event, "talk");
+        notify.headers.push(Name::SubscriptionState, "active");
+        core.transactions.request(now, fork.dialog.outgoing(notify, Owner::Nobody), &mut core.random);
         true
     }
 

@@ -79,6 +79,12 @@ impl Endpoint {
         self.with(now, dialog.0, |invite, core| invite.cancel(core, now, reason));
     }
 
+    /// Tells the device that a placed call rings at to answer, by a NOTIFY of the event package `talk`. Returns false where no device said
+    /// in a provisional response that it can be told so (Allow-Events); then nothing is sent. A device that does as it is told answers the INVITE.
+    pub fn talk(&mut self, now: Instant, dialog: DialogId) -> bool {
+        self.with(now, dialog.0, |invite, core| invite.talk(core, now))
+    }
+
     /// Sends the ACK that is due, with an answer or an empty body.
     pub fn acknowledge(&mut self, now: Instant, dialog: DialogId, body: Bytes) {
         self.with(now, dialog.0, |invite, core| invite.acknowledge(core, body));

@@ -1,8 +1,10 @@
 //! Calls in virtual time: a switch, scripted phones, a list instead of media ports.
 
+mod conference;
 mod graph;
 mod model;
 mod moving;
+mod orders;
 mod random;
 mod ringing;
 mod scene;

@@ -22,13 +22,13 @@ use sip::{
 };
 
 use crate::call::command::{Answer, Command, Refusal, Ticket};
+use crate::call::conference::room::Room;
 use crate::call::graph::{self, View};
 use crate::call::handoff::LINGER;
 use crate::call::leg::{Port, Ports};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
 use crate::call::record::Record;
-use crate::call::transfer;
 use crate::call::{Calls, Id, Output, Plan, Policy, Switch, Target};
 use crate::device;
 
@@ -91,6 +91,8 @@ pub(super) fn person(name: &str) -> Person {
 #[derive(Default)]
 pub(super) struct FakePorts {
     pub(super) opened: u64,
+    /// Another media thread than that of the port beside.
+    pub(super) thread: u16,
     /// How many more may be opened.
     pub(super) left: Option<u64>,
     pub(super) settings: BTreeMap<PortId, Settings>,
@@ -120,7 +122,8 @@ impl Ports for FakePorts {
         }
         self.opened += 1;
         let addresses = vec![stream(self.opened); streams];
-        Ok(Port { id: PortId::new(0, self.opened), local: Local { addresses, ..Local::default() } })
+        let thread = if self.thread == 0 { beside.map_or(0, PortId::thread) } else { self.thread };
+        Ok(Port { id: PortId::new(thread, self.opened), local: Local { addresses, ..Local::default() } })
     }
 
     fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String> {
@@ -272,9 +275,14 @@ pub(super) struct Scene {
     pub(super) profiles: Vec<Profile>,
     /// Nobody hears of the session timers of the others.
     pub(super) no_timers: bool,
+    /// Phones that ring say that they can be told to answer.
+    pub(super) talks: bool,
     /// The place that the next INVITE is to take, and what came of the last one.
     pub(super) place: Option<Place>,
-    pub(super) refusal: Option<transfer::Refusal>,
+    pub(super) refusal: Option<Refusal>,
+    /// The room that the next INVITE is to, and what came of the last one.
+    pub(super) room: Option<Arc<Room>>,
+    pub(super) visited: Option<Result<(), Refusal>>,
     /// REFERs that wait.
     pub(super) refers: Vec<(DialogId, ReferId)>,
     /// Users who are to be called back.
@@ -337,8 +345,11 @@ impl Scene {
             one_device: false,
             profiles: vec![Profile::Plain],
             no_timers: false,
+            talks: false,
             place: None,
             refusal: None,
+            room: None,
+            visited: None,
             refers: Vec::new(),
             recalls: Vec::new(),
         }
@@ -641,6 +652,7 @@ impl Scene {
 
     pub(super) fn carry(&mut self, from: usize, to: usize, bytes: Bytes) {
         let bytes = if self.no_timers { without_timers(&bytes) } else { bytes };
+        let bytes = if self.talks && to == SWITCH { with_talk(&bytes) } else { bytes };
         let message = parse(bytes.clone()).expect("what we print can be read");
         self.wire.push_back(Carried { from, to, message, bytes });
     }
@@ -737,6 +749,12 @@ impl Scene {
             let protection = Protection::Prefer;
             let entrant = Entrant { dialog, offer, signaling: source.ip(), protection, person: person(&caller), device };
             self.refusal = self.with_calls(|calls, switch| calls.take_place(switch, entrant, place)).err();
+            return;
+        }
+        if let Some(room) = self.room.take() {
+            let protection = Protection::Prefer;
+            let visitor = Entrant { dialog, offer, signaling: source.ip(), protection, person: person(&caller), device };
+            self.visited = Some(self.with_calls(|calls, switch| calls.visit(switch, visitor, &room)));
             return;
         }
         let same = self.same_contact;
@@ -952,6 +970,13 @@ impl Scene {
 fn without_timers(bytes: &Bytes) -> Bytes {
     let text = std::str::from_utf8(bytes).expect("we write ASCII");
     text.replace("Session-Expires:", "X-Session-Gone:").replace("timer", "nimer").into()
+}
+
+/// Makes a provisional response that of a phone that can be told to answer.
+fn with_talk(bytes: &Bytes) -> Bytes {
+    let text = std::str::from_utf8(bytes).expect("we write ASCII");
+    let cseq = if text.starts_with("SIP/2.0 180") { "\r\nAllow-Events: hold, talk\r\nCSeq:" } else { "\r\nCSeq:" };
+    text.replacen("\r\nCSeq:", cseq, 1).into()
 }
 
 pub(super) fn word(message: &Message) -> String {

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sip::message::{Headers, Message, Name};
-use sip::{DialogEvent, Method, StatusCode};
+use sip::{DialogEvent, DialogId, Method, StatusCode};
 
 use super::scene::*;
 use crate::call::graph::{Constructed, State};
+use crate::call::join::Joined;
 use crate::call::party::{PartyId, Who};
 use crate::call::pickup::Place;
-use crate::call::transfer::{Referral, Refusal, Report};
+use crate::call::refusal::Refusal;
+use crate::call::transfer::{Referral, Report};
 use crate::call::{Calls, Id};
 
 const CAROL: usize = MOBILE;
@@ -36,7 +38,7 @@ impl Scene {
     }
 
     /// A phone sends a REFER in its dialog; the switch has it then.
-    fn refer(&mut self, phone: usize) -> Report {
+    fn refer(&mut self, phone: usize) -> (DialogId, Report) {
         self.act(phone, |endpoint, now, dialog| {
             let mut headers = Headers::default();
             headers.push(Name::ReferTo, "<sip:carol@h>");
@@ -45,13 +47,13 @@ impl Scene {
         });
         self.settle();
         let (dialog, refer) = self.refers.pop().expect("a REFER");
-        Report { dialog, refer }
+        (dialog, Report::Refer { dialog, refer })
     }
 
     /// Sends the other party of a phone's call to the phones of a user.
     fn transfer(&mut self, phone: usize, user: &str, to: &[usize]) -> Result<(), Refusal> {
-        let report = self.refer(phone);
-        let (id, party, ..) = self.calls.owner(report.dialog).expect("the phone is in a call");
+        let (dialog, report) = self.refer(phone);
+        let (id, party, ..) = self.calls.owner(dialog).expect("the phone is in a call");
         let targets = to.iter().map(|phone| self.target_of(user, *phone)).collect();
         let referral = Referral { to: person(user), headers: Headers::default(), targets, report: Some(report) };
         let result = self.with_calls(|calls, switch| calls.transfer(switch, id, party, referral));
@@ -77,8 +79,8 @@ impl Scene {
     }
 
     fn park(&mut self, phone: usize, slot: Option<u16>) -> Result<u16, Refusal> {
-        let report = self.refer(phone);
-        let (id, party, ..) = self.calls.owner(report.dialog).expect("the phone is in a call");
+        let (dialog, report) = self.refer(phone);
+        let (id, party, ..) = self.calls.owner(dialog).expect("the phone is in a call");
         let result = self.with_calls(|calls, switch| calls.park(switch, (id, party), slot, Some(report)));
         self.settle();
         result
@@ -256,7 +258,7 @@ fn the_transferee_hangs_up_while_the_target_rings() {
 fn a_second_transfer_waits_for_the_first() {
     let mut scene = talking();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-    assert_eq!(scene.transfer(CALLER, "dave", &[DAVE]), Err(Refusal::Pending));
+    assert_eq!(scene.transfer(CALLER, "dave", &[DAVE]), Err(Refusal::UnderWay));
     assert_eq!(scene.count(SWITCH, CALLER, "491 REFER"), 1);
     scene.accept(CAROL, PCMU);
     scene.settle();
@@ -352,7 +354,7 @@ fn consulting(answered: bool) -> (Scene, (Id, PartyId), (Id, PartyId), Report) {
         scene.settle();
     }
     scene.phones[DESK].dialog = held;
-    let report = scene.refer(DESK);
+    let (_, report) = scene.refer(DESK);
     let second = *scene.views.keys().next_back().expect("two calls");
     (scene, (first, PartyId::CALLEE), (second, PartyId::CALLER), report)
 }
@@ -361,7 +363,7 @@ fn consulting(answered: bool) -> (Scene, (Id, PartyId), (Id, PartyId), Report) {
 fn an_attended_transfer_joins_the_two_others() {
     let (mut scene, first, second, report) = consulting(true);
     let result = scene.with_calls(|calls, switch| calls.join(switch, first, second, Some(report)));
-    assert_eq!(result, Ok(()));
+    assert_eq!(result, Ok(Joined::Now));
     scene.settle();
     assert_eq!(scene.told(DESK), ["100 Trying", "200 OK"]);
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 2, "bob is out of both");
@@ -424,7 +426,7 @@ fn calls_of_different_users_are_not_joined() {
     let same = (first, PartyId::CALLEE);
     assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, same, None)), Err(Refusal::NotTalking));
     let gone = (Id(7), PartyId::CALLER);
-    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, gone, None)), Err(Refusal::Gone));
+    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, same, gone, None)), Err(Refusal::NoCall));
     scene.give_up_all();
     scene.assert_over();
 }
@@ -500,7 +502,7 @@ fn a_take_over_that_cannot_be_leaves_the_call_as_it_was() {
     scene.place = Some(Place::Own(id, PartyId::CALLEE));
     scene.place_from(MOBILE, ("bob", "anybody"), "m=audio 4000 TCP/MRCP 0\r\n");
     scene.settle();
-    assert_eq!((scene.refusal, scene.count(SWITCH, MOBILE, "488 INVITE")), (Some(Refusal::Unusable), 1));
+    assert_eq!((scene.refusal, scene.count(SWITCH, MOBILE, "488 INVITE")), (Some(Refusal::NotTaken), 1));
     scene.place = Some(Place::Own(id, PartyId::CALLEE));
     scene.place_from(MOBILE, ("carol", "anybody"), PCMU);
     scene.settle();
@@ -561,7 +563,7 @@ fn a_pickup_with_other_media_leaves_it_ringing() {
     scene.place = place;
     scene.place_from(CAROL, ("carol", "bob"), PCMU);
     scene.settle();
-    assert_eq!(scene.refusal, Some(Refusal::Gone), "it was answered meanwhile");
+    assert_eq!(scene.refusal, Some(Refusal::NoCall), "it was answered meanwhile");
     scene.bye(CALLER);
     scene.assert_over();
 }
@@ -617,7 +619,8 @@ fn a_slot_holds_one_call_and_is_free_when_the_call_ends() {
     scene.settle();
     scene.accept(CAROL, PCMU);
     scene.settle();
-    assert_eq!(scene.park(CAROL, Some(7)), Err(Refusal::NoSlot));
+    assert_eq!(scene.park(CAROL, Some(7)), Err(Refusal::SlotTaken));
+    assert_eq!(scene.count(SWITCH, CAROL, "486 REFER"), 1);
     scene.bye(CALLER);
     scene.settle();
     assert_eq!(scene.calls.in_slot(7), None);

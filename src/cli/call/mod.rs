@@ -25,8 +25,9 @@ pub(super) enum Verb {
     Watch(watch::Args),
     /// Say in one sentence why a call ended or failed
     Why(Call),
-    /// Call somebody from a user's device
-    Add {
+    /// Call somebody from a user's device, which rings first
+    #[command(visible_alias = "add")]
+    Make {
         /// What is dialled: a number, a user or a URI
         #[arg(value_parser = Destination::parse)]
         destination: Destination,
@@ -39,6 +40,9 @@ pub(super) enum Verb {
         /// With video
         #[arg(long)]
         video: bool,
+        /// The device that carries video, where the other one is to carry only audio
+        #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
+        video_device: Option<DeviceId>,
     },
     /// Answer a ringing call on a device
     Answer {
@@ -47,9 +51,18 @@ pub(super) enum Verb {
         /// The device; absent: the only one that rings
         #[arg(long, value_parser = DeviceId::parse)]
         device: Option<DeviceId>,
+        /// The device that carries video, where the other one is to carry only audio
+        #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
+        video_device: Option<DeviceId>,
     },
     /// Decline a ringing call
-    Decline(Side),
+    Decline {
+        #[command(flatten)]
+        side: Side,
+        /// Say that the user is busy
+        #[arg(long)]
+        busy: bool,
+    },
     /// Move a user's side of a call to another device, without a gap
     Move(Move),
     /// Split a user's side of a call over two devices: audio on one, video on the other
@@ -81,6 +94,38 @@ pub(super) enum Verb {
         /// A destination that is called and joins; may be repeated
         #[arg(long = "to", value_name = "DESTINATION", value_parser = Destination::parse)]
         destinations: Vec<Destination>,
+    },
+    /// Keep a party's sound from the others: a user's own, or as the moderator of a conference another's
+    Mute {
+        #[command(flatten)]
+        party: Party,
+        /// Let the others hear it again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Let nobody join a conference; for its moderator
+    Lock {
+        #[command(flatten)]
+        side: Side,
+        /// Let people join again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Remove a party from a conference; for its moderator
+    Kick {
+        #[command(flatten)]
+        side: Side,
+        /// Who: a user, or a number
+        #[arg(value_parser = Line::parse)]
+        party: Line,
+    },
+    /// Make another user the moderator of a conference; for its moderator
+    Moderate {
+        #[command(flatten)]
+        side: Side,
+        /// Who
+        #[arg(value_parser = Line::parse)]
+        party: Line,
     },
     /// Park a call
     Park {
@@ -127,6 +172,16 @@ pub(super) struct Side {
     user: Option<UserName>,
 }
 
+/// Names a party of a call, or one side of it.
+#[derive(clap::Args)]
+pub(super) struct Party {
+    #[command(flatten)]
+    side: Side,
+    /// Who: a user, or a number; absent: the user themself
+    #[arg(value_parser = Line::parse)]
+    party: Option<Line>,
+}
+
 /// Arguments of `move`.
 #[derive(clap::Args)]
 pub(super) struct Move {
@@ -135,6 +190,9 @@ pub(super) struct Move {
     /// The device that the call goes to
     #[arg(long, value_name = "DEVICE", value_parser = DeviceId::parse)]
     to: DeviceId,
+    /// What goes there; absent: everything
+    #[arg(long, value_name = "MEDIA", value_parser = ["audio", "video"])]
+    only: Option<String>,
 }
 
 /// Arguments of `split`.
@@ -153,7 +211,7 @@ pub(super) struct Split {
 impl Move {
     /// Makes the request.
     pub(super) fn command(&self) -> Command {
-        self.side.acts("move", json!({ "device": self.to }))
+        self.side.acts("move", json!({ "device": self.to, "media": self.only.as_ref().map(|only| [only]) }))
     }
 }
 
@@ -186,13 +244,15 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::Why(Call { call }) => {
             Command::reads("tel", "why", json!({ "call": call }), View::By(|verdict| show::why(&plain(&verdict["why"]))))
         }
-        Verb::Add { destination, user, device, video } => {
+        Verb::Make { destination, user, device, video, video_device } => {
             let media = video.then_some(["audio", "video"]);
-            let body = json!({ "destination": destination, "user": user, "device": device, "media": media });
+            let body = json!({
+                "destination": destination, "user": user, "device": device, "video-device": video_device, "media": media,
+            });
             Command::writes("tel", "make-call", body, View::By(|reply| sentence(&reply["call"])))
         }
-        Verb::Answer { side, device } => side.acts("answer", json!({ "device": device })),
-        Verb::Decline(side) => side.acts("decline", json!({})),
+        Verb::Answer { side, device, video_device } => side.acts("answer", json!({ "device": device, "video-device": video_device })),
+        Verb::Decline { side, busy } => side.acts("decline", json!({ "reason": busy.then_some("busy") })),
         Verb::Move(args) => args.command(),
         Verb::Split(args) => args.command(),
         Verb::Drop(side) => return drop(options, &side),
@@ -200,6 +260,10 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::Resume(side) => side.acts("resume", json!({})),
         Verb::Transfer { side, to, consult } => side.acts("transfer", json!({ "destination": to, "consult": consult })),
         Verb::Conference { side, calls, destinations } => side.acts("conference", json!({ "calls": calls, "destinations": destinations })),
+        Verb::Mute { party: Party { side, party }, off } => side.acts(if off { "unmute" } else { "mute" }, json!({ "party": party })),
+        Verb::Lock { side, off } => side.acts(if off { "unlock" } else { "lock" }, json!({})),
+        Verb::Kick { side, party } => side.acts("kick", json!({ "party": party })),
+        Verb::Moderate { side, party } => side.acts("moderate", json!({ "party": party })),
         Verb::Park { side, slot } => side.acts("park", json!({ "slot": slot })),
         Verb::Pickup { side, device } => side.acts("pickup", json!({ "device": device })),
         Verb::Dtmf { side, digits } => side.acts("dtmf", json!({ "digits": digits })),

@@ -159,9 +159,7 @@ mod tests {
 
         (0..4).for_each(|_| one.ask(from, &[3; 20]));
         one.tell(1, Command::Packet { via, from, bytes });
-        match one.packet(from, &[4; 20]) {
-            Command::Packet { bytes, .. } => assert!(bytes.capacity() > PACKET, "what a thread has no room for is spare again"),
-            other => panic!("{other:?}"),
-        }
+        let Command::Packet { bytes, .. } = one.packet(from, &[4; 20]) else { panic!("a packet is handed over as one") };
+        assert!(bytes.capacity() > PACKET, "what a thread has no room for is spare again");
     }
 }

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import socket
+import threading
 import time
 
 from .world import Failed, check
@@ -55,6 +56,33 @@ class Cas:
         reply = self._post(topic, message, {name.replace("_", "-"): value for name, value in body.items()}, wait)
         check(reply.get("response") not in (0, 202), f"{topic} {message} {body or ''} was not refused: {reply}")
         return reply["body"]
+
+    def begin(self, topic, message, **body):
+        """Asks for something that ends when somebody answers; returns what waits for its end, and raises what it came to."""
+        result = []
+
+        def ask():
+            try:
+                result.append(self.ask(topic, message, **body))
+            except Exception as error:  # noqa: BLE001: handed to whoever waits
+                result.append(error)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+
+        def wait():
+            thread.join(self.world.left())
+            check(result, f"{topic} {message} was not answered")
+            if isinstance(result[0], Exception):
+                raise result[0]
+            return result[0]
+
+        return wait
+
+    def device(self, user):
+        """The only device of a user."""
+        (device,) = self.devices(user)
+        return device["device"]
 
     # -- what tests look at ---------------------------------------------------------------------------------------
 

@@ -517,8 +517,8 @@ class Incoming(Dialog):
     def respond(self, status, reason="Because", body=b"", headers=()):
         self.agent.respond(self.invite, status, reason, body=body, headers=headers, tag=self.local_tag)
 
-    def ring(self):
-        self.respond(180, "Ringing")
+    def ring(self, headers=()):
+        self.respond(180, "Ringing", headers=headers)
 
     def answer(self, body, headers=()):
         self.respond(200, "OK", body, headers)

@@ -16,8 +16,10 @@ bodies! {
     MakeCall {
         /// What is dialled.
         destination: Destination,
-        /// The device that calls; absent: the user's own choice of devices rings first.
+        /// The device that calls, and is asked to answer by itself; absent: all devices of the user ring, and the first to answer calls.
         device: Option<DeviceId> = default,
+        /// The device that carries video, where `device` is to carry only audio.
+        video_device: Option<DeviceId> = default,
         /// For whom the call is made; absent: the caller.
         user: Option<UserName> = default,
         /// A name to show for the destination until the switch knows better.
@@ -44,6 +46,8 @@ bodies! {
         user: Option<UserName> = default,
         /// The device that answers; absent: the one that the request comes from, or the only one that rings.
         device: Option<DeviceId> = default,
+        /// The device that carries video then, where `device` is to carry only audio.
+        video_device: Option<DeviceId> = default,
         /// The answer of an application that is itself the device.
         sdp: Option<Sdp> = default,
     }
@@ -85,6 +89,26 @@ bodies! {
         /// Destinations that are called and join; at most 16.
         destinations: Vec<Destination> = default,
     }
+    /// Request of `mute` and `unmute`.
+    Mute {
+        /// The call.
+        call: CallId,
+        /// For whom; absent: the caller.
+        user: Option<UserName> = default,
+        /// Whose media, by user name or number; absent: one's own. That of another is the moderator's to take and to give.
+        party: Option<Line> = default,
+        /// Which media; absent: audio.
+        media: Vec<Media> = default,
+    }
+    /// Request of `kick` and `moderate`.
+    Member {
+        /// The call.
+        call: CallId,
+        /// For which moderator; absent: the caller.
+        user: Option<UserName> = default,
+        /// Whom it is about, by user name or number.
+        party: Line,
+    }
     /// Request of `park`.
     Park {
         /// The call.
@@ -120,6 +144,8 @@ bodies! {
         user: Option<UserName> = default,
         /// Where the user's side goes.
         device: DeviceId,
+        /// What goes there; absent: everything.
+        media: Vec<Media> = default,
     }
     /// Request of `split`.
     Split {
@@ -194,6 +220,10 @@ bodies! {
         name: Option<String> = default,
         /// Where they are in the call.
         state: PartyState,
+        /// What the others do not get of them.
+        muted: Vec<Media> = default,
+        /// They moderate the conference.
+        moderator: bool = default,
         /// Their devices in the call, and what each carries.
         devices: Vec<Carrying> = default,
     }
@@ -229,6 +259,12 @@ pub struct Call {
     /// Where it is parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
+    /// The number of the room that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+    /// Nobody may join.
+    #[serde(default, skip_serializing_if = "crate::topic::declare::is_absent")]
+    pub locked: bool,
     /// Why it ended or failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -355,6 +391,18 @@ words! {
         Split = "split",
         /// Renegotiate media.
         Negotiate = "negotiate",
+        /// Take media from the others.
+        Mute = "mute",
+        /// Give it to them again.
+        Unmute = "unmute",
+        /// Let nobody join.
+        Lock = "lock",
+        /// Let people join again.
+        Unlock = "unlock",
+        /// Remove somebody.
+        Kick = "kick",
+        /// Make somebody the moderator.
+        Moderate = "moderate",
     }
 }
 

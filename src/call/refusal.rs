@@ -1,0 +1,151 @@
+//! Why a call stays as it is. One type for whoever asks: a phone is told a status, a client application a sentence.
+
+use sip::StatusCode;
+
+/// Why something is not done with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The call is not there, or not any more.
+    #[error("there is no such call")]
+    NoCall,
+    /// The party is not in the call.
+    #[error("this party is not in the call")]
+    NoParty,
+    /// It does not belong to who asks.
+    #[error("the call is somebody else's")]
+    NotYours,
+    /// It needs an answered call.
+    #[error("the call is not answered yet")]
+    NotAnswered,
+    /// It needs a device that rings.
+    #[error("no device of the party rings")]
+    NotRinging,
+    /// It is about a call of two parties who talk, and this is none.
+    #[error("the call is not one of two parties who talk")]
+    NotTalking,
+    /// One change at a time.
+    #[error("another change of the call is not over yet")]
+    UnderWay,
+    /// Several devices ring, and none was named.
+    #[error("several devices ring: say which one is to answer")]
+    WhichDevice,
+    /// The device cannot be told to answer.
+    #[error("the device does not answer by itself: it goes on ringing")]
+    NotByItself,
+    /// The device is not in the call.
+    #[error("this device is not in the call")]
+    NoDevice,
+    /// There would be no device left.
+    #[error("this is the party's only device in the call")]
+    LastDevice,
+    /// It is so already.
+    #[error("this device carries it already")]
+    Same,
+    /// There are [`MAX_DEVICES`](super::MAX_DEVICES).
+    #[error("the party has as many devices in the call as are possible")]
+    TooManyDevices,
+    /// There is no address to call.
+    #[error("no way leads to the device")]
+    NoWay,
+    /// These are no digits, or too many.
+    #[error("these are not up to 32 digits")]
+    BadDigits,
+    /// The device said that it is busy.
+    #[error("the device is busy")]
+    Busy,
+    /// Somebody declined at the device.
+    #[error("the call was declined at the device")]
+    Declined,
+    /// Nobody answered at the device.
+    #[error("nobody answered at the device in time")]
+    NoAnswer,
+    /// No device could be reached.
+    #[error("no device could be reached")]
+    Unreachable,
+    /// The device takes no such media, or the other side does not.
+    #[error("the device or the other side does not take this media")]
+    NotTaken,
+    /// The device hung up, or was lost.
+    #[error("the device left the call")]
+    TargetGone,
+    /// There is no such slot, or no call in it.
+    #[error("there is no such slot, or no call in it")]
+    NoSlot,
+    /// Another call is in the slot, or one is in each.
+    #[error("the slot is taken")]
+    SlotTaken,
+    /// Another one took the call meanwhile.
+    #[error("another one has taken the call")]
+    Elsewhere,
+    /// There are [`Calls::MAX`](super::Calls::MAX).
+    #[error("there are too many calls")]
+    TooManyCalls,
+    /// It needs a conference.
+    #[error("the call is no conference")]
+    NoConference,
+    /// It is the moderator's to do, or nobody whom this can be done by.
+    #[error("only a user who is the moderator may do this")]
+    NotModerator,
+    /// The moderator lets nobody in.
+    #[error("the conference is locked")]
+    Locked,
+    /// There are [`MAX_PARTIES`](super::conference::MAX_PARTIES).
+    #[error("the conference has as many parties as are possible")]
+    Full,
+    /// They are in it.
+    #[error("they are in the conference already")]
+    Present,
+    /// A room stays where it is.
+    #[error("a room cannot be joined to another call")]
+    IsRoom,
+    /// Media threads do not share calls.
+    #[error("the media of the calls is on different threads, so that they cannot be joined")]
+    OtherThread,
+    /// The call ended meanwhile.
+    #[error("the call ended meanwhile")]
+    CallOver,
+}
+
+impl Refusal {
+    /// Returns what a phone is told.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::NoCall | Self::NoParty | Self::Elsewhere | Self::CallOver => StatusCode::NO_TRANSACTION,
+            Self::NotYours | Self::Locked | Self::NotModerator => StatusCode::FORBIDDEN,
+            Self::NotAnswered
+            | Self::NotRinging
+            | Self::WhichDevice
+            | Self::NotByItself
+            | Self::NotTalking
+            | Self::UnderWay
+            | Self::LastDevice
+            | Self::Same
+            | Self::TooManyDevices => StatusCode::REQUEST_PENDING,
+            Self::NoDevice | Self::NoWay | Self::NoAnswer | Self::Unreachable | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
+            Self::NoConference | Self::Present | Self::IsRoom => StatusCode::REQUEST_PENDING,
+            Self::OtherThread => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadDigits => StatusCode::BAD_REQUEST,
+            Self::Busy | Self::Full | Self::SlotTaken => StatusCode::BUSY_HERE,
+            Self::Declined => StatusCode::DECLINE,
+            Self::NotTaken => StatusCode::NOT_ACCEPTABLE_HERE,
+            Self::NoSlot => StatusCode::NOT_FOUND,
+            Self::TooManyCalls => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Returns what a final response to our INVITE means.
+    pub(super) fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::BUSY_HERE => Self::Busy,
+            StatusCode::NOT_ACCEPTABLE_HERE | StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE => Self::NotTaken,
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::FLOW_FAILED
+            | StatusCode::NOT_FOUND
+            | StatusCode::TEMPORARILY_UNAVAILABLE => Self::Unreachable,
+            StatusCode::REQUEST_TERMINATED => Self::NoAnswer,
+            _ => Self::Declined,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+"""What applications have done with calls over CAS: made, answered, transferred, parked, picked up, and refused with the reason."""
+
+import time
+
+from harness.cas import Cas
+from harness.cases import case
+from harness.phone import Phone
+from harness.sut import Switch, needs_tandem
+from harness.wire import Agent, Media
+from harness.world import Failed, check, equal
+
+ALICE, BOB, CAROL, RINGBACK = 400, 650, 1000, 425  # Hz
+GROUP = '[[group]]\nname = "house"\nmembers = ["bob", "carol"]\n'
+
+
+def house(world, *names, extra=""):
+    """A switch, its CAS, and a phone for each of these people."""
+    needs_tandem()
+    switch = Switch(world, extra=extra)
+    tones = {"alice": ALICE, "bob": BOB, "carol": CAROL}
+    return switch, Cas(switch), *(Phone(world, switch, name, tones[name]) for name in names)
+
+
+def connect(caller, callee):
+    at_caller, at_callee = caller.mark(), callee.mark()
+    caller.dial(callee.user)
+    callee.wait_event("CALL_INCOMING", at_callee)
+    callee.command("accept")
+    caller.wait_event("CALL_ESTABLISHED", at_caller)
+
+
+def hear_each_other(world, a, b):
+    at_a, at_b, since = a.ear(), b.ear(), time.monotonic()
+    world.wait(f"{a.user} hears {b.user}", lambda: at_a.heard(b.tone, since) > 0.5, 8)
+    world.wait(f"{b.user} hears {a.user}", lambda: at_b.heard(a.tone, since) > 0.5, 8)
+
+
+def taken(phone, at):
+    """A phone answers what comes."""
+    phone.wait_event("CALL_INCOMING", at)
+    phone.command("accept")
+    phone.wait_event("CALL_ESTABLISHED", at)
+
+
+def fails(outcome):
+    try:
+        done = outcome()
+    except Failed as error:
+        return str(error)
+    raise Failed(f"it was said to be done: {done}")
+
+
+def states(cas, call):
+    return {p["user"]: p["state"] for p in cas.call(call)["parties"]}
+
+
+@case
+def a_call_is_made_from_a_chosen_phone(world):
+    switch, cas, alice, bob = house(world, "alice", "bob")
+    at_alice, at_bob, ear = alice.mark(), bob.mark(), alice.ear()
+    made = cas.begin("tel", "make-call", user="alice", device=cas.device("alice"), destination="bob")
+    incoming = alice.wait_event("CALL_INCOMING", at_alice)
+    check("bob" in incoming["peeruri"], f"alice's phone is shown {incoming['peeruri']}")
+    equal(bob.count("CALL_INCOMING", at_bob), 0, "calls of bob before alice has answered")
+    call = cas.only_call()
+    equal(states(cas, call), {"alice": "dialing"}, "the parties before she has answered")
+    alice.command("accept")
+    bob.wait_event("CALL_INCOMING", at_bob)
+    reply = made()["call"]
+    equal((reply["id"], reply["state"], reply["constructed"]["how"]), (call, "ringing", "direct"), "the reply when it rings")
+    world.wait("alice hears ringing", lambda: ear.heard(RINGBACK) > 0.3, 6)
+    bob.command("accept")
+    hear_each_other(world, alice, bob)
+    equal(states(cas, call), {"alice": "connected", "bob": "connected"}, "the parties")
+    at_alice = alice.mark()
+    cas.ask("tel", "drop", call=call, user="alice")
+    alice.wait_event("CALL_CLOSED", at_alice)
+    switch.finish()
+
+
+@case
+def a_call_that_cannot_be_made_says_why(world):
+    switch, cas, alice, bob = house(world, "alice", "bob")
+    device = cas.device("alice")
+    ask = {"user": "alice", "device": device, "destination": "bob"}
+    at = alice.mark()
+    made = cas.begin("tel", "make-call", **ask)
+    alice.wait_event("CALL_INCOMING", at)
+    alice.hang_up()
+    check("declined" in (why := fails(made)) or "busy" in why, f"alice's phone: {why}")
+    at, at_bob = alice.mark(), bob.mark()
+    made = cas.begin("tel", "make-call", **ask)
+    taken(alice, at)
+    bob.wait_event("CALL_INCOMING", at_bob)
+    bob.hang_up()
+    alice.wait_event("CALL_CLOSED", at)
+    call = made()["call"]["id"]
+    check("callee" in (why := cas.call(call)["why"]), f"bob's phone: {why}")
+    for wrong, fault, field in [({"destination": "nobody"}, "not-found", "destination"), ({"destination": "alice"}, "bad-message", "destination"),
+                                ({"device": "nothing"}, "not-found", None), ({"user": "carol"}, "not-found", None),
+                                ({"destination": "carol"}, "conflict", None)]:
+        said = cas.refused("tel", "make-call", **{**ask, **wrong})
+        equal((said["error"], said.get("field")), (fault, field), f"make-call with {wrong}: {said}")
+    switch.finish()
+
+
+@case
+def an_application_transfers_blind_and_attended(world):
+    switch, cas, alice, bob, carol = house(world, "alice", "bob", "carol")
+    connect(alice, bob)
+    call = cas.only_call()
+    at_carol, at_bob = carol.mark(), bob.mark()
+    sent = cas.begin("tel", "transfer", call=call, user="bob", destination="carol")
+    carol.wait_event("CALL_INCOMING", at_carol)
+    equal(states(cas, call), {"alice": "connected", "bob": "connected", "carol": "ringing"}, "the parties while it rings")
+    carol.command("accept")
+    reply = sent()["call"]
+    equal((reply["constructed"], sorted(p["user"] for p in reply["parties"])), ({"how": "transferred", "by": "bob"}, ["alice", "carol"]), "reply")
+    bob.wait_event("CALL_CLOSED", at_bob)
+    hear_each_other(world, alice, carol)
+    # back to bob: carol asks him first
+    at_carol = carol.mark()
+    connect(carol, bob)
+    other = next(c["id"] for c in cas.calls() if c["id"] != call)
+    cas.ask("tel", "transfer", call=call, user="carol", consult=other)
+    carol.wait_event("CALL_CLOSED", at_carol)
+    hear_each_other(world, alice, bob)
+    equal(states(cas, call), {"alice": "connected", "bob": "connected"}, "the parties")
+    # one that is declined leaves all as it is
+    at_carol = carol.mark()
+    sent = cas.begin("tel", "transfer", call=call, user="bob", destination="carol")
+    carol.wait_event("CALL_INCOMING", at_carol)
+    cas.ask("tel", "decline", call=call, user="carol", reason="busy")
+    check("busy" in (why := fails(sent)), why)
+    hear_each_other(world, alice, bob)
+    for wrong, fault in [({"destination": "nobody"}, "not-found"), ({"consult": other}, "not-now"), ({"consult": call}, "not-now"),
+                         ({"consult": "ff"}, "not-found"), ({}, "bad-message")]:
+        said = cas.refused("tel", "transfer", call=call, user="bob", **wrong)
+        check(said["error"] in (fault, "not-found"), f"transfer with {wrong}: {said}")
+    alice.hang_up()
+    world.wait("the call is over", lambda: not cas.calls())
+    equal(cas.refused("tel", "transfer", call=call, user="bob", destination="carol")["error"], "not-now", "transfer after the end")
+    switch.finish()
+
+
+@case
+def an_application_parks_and_picks_up(world):
+    switch, cas, alice, bob, carol = house(world, "alice", "bob", "carol", extra=GROUP)
+    connect(alice, bob)
+    call = cas.only_call()
+    ear, at_bob = alice.ear(), bob.mark()
+    for wrong in ("0", "100", "x"):
+        equal(cas.refused("tel", "park", call=call, user="bob", slot=wrong)["field"], "slot", f"slot {wrong}")
+    equal(cas.ask("tel", "park", call=call, user="bob", slot="7")["call"]["slot"], "7", "the slot")
+    bob.wait_event("CALL_CLOSED", at_bob)
+    world.wait("alice hears music", lambda: not ear.silent(0.2), 5)
+    at_carol = carol.mark()
+    picked = cas.begin("tel", "pickup", call=call, user="carol", device=cas.device("carol"))
+    taken(carol, at_carol)
+    equal("slot" in picked()["call"], False, "a slot after it was picked up")
+    hear_each_other(world, alice, carol)
+    at_alice = alice.mark()
+    carol.hang_up()
+    alice.wait_event("CALL_CLOSED", at_alice)
+    # what rings at bob is answered by carol, who is in a group with him, and not by one who is not
+    at_alice, at_bob, at_carol = alice.mark(), bob.mark(), carol.mark()
+    alice.dial("bob")
+    bob.wait_event("CALL_INCOMING", at_bob)
+    (call,) = (c["id"] for c in cas.calls())
+    equal(cas.refused("tel", "pickup", call=call, user="dave")["error"], "missing-right", "pickup by a stranger")
+    picked = cas.begin("tel", "pickup", call=call, user="carol")
+    taken(carol, at_carol)
+    bob.wait_event("CALL_CLOSED", at_bob)
+    equal(picked()["call"]["constructed"], {"how": "picked-up", "by": "carol"}, "how it came about")
+    hear_each_other(world, alice, carol)
+    carol.hang_up()
+    alice.wait_event("CALL_CLOSED", at_alice)
+    # declined as busy
+    at_alice, at_bob = alice.mark(), bob.mark()
+    alice.dial("bob")
+    bob.wait_event("CALL_INCOMING", at_bob)
+    cas.ask("tel", "decline", call=cas.only_call(), user="bob", reason="busy")
+    check("486" in alice.wait_event("CALL_CLOSED", at_alice)["param"], "alice is told that he is busy")
+    switch.finish()
+
+
+@case
+def a_phone_is_told_to_answer(world):
+    """One that says that it can be told gets a NOTIFY, another one an INVITE that asks for it, a deaf one is left ringing."""
+    needs_tandem()
+    switch = Switch(world)
+    cas, alice = Cas(switch), Agent(world, switch, "alice").registered()
+    bob = Agent(world, switch, "bob").registered()
+    at_alice, at_bob = Media(world, alice.wire.address, 500), Media(world, bob.wire.address, 700)
+
+    def call():
+        outgoing = alice.invite("bob", at_alice.sdp())
+        return outgoing, bob.incoming(), cas.only_call()
+
+    outgoing, incoming, number = call()
+    incoming.ring(["Allow-Events: hold, talk"])
+    outgoing.ringing()
+    answered = cas.begin("tel", "answer", call=number, user="bob")
+    notify = bob.wait_request("NOTIFY", **{"Call-ID": incoming.call_id})
+    equal((notify.get("Event"), notify.tag("To")), ("talk", incoming.local_tag), "the event, in the early dialog")
+    bob.respond(notify, 200, "OK")
+    incoming.answer(at_bob.sdp())
+    at_alice.aim(outgoing.answered().body), at_bob.aim(incoming.invite.body)
+    at_alice.play(), at_bob.play()
+    incoming.wait_ack()
+    equal(answered()["call"]["state"], "connected", "the reply")
+    at_alice.wait_hears(700), at_bob.wait_hears(500)
+    outgoing.bye(incoming)
+
+    outgoing, incoming, number = call()
+    incoming.ring()
+    outgoing.ringing()
+    answered = cas.begin("tel", "answer", call=number, user="bob")
+    check("completed elsewhere" in incoming.wait_cancel().get("Reason"), "the phone is to note no missed call")
+    again = bob.incoming()
+    equal("answer-after=0" in again.invite.get("Call-Info") and "alert-autoanswer" in again.invite.get("Alert-Info"), True, "what phones go by")
+    again.answer(at_bob.sdp())
+    outgoing.answered()
+    again.wait_ack()
+    equal(answered()["call"]["state"], "connected", "the reply")
+    outgoing.bye(again)
+
+    outgoing, incoming, number = call()
+    incoming.ring()
+    outgoing.ringing()
+    answered = cas.begin("tel", "answer", call=number, user="bob")
+    incoming.wait_cancel()
+    again = bob.incoming()
+    again.ring()
+    check("by itself" in (why := fails(answered)), why)
+    equal(cas.call(number)["state"], "ringing", "the call")
+    again.answer(at_bob.sdp())
+    outgoing.answered()
+    again.wait_ack()
+    outgoing.bye(again)
+    switch.finish()
