@@ -36,8 +36,8 @@ impl Desk {
             transport: Transport::Tcp,
             certificate: b"",
         };
-        let mut phone = Phone::open(account, &mut Random::new([3; 32])).await.unwrap();
-        phone.register(Duration::from_secs(600)).await.unwrap();
+        let mut phone = Box::pin(Phone::open(account, &mut Random::new([3; 32]))).await.unwrap();
+        Box::pin(phone.register(Duration::from_secs(600))).await.unwrap();
         Self { phone, sound: UdpSocket::bind((HOME, 0)).await.unwrap() }
     }
 
@@ -58,7 +58,7 @@ impl Page {
     async fn open(switch: &Switch, user: &str) -> Self {
         let client = Client::sign_in(switch.address(Transport::Ws), user).await;
         let events = client.socket(Some(0)).await;
-        let peer = Box::pin(Peer::open(HOME.parse().unwrap(), Media::Audio, [11, 12])).await.unwrap();
+        let peer = Box::pin(Peer::open(HOME.parse().unwrap(), [11, 12])).await.unwrap();
         Self { client, events, peer }
     }
 
@@ -127,14 +127,14 @@ fn media_address(description: &[u8]) -> SocketAddr {
 async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
     switch(WEB, async |switch| {
         let (mut bob, mut ann) = (Desk::open(switch, "bob").await, Page::open(switch, "ann").await);
-        let offer = text(&Box::pin(ann.peer.offer()).await.unwrap());
+        let offer = text(&Box::pin(ann.peer.offer(Media::AUDIO)).await.unwrap());
         let calling = ann.client.ask("tel", "make-call", json!({ "destination": "bob", "sdp": offer }));
         let answering = async {
             let (dialog, offered) = bob.phone.ring().await.unwrap();
             bob.phone.accept(dialog, bob.description()).await.unwrap();
             (dialog, media_address(&offered))
         };
-        let (reply, (dialog, towards)) = in_time(async { tokio::join!(calling, answering) }).await;
+        let (reply, (dialog, towards)) = in_time(async { tokio::join!(Box::pin(calling), Box::pin(answering)) }).await;
         let call = ok(&reply)["call"].clone();
         assert_eq!(call["state"], "connected", "{call}");
         assert!(call["parties"][0]["devices"][0]["device"].is_string(), "{call}");
@@ -142,7 +142,7 @@ async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
         Box::pin(hear_each_other(&mut ann.peer, &bob.sound, towards)).await;
         assert_eq!(ann.event("connected").await["call"]["id"], call["id"]);
         // a second offer within the call: the answer comes with the reply
-        let again = text(&Box::pin(ann.peer.offer()).await.unwrap());
+        let again = text(&Box::pin(ann.peer.offer(Media::AUDIO)).await.unwrap());
         let reply = ann.client.ask("tel", "negotiate", json!({ "call": call["id"], "sdp": again })).await;
         Box::pin(ann.peer.answered(ok(&reply)["sdp"].as_str().unwrap().as_bytes())).await.unwrap();
         ok(&ann.client.ask("tel", "drop", json!({ "call": call["id"] })).await);
@@ -168,7 +168,7 @@ async fn an_application_without_sip_rings_and_answers_and_goes_with_its_login() 
             ok(&ann.client.ask("tel", "answer", json!({ "call": ringing["id"], "sdp": answer })).await);
             ringing["id"].clone()
         };
-        let (called, call) = in_time(async { tokio::join!(bob.phone.call("ann", description), answering) }).await;
+        let (called, call) = in_time(async { tokio::join!(Box::pin(bob.phone.call("ann", description)), Box::pin(answering)) }).await;
         let (dialog, answer) = called.unwrap();
         Box::pin(hear_each_other(&mut ann.peer, &bob.sound, media_address(&answer))).await;
         let refused = ann.client.ask("tel", "negotiate", json!({ "call": call, "sdp": "hello" })).await;
@@ -193,7 +193,7 @@ async fn a_call_moves_from_a_phone_to_an_application_without_sip() {
             desk.phone.accept(dialog, answer).await.unwrap();
             dialog
         };
-        let (called, dialog) = in_time(async { tokio::join!(bob.phone.call("ann", description), answering) }).await;
+        let (called, dialog) = in_time(async { tokio::join!(Box::pin(bob.phone.call("ann", description)), Box::pin(answering)) }).await;
         let (at_bob, answer) = called.unwrap();
         let towards = media_address(&answer);
         let rang = page.event("sdp").await;
@@ -207,7 +207,8 @@ async fn a_call_moves_from_a_phone_to_an_application_without_sip() {
             Box::pin(hear_each_other(&mut page.peer, &bob.sound, towards)).await;
         };
         let move_here = client.ask("tel", "move", json!({ "call": rang["call"], "device": device }));
-        let (moved, (), left) = in_time(async { tokio::join!(move_here, accepting, desk.phone.until_over(dialog)) }).await;
+        let (moved, (), left) =
+            in_time(async { tokio::join!(Box::pin(move_here), Box::pin(accepting), desk.phone.until_over(dialog)) }).await;
         left.unwrap();
         let parties = ok(&moved)["call"]["parties"].to_string();
         assert!(parties.contains(device.as_str().unwrap()), "{parties}");
