@@ -404,6 +404,11 @@ impl Calls {
             return self.decline(switch, (id, party), StatusCode::DECLINE);
         }
         call.party(party).ok_or(Refusal::NoParty)?;
+        if self.has_sent(id, party) {
+            // Like a phone that hangs up after its REFER: who was sent goes on waiting.
+            self.part(switch, (id, party));
+            return Ok(Answer::Done);
+        }
         let by = if party == PartyId::CALLER { EndedBy::Caller } else { EndedBy::Callee };
         match &call.state {
             State::Ringing(_) if party == PartyId::CALLER => {

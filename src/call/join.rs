@@ -134,7 +134,7 @@ impl Calls {
     }
 
     /// The party that joined two others leaves.
-    fn part(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId)) {
+    pub(super) fn part(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId)) {
         let Some(call) = self.calls.get(&id) else { return };
         let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect();
         for leg in leaving {

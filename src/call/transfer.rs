@@ -213,7 +213,7 @@ impl Calls {
         let Some(transfer) = call.transfer.as_deref_mut() else { return Some(event) };
         let theirs = call.legs.iter().filter(|known| known.party == transfer.by && known.is_up()).count();
         let Some(at) = call.legs.iter_mut().find(|known| known.id == leg) else { return Some(event) };
-        let is_coming = matches!(at.stage, Stage::Reaching(_));
+        let is_coming = at.party == transfer.party && matches!(at.stage, Stage::Reaching(_));
         match event {
             DialogEvent::Progress { status, body, .. } if is_coming => {
                 at.shows_life();
@@ -258,10 +258,17 @@ impl Calls {
         }
     }
 
-    /// Returns true for a leg that is on its way into an answered call.
+    /// Returns true for a leg that is on its way into an answered call, or could not even begin.
     pub(super) fn is_coming(&self, id: Id, leg: LegId) -> bool {
-        let call = self.calls.get(&id).filter(|call| call.transfer.is_some());
-        call.and_then(|call| call.leg(leg)).is_none_or(|leg| matches!(leg.stage, Stage::Reaching(_))) && call.is_some()
+        let Some(call) = self.calls.get(&id) else { return false };
+        let Some(transfer) = &call.transfer else { return false };
+        call.leg(leg).is_none_or(|leg| leg.party == transfer.party && matches!(leg.stage, Stage::Reaching(_)))
+    }
+
+    /// Returns true for the party that sent another one away and is still there.
+    pub(super) fn has_sent(&self, id: Id, party: PartyId) -> bool {
+        let transfer = self.calls.get(&id).and_then(|call| call.transfer.as_ref());
+        transfer.is_some_and(|transfer| matches!(transfer.purpose, Purpose::Refer) && transfer.by == party && transfer.party != party)
     }
 
     /// A device cannot come: the others may.
@@ -287,7 +294,9 @@ impl Calls {
     pub(super) fn drop_transfer(&mut self, switch: &mut Switch<'_>, id: Id, reason: &Reason) -> Option<Box<Transfer>> {
         let call = self.calls.get_mut(&id)?;
         let transfer = call.transfer.take()?;
-        let coming: Vec<LegId> = call.legs.iter().filter(|leg| matches!(leg.stage, Stage::Reaching(_))).map(|leg| leg.id).collect();
+        // Whoever waits may be on the move to another device meanwhile.
+        let is_coming = |leg: &&Leg| leg.party == transfer.party && matches!(leg.stage, Stage::Reaching(_));
+        let coming: Vec<LegId> = call.legs.iter().filter(is_coming).map(|leg| leg.id).collect();
         for leg in coming {
             if let Some(leg) = self.calls.get(&id).and_then(|call| call.leg(leg)) {
                 leg.give_up(switch, Some(reason));

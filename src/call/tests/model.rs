@@ -1,5 +1,6 @@
-//! Random sequences of calls, moves, splits, hold, conferences, device loss and hang-ups: after each step every party hears exactly the others, no leg
-//! is without an owner, no media goes to a leg that left, and the graph equals what the legs carry. Nothing is left in the end.
+//! Random sequences of calls, moves, splits, hold, conferences, transfers, park, pickup, device loss and hang-ups: after each step every
+//! party hears exactly the others, no leg is without an owner, no media goes to a leg that left, and the graph equals what the legs
+//! carry. Nothing is left in the end.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use sip::random::Random;
 use super::scene::*;
 use crate::call::command::{Command, Refusal};
 use crate::call::conference::Guest;
+use crate::call::make::{Alert, Make};
 use crate::call::party::{Party, PartyId};
+use crate::call::transfer::Referral;
 use crate::call::{Call, Id, State};
 use crate::device;
 
@@ -36,8 +39,10 @@ fn step(scene: &mut Scene, random: &mut Random) {
     // The callee's devices are the desk phone and the mobile, the caller's are its phone and the tablet.
     let device = if party == PartyId::CALLER { [CALLER, 4][below(2)] } else { [DESK, MOBILE][below(2)] };
     let target = scene.target(device);
-    match (below(28), call) {
-        (24..=27, Some(call)) => confer(scene, call, below(8), video),
+    match (below(34), call) {
+        (24..=28, _) => order(scene, random),
+        (29, _) => call_back(scene, below(2) == 0),
+        (30..=33, Some(call)) => confer(scene, call, below(8), video),
         (0..=6, Some(call)) => {
             let command = match below(10) {
                 0 => Command::Join { call, party, kinds, target },
@@ -109,6 +114,57 @@ fn confer(scene: &mut Scene, call: Id, what: usize, video: bool) {
     }
 }
 
+/// What client applications want besides: with any user, by any phone.
+fn order(scene: &mut Scene, random: &mut Random) {
+    let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).expect("small");
+    let (phone, user) = (CALLER + below(scene.phones.len() - 1), ["ann", "bob", "carol", "dave"][below(4)]);
+    let (devices, alert) = (vec![scene.target_of(user, phone)], [Alert::Ring, Alert::Answer][below(2)]);
+    let Some(view) = scene.calls.views().next() else {
+        let video = (below(3) == 0).then(|| scene.target_of("ann", MOBILE));
+        let make = Make {
+            caller: person("ann"),
+            devices: vec![scene.target_of("ann", CALLER)],
+            alert,
+            video,
+            kinds: [Kinds::AUDIO, Kinds::BOTH][below(2)],
+            dialled: user.to_owned(),
+            callee: person(user),
+            targets: devices,
+        };
+        scene.started += 1;
+        let _made = scene.with_calls(|calls, switch| calls.make(switch, make)).expect("it has devices");
+        return;
+    };
+    let (call, party) = (view.id, view.parties[below(view.parties.len())].id);
+    let status = [StatusCode::DECLINE, StatusCode::BUSY_HERE][below(2)];
+    let command = match below(8) {
+        0..=2 => {
+            let referral = Referral { to: person(user), headers: Headers::default(), targets: devices, report: None };
+            Command::Transfer { call, party, referral: Box::new(referral) }
+        }
+        3 => Command::Park { call, party, slot: None },
+        4 | 5 => Command::Pickup { call, person: person(user), devices, alert },
+        6 => Command::Answer { call, party, device: None, video: (below(2) == 0).then(|| Box::new(scene.target(MOBILE))) },
+        _ => Command::Decline { call, party, status },
+    };
+    let _refused: Result<_, Refusal> = scene.command(command);
+    if below(3) != 0 {
+        scene.settle();
+        if scene.phones[phone].dialog.is_some() && below(4) != 0 {
+            scene.accept_fitting(phone, below(3) != 0);
+        }
+    }
+}
+
+/// Those who are to be called back are found, or not.
+fn call_back(scene: &mut Scene, is_found: bool) {
+    for (id, user) in std::mem::take(&mut scene.recalls) {
+        let targets = if is_found { vec![scene.target_of(&user, DESK)] } else { Vec::new() };
+        scene.with_calls(|calls, switch| calls.recall(switch, id, Headers::default(), targets));
+    }
+    scene.settle();
+}
+
 /// The rules, of each call at any time.
 #[track_caller]
 fn check(scene: &Scene) {
@@ -123,12 +179,13 @@ fn check(scene: &Scene) {
             assert!(in_bridges.insert(member.port), "in two bridges");
         }
         for leg in &call.legs {
-            assert!(call.party(leg.party).is_some(), "a leg without an owner");
+            let comes = call.is_guest(leg.party) || call.coming().is_some_and(|(party, _)| party == leg.party);
+            assert!(call.party(leg.party).is_some() || comes, "a leg without an owner");
             assert_eq!(scene.calls.by_dialog.get(&leg.dialog), Some(&(*id, leg.id)));
         }
         if let State::Established(_) = call.state {
             let has_leg = |party: PartyId| call.legs.iter().any(|leg| leg.party == party);
-            assert!(call.parties.iter().all(|party| has_leg(party.id)), "a party without a device");
+            assert!(call.parties.iter().all(|party| has_leg(party.id)), "a party without a device: {call:?}");
             check_hearing(call, members);
         }
     }
@@ -165,11 +222,14 @@ fn check_rest(scene: &mut Scene) {
         scene.phones[phone].on_offer = OnOffer::Fit { video: true };
         if scene.phones[phone].dialog.is_some() {
             scene.act(phone, |endpoint, now, dialog| {
-                let _none_waits = endpoint.refuse(now, dialog, StatusCode::TEMPORARILY_UNAVAILABLE, &sip::message::Headers::default());
+                let _none_waits = endpoint.refuse(now, dialog, StatusCode::TEMPORARILY_UNAVAILABLE, &Headers::default());
             });
         }
     }
-    scene.advance(Duration::from_secs(70));
+    call_back(scene, false);
+    // A call that is made rings at the user's two devices, then at the other side.
+    scene.advance(3 * NO_ANSWER + Duration::from_secs(10));
+    call_back(scene, false);
     check(scene);
     for call in scene.calls.calls.values() {
         assert!(call.parties.iter().all(|party| party.moving.is_none()), "a move that does not end");

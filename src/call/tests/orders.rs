@@ -197,6 +197,42 @@ fn who_waits_hears_the_early_media_of_the_target() {
 }
 
 #[test]
+fn who_sent_the_other_one_away_may_hang_up_by_command() {
+    let mut scene = talking();
+    let answer = scene.send_to(BOB, "carol", &[CAROL]);
+    let call = scene.call();
+    assert_eq!(scene.order(Command::Drop { call, party: BOB }), Ok(Answer::Done));
+    assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.played()), (1, vec![Some(SoundId::HOLD)]));
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    scene.assert_outcome(answer, Ok(()));
+    scene.assert_pair(CALLER, CAROL);
+    scene.bye(CAROL);
+    scene.assert_over();
+}
+
+#[test]
+fn a_parked_party_may_be_on_the_move_when_it_is_taken_out() {
+    let mut scene = talking();
+    let call = scene.call();
+    scene.order(Command::Park { call, party: BOB, slot: None }).unwrap();
+    let (kinds, target) = (Kinds::BOTH, scene.target_of("ann", DESK));
+    let moved = scene.order(Command::Move { call, party: PartyId::CALLER, kinds, target });
+    let picked = scene.pick_up("carol", CAROL);
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    scene.assert_outcome(picked, Ok(()));
+    scene.outcomes.clear();
+    scene.accept(DESK, PCMU);
+    scene.settle();
+    scene.hear(media::sdp::MediaKind::Audio);
+    scene.assert_outcome(moved, Ok(()));
+    scene.assert_pair(DESK, CAROL);
+    scene.bye(DESK);
+    scene.assert_over();
+}
+
+#[test]
 fn early_media_that_ends_gives_way_to_music() {
     let mut scene = talking();
     scene.send_to(BOB, "carol", &[CAROL, DAVE]).unwrap();
