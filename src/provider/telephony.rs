@@ -109,7 +109,7 @@ fn want(act: Act) -> Result<Option<Want>, Error> {
         Act::Hold(_) => Want::Hold,
         Act::Resume(_) => Want::Resume,
         Act::Drop(_) => Want::Drop,
-        Act::Decline(request) if request.reason == Some(tel::Refusal::Busy) => Want::Decline(StatusCode::BUSY_HERE),
+        Act::Decline(request) if request.reason == Some(tel::DeclineReason::Busy) => Want::Decline(StatusCode::BUSY_HERE),
         Act::Decline(_) => Want::Decline(StatusCode::DECLINE),
         Act::Dtmf(request) => Want::Digits(request.digits.as_str().to_owned()),
         Act::Move(request) => Want::Move(device_id(&request.device), kinds(&request.media).unwrap_or(Kinds::BOTH)),

@@ -58,7 +58,7 @@ bodies! {
         /// For whom; absent: the caller.
         user: Option<UserName> = default,
         /// What the calling party is told; absent: declined.
-        reason: Option<Refusal> = default,
+        reason: Option<DeclineReason> = default,
     }
     /// Request that names a call and nothing else.
     Plain {
@@ -341,7 +341,7 @@ words! {
         Conference = "conference",
     }
     /// What the calling party of a declined call is told.
-    Refusal {
+    DeclineReason {
         /// The user does not want the call.
         Declined = "declined",
         /// The user is busy.
