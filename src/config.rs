@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use sip::digest::Algorithm;
 
-pub use feature::{Code, Feature, Features, Group};
+pub use feature::{Code, Feature, Features, Group, Room};
 pub use file::ConfigError;
 pub use secret::Secret;
 pub use show::to_toml;
@@ -57,6 +57,8 @@ pub struct Config {
     pub trunks: Vec<Trunk>,
     /// The groups that this file manages.
     pub groups: Vec<Group>,
+    /// The rooms for conferences.
+    pub rooms: Vec<Room>,
     source: file::Source,
 }
 
@@ -409,7 +411,7 @@ mod tests {
     #[test]
     fn the_example_shows_every_key() {
         let sections = ["", "[sip]", "[tls]", "[http]", "[media]", "[policy]", "[features]", "[history]", "[limits]", "[log]"];
-        for section in sections.into_iter().chain(["[[user]]", "[[trunk]]", "[[group]]"]) {
+        for section in sections.into_iter().chain(["[[user]]", "[[trunk]]", "[[group]]", "[[room]]"]) {
             let refused = fault(&format!("{section}\nno_such_key = 1\n"));
             let (_, accepted) = refused.split_once("accepted:").unwrap();
             let keys: Vec<_> = accepted.split('`').skip(1).step_by(2).collect();
@@ -522,6 +524,12 @@ mod tests {
             ("[[user]]\nname = \"a\"\npassword = \"\"", "3: user[0].password: the secret is empty"),
             ("[[trunk]]\nname = \"t\"\nkind = \"ip\"\naddresses = [\"10.0.0.1/8\"]", "4: trunk[0].addresses[0]: "),
             ("[[trunk]]\nname = \"t\"\nkind = \"ip\"\naddresses = []", "4: trunk[0].addresses: "),
+            ("[[room]]\nnumber = \"8\"\n[[room]]\nnumber = \"8\"", "4: room[1].number: \"8\" is dialled for something else"),
+            ("[[room]]\nnumber = \"*70\"", "2: room[0].number: \"*70\" is dialled for something else"),
+            ("[[user]]\nname = \"a\"\npassword = \"x\"\nnumbers = [\"8\"]\n[[room]]\nnumber = \"8\"", "6: room[0].number: "),
+            ("[[room]]\nnumber = \"8\"\npin = \"123\"", "3: room[0].pin: no PIN that can be dialled; accepted: 4 to 12 digits"),
+            ("[[room]]\nnumber = \"8\"\npin = \"12#4\"", "3: room[0].pin: "),
+            ("[[room]]\nnumber = \"8\"\nmoderator = \"eve\"", "3: room[0].moderator: no such user"),
             ("[sip]\nudp = [\"127.0.0.1:1\"]\norigins = [\"ftp://x\"]", "3: sip.origins[0]: \"ftp://x\" is no origin"),
         ] {
             let fault = fault(text);

@@ -5,6 +5,7 @@
 
 mod ask;
 mod command;
+mod conference;
 mod connection;
 mod dispatch;
 mod drain;
@@ -17,8 +18,9 @@ mod refer;
 mod resolve;
 mod watcher;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
 use crate::call::command::Ticket;
+use crate::call::conference::room::{Pin, Room};
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
@@ -93,6 +96,8 @@ pub(crate) struct Signaling {
     trunks: Vec<Trunk>,
     features: Features,
     groups: Vec<Group>,
+    /// The rooms, by number.
+    rooms: BTreeMap<Arc<str>, Arc<Room>>,
     media_path: MediaPath,
     srtp: Srtp,
     asks: mpsc::Receiver<Ask>,
@@ -161,6 +166,7 @@ impl Signaling {
             trunks: config.trunks.clone(),
             features: config.features.clone(),
             groups: config.groups.clone(),
+            rooms: config.rooms.iter().map(room).map(|room| (Arc::clone(&room.number), room)).collect(),
             media_path: config.policy.media,
             srtp: config.media.srtp,
             unwritten: HashMap::new(),
@@ -449,6 +455,12 @@ impl Signaling {
         self.locations.opened(flow);
         Some(flow)
     }
+}
+
+/// Makes a room of what the configuration says, which was checked.
+fn room(keys: &crate::config::Room) -> Arc<Room> {
+    let pin = keys.pin.as_ref().and_then(|pin| Pin::parse(pin.reveal()));
+    Arc::new(Room { number: keys.number.as_str().into(), pin, moderator: keys.moderator.as_ref().map(|name| name.as_str().into()) })
 }
 
 /// Returns the source address of a request's flow.

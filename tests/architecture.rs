@@ -14,6 +14,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
             "cli",
             "clients",
             "directory",
+            "history",
             "http",
             "net",
             "presence",

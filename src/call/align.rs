@@ -39,7 +39,8 @@ impl Call {
     fn possible(&self, leg: &Leg) -> Kinds {
         let others = self.legs.iter().filter(|other| other.party != leg.party && other.is_up());
         let theirs = others.map(|other| other.carries - other.media.refused()).reduce(|one, other| one | other);
-        leg.carries & theirs.unwrap_or(Kinds::AUDIO)
+        let whoever_comes = if self.conference.is_some() { Kinds::BOTH } else { Kinds::AUDIO };
+        leg.carries & theirs.unwrap_or(whoever_comes)
     }
 
     /// Returns the line of a kind as a leg of another party has it: one that stays, if there is one.
@@ -52,7 +53,9 @@ impl Call {
     /// Whether, of two parties, what comes from another leg that stays cannot pass to this one though both have a codec for it.
     fn is_unfit(&self, leg: &Leg) -> bool {
         let mut others = self.legs.iter().filter(|other| other.party != leg.party && other.is_up() && self.until(other).is_none());
-        self.parties.len() == 2 && others.any(|other| !leg.media.fits(&other.media, other.carries & leg.carries))
+        self.parties.len() == 2
+            && self.conference.is_none()
+            && others.any(|other| !leg.media.fits(&other.media, other.carries & leg.carries))
     }
 
     /// Returns true while an exchange of offer and answer is under way.
@@ -228,7 +231,7 @@ impl Calls {
         Ok(())
     }
 
-    fn compose_answer(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) -> Result<Bytes, StatusCode> {
+    pub(super) fn compose_answer(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) -> Result<Bytes, StatusCode> {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return Err(StatusCode::NO_TRANSACTION) };
         let Some(ours) = call.leg(leg) else { return Err(StatusCode::NO_TRANSACTION) };

@@ -20,7 +20,8 @@ impl Call {
         };
         let is_holding = |leg: &Leg| self.party(leg.party).is_some_and(|party| party.holding);
         let present: Vec<&Leg> = self.legs.iter().filter(is_in).collect();
-        let is_heard = |leg: &Leg| present.iter().any(|other| other.party != leg.party && !is_holding(other));
+        let talking: Vec<&Leg> = present.iter().copied().filter(|leg| !is_holding(leg)).collect();
+        let is_heard = |leg: &Leg| talking.iter().any(|other| other.party != leg.party);
         let member = |leg: &&Leg| {
             let plays = !is_heard(leg) && !is_holding(leg);
             Some(Member {

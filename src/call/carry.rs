@@ -82,6 +82,9 @@ impl Calls {
     ) -> Result<(), Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         let State::Established(Talk { late_offer: false, .. }) = call.state else { return Err(Refusal::NotAnswered) };
+        if call.is_invited(party) {
+            return Err(Refusal::NotAnswered);
+        }
         if call.transfer.is_some() || call.party(party).ok_or(Refusal::NoParty)?.moving.is_some() {
             return Err(Refusal::UnderWay);
         }
@@ -162,6 +165,11 @@ impl Calls {
             return;
         }
         let (dialog, party) = (target.dialog, target.party);
+        if self.calls.get(&id).is_some_and(|call| call.is_invited(party)) {
+            return self.invitee_answered(switch, (id, party), leg, body);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(target) = call.leg_mut(leg) else { return };
         if let Err(error) = target.media.receive_answer(body, Finality::Final) {
             debug!(call = %id, %error, "the device's answer cannot be used");
             end_late(switch, dialog);
@@ -198,6 +206,7 @@ impl Calls {
 
     /// The INVITE to a device failed for good; its leg is released.
     pub(super) fn target_failed(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, status: StatusCode) {
+        self.invitee_failed(switch, (id, party), leg, status);
         if self.moving_to(id, party) == Some(leg) {
             self.feed(switch, (id, party), Input::Refused(Refusal::of(status)));
         }
@@ -349,7 +358,7 @@ impl Calls {
             self.let_leave(switch, id, leg, Some(by));
             return true;
         }
-        let goes_on = call.parties_up(Some(party)) >= 2;
+        let goes_on = call.parties_up(Some(party)) >= call.fewest();
         if goes_on {
             self.party_left(switch, (id, party), EndedBy::Lost, "", reason);
         }
@@ -389,7 +398,10 @@ impl Calls {
         reason: Option<&Reason>,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.parties_up(Some(party)) < 2 {
+        if call.is_invited(party) {
+            return self.invitee_gone(switch, (id, party), Refusal::Declined);
+        }
+        if call.parties_up(Some(party)) < call.fewest() {
             (call.record.ended_by, call.record.reason) = (by, why.to_owned());
             self.unanswer(switch, id, false);
             return self.hang_up(switch, id, None, reason);
@@ -401,6 +413,7 @@ impl Calls {
             if let Some(user) = gone.person.who.user().filter(|user| !stays(user)) {
                 self.by_user.remove(&(Arc::clone(user), id));
             }
+            call.went(&gone, switch.unix);
             if let Some(moving) = gone.moving {
                 self.outputs.push_back(Output::Outcome { ticket: moving.ticket, result: Err(Refusal::CallOver) });
             }

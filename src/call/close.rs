@@ -31,6 +31,10 @@ impl Calls {
         if done && let Some(call) = self.calls.remove(&id) {
             let mut record = call.record;
             record.media.extend(call.heard.into_values());
+            record.end_stays();
+            if call.is_visit {
+                return;
+            }
             self.outputs.push_back(Output::Record(Box::new(record)));
         }
     }
@@ -87,6 +91,7 @@ impl Calls {
             }
         }
         self.unpark(id);
+        self.end_conference(id);
         let Some(call) = self.calls.get(&id) else { return };
         let record = &call.record;
         info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");

@@ -5,6 +5,7 @@ use media::Kinds;
 use media::dtmf::Digit;
 use sip::StatusCode;
 
+use super::conference::Guest;
 use super::handoff::Manner;
 use super::join::Joined;
 use super::leg::Stage;
@@ -86,6 +87,56 @@ pub enum Command {
         party: PartyId,
         /// What they do not get.
         kinds: Kinds,
+    },
+    /// Other calls of the party's user become part of this one, and guests are called into it. With guests it takes time, and works if one
+    /// of them comes.
+    Gather {
+        /// The call.
+        call: Id,
+        /// Whose other calls, and who asks.
+        party: PartyId,
+        /// The other calls.
+        calls: Vec<Id>,
+        /// The guests.
+        guests: Vec<Guest>,
+    },
+    /// The moderator removes a party.
+    Kick {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who.
+        party: PartyId,
+    },
+    /// The moderator says what of a party the others do not get, from now on.
+    Silence {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who.
+        party: PartyId,
+        /// What they do not get.
+        kinds: Kinds,
+    },
+    /// The moderator lets nobody join the conference from now on, or lets them again.
+    Lock {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Whether it is locked.
+        locked: bool,
+    },
+    /// The moderator makes another party the moderator.
+    Moderate {
+        /// The call.
+        call: Id,
+        /// The moderator.
+        by: PartyId,
+        /// Who is the moderator from now on.
+        party: PartyId,
     },
     /// The others' devices are sent digits.
     Digits {
@@ -195,6 +246,11 @@ impl Command {
             | Self::Hold { call, .. }
             | Self::Resume { call, .. }
             | Self::Mute { call, .. }
+            | Self::Gather { call, .. }
+            | Self::Kick { call, .. }
+            | Self::Silence { call, .. }
+            | Self::Lock { call, .. }
+            | Self::Moderate { call, .. }
             | Self::Digits { call, .. }
             | Self::Transfer { call, .. }
             | Self::Connect { call, .. }
@@ -226,6 +282,11 @@ impl Calls {
             Command::Hold { party, .. } => self.set_holding(switch, (id, party), true),
             Command::Resume { party, .. } => self.set_holding(switch, (id, party), false),
             Command::Mute { party, kinds, .. } => self.mute(switch, (id, party), kinds),
+            Command::Gather { party, calls, guests, .. } => self.gather(switch, (id, party), calls, guests),
+            Command::Kick { by, party, .. } => self.kick(switch, (id, by), party),
+            Command::Silence { by, party, kinds, .. } => self.silence(switch, (id, by), (party, kinds)),
+            Command::Lock { by, locked, .. } => self.lock((id, by), locked),
+            Command::Moderate { by, party, .. } => self.moderate((id, by), party),
             Command::Digits { party, digits, .. } => self.send_digits(switch, (id, party), &digits),
             Command::Transfer { party, referral, .. } => {
                 let ticket = self.take_ticket();
@@ -320,7 +381,9 @@ impl Calls {
     fn decline(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), status: StatusCode) -> Result<Answer, Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         let is_there = call.legs.iter().any(|leg| leg.party == party && leg.is_up());
-        if call.is_guest(party) {
+        if call.is_invited(party) {
+            self.invitee_gone(switch, (id, party), Refusal::of(status));
+        } else if call.is_guest(party) {
             self.guest_declines(switch, (id, party), status);
         } else if !is_there && call.coming().is_some_and(|(coming, _)| coming == party) {
             self.fail_transfer(switch, id, (status, Refusal::of(status)));

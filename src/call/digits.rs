@@ -16,10 +16,13 @@ use super::{Call, Calls, Id, Switch};
 
 impl Calls {
     /// A device has pressed a key, as its named events tell.
-    pub(super) fn key_pressed(&self, switch: &mut Switch<'_>, port: PortId, key: (Digit, Duration)) {
-        let Some((id, leg)) = self.by_port.get(&port) else { return };
-        let Some(call) = self.calls.get(id) else { return };
-        let Some(from) = call.leg(*leg) else { return };
+    pub(super) fn key_pressed(&mut self, switch: &mut Switch<'_>, port: PortId, key: (Digit, Duration)) {
+        let Some((id, leg)) = self.by_port.get(&port).copied() else { return };
+        if self.door_pressed(switch, id, key.0) {
+            return self.touch(id);
+        }
+        let Some(call) = self.calls.get(&id) else { return };
+        let Some(from) = call.leg(leg) else { return };
         call.listeners(from.party).filter(|leg| !leg.media.takes_events()).for_each(|leg| press(switch, leg, key));
     }
 
@@ -27,6 +30,12 @@ impl Calls {
     /// it takes named events.
     pub(super) fn info_pressed(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, server: ServerId, request: &sip::Request) -> bool {
         let Some(key) = digit(request) else { return false };
+        // the answer first: a third wrong PIN ends the session
+        if self.calls.get(&id).is_some_and(Call::is_at_door) {
+            let response = switch.sip.reply(request, StatusCode::OK);
+            switch.sip.respond(switch.now, server, &response);
+            return self.door_pressed(switch, id, key.0);
+        }
         let Some(call) = self.calls.get_mut(&id) else { return false };
         let Some(from) = call.leg_mut(leg) else { return false };
         from.takes_info = true;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use media::Kinds;
+use media::{Kinds, Member};
 use sip::DialogId;
 
 use super::leg::{LegId, Stage};
@@ -34,8 +34,21 @@ pub struct View {
     pub ended_at: Option<u64>,
     /// Where it is parked.
     pub slot: Option<u16>,
+    /// What a conference has besides; none for a plain call.
+    pub conference: Option<Conference>,
     /// Why it ended, in one sentence.
     pub why: Option<String>,
+}
+
+/// What is said of a conference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conference {
+    /// Who removes and silences others, if anybody.
+    pub moderator: Option<PartyId>,
+    /// Nobody joins.
+    pub locked: bool,
+    /// The number of its room, if it is in one.
+    pub room: Option<Arc<str>>,
 }
 
 /// Where a call stands.
@@ -82,6 +95,8 @@ pub struct Party {
     pub anonymous: bool,
     /// Where they are in the call.
     pub state: Standing,
+    /// When they came into the call.
+    pub came_at: u64,
     /// What of them the others do not get, by command.
     pub muted: Kinds,
     /// Their devices in the call.
@@ -161,6 +176,7 @@ impl Call {
     /// Returns the call as it is now.
     pub(super) fn view(&self) -> View {
         let record = &self.record;
+        let members = self.members();
         let is_over = matches!(self.state, CallState::Over);
         View {
             id: record.id,
@@ -171,7 +187,7 @@ impl Call {
                 CallState::Established(_) => State::Connected,
                 CallState::Over => State::Ended,
             },
-            parties: self.parties.iter().map(|party| self.view_party(party)).chain(self.coming_parties()).collect(),
+            parties: self.parties.iter().map(|party| self.view_party(party, &members)).chain(self.coming_parties(&members)).collect(),
             constructed: self.constructed.clone(),
             dialled: Arc::clone(&record.dialled),
             started_at: record.started_at,
@@ -179,18 +195,23 @@ impl Call {
             answered_at: record.answered_at,
             ended_at: is_over.then_some(record.ended_at),
             slot: self.parked.as_ref().map(|parked| parked.slot),
+            conference: self.conference.as_deref().map(|conference| Conference {
+                moderator: conference.moderator,
+                locked: conference.locked,
+                room: conference.room.as_ref().map(|room| Arc::clone(&room.number)),
+            }),
             why: is_over.then(|| record.reason.clone()),
         }
     }
 
     /// Returns those who are on their way into the call.
-    fn coming_parties(&self) -> impl Iterator<Item = Party> {
+    fn coming_parties<'a>(&'a self, members: &'a [Member]) -> impl Iterator<Item = Party> + 'a {
         let coming = self.coming().into_iter().chain(self.guests()).filter(|(id, _)| self.party(*id).is_none());
-        coming.map(|(id, person)| self.view_party(&super::party::Party::new(id, person.clone())))
+        coming.map(|(id, person)| self.view_party(&super::party::Party::new(id, person.clone()), members))
     }
 
-    fn view_party(&self, party: &super::party::Party) -> Party {
-        let legs: Vec<Leg> = self.legs.iter().filter(|leg| leg.party == party.id).map(|leg| self.view_leg(leg)).collect();
+    fn view_party(&self, party: &super::party::Party, members: &[Member]) -> Party {
+        let legs: Vec<Leg> = self.legs.iter().filter(|leg| leg.party == party.id).map(|leg| view_leg(leg, members)).collect();
         let is_up = legs.iter().any(|leg| leg.state == Standing::Connected);
         let shown = &party.person.shown;
         let is_over = matches!(self.state, CallState::Over);
@@ -209,26 +230,27 @@ impl Call {
                 None if is_over => Standing::Left,
                 None => Standing::Ringing,
             },
+            came_at: self.record.came_at(&party.person.address),
             muted: party.muted,
             legs,
         }
     }
+}
 
-    fn view_leg(&self, leg: &super::leg::Leg) -> Leg {
-        let member = self.members().into_iter().find(|member| Some(member.port) == leg.media.port());
-        let (sends, receives) = leg.media.flows();
-        Leg {
-            id: leg.id,
-            device: leg.device.clone(),
-            dialog: Some(leg.dialog),
-            contact: leg.label.clone(),
-            state: match leg.stage {
-                Stage::Calling => Standing::Calling,
-                Stage::Reaching(_) => Standing::Ringing,
-                Stage::Up => Standing::Connected,
-            },
-            gives: member.map_or(Kinds::NONE, |member| member.gives & sends),
-            takes: member.map_or(Kinds::NONE, |member| member.takes & receives),
-        }
+fn view_leg(leg: &super::leg::Leg, members: &[Member]) -> Leg {
+    let member = members.iter().find(|member| Some(member.port) == leg.media.port());
+    let (sends, receives) = leg.media.flows();
+    Leg {
+        id: leg.id,
+        device: leg.device.clone(),
+        dialog: Some(leg.dialog),
+        contact: leg.label.clone(),
+        state: match leg.stage {
+            Stage::Calling => Standing::Calling,
+            Stage::Reaching(_) => Standing::Ringing,
+            Stage::Up => Standing::Connected,
+        },
+        gives: member.map_or(Kinds::NONE, |member| member.gives & sends),
+        takes: member.map_or(Kinds::NONE, |member| member.takes & receives),
     }
 }

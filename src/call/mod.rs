@@ -10,6 +10,7 @@ mod arrange;
 mod carry;
 mod close;
 pub mod command;
+pub mod conference;
 mod digits;
 mod established;
 pub mod graph;
@@ -49,6 +50,8 @@ use tracing::{debug, info};
 use crate::device;
 use answer::Answering;
 use command::Ticket;
+use conference::Conference;
+use conference::room::Rooms;
 use graph::{Constructed, Event, View};
 use guest::Guest;
 use leg::{Leg, LegId, Manner, Ports};
@@ -228,6 +231,8 @@ struct Call {
     /// The number of the next leg.
     next_leg: LegId,
     constructed: Constructed,
+    /// The highest number of a party who has left: none has it again.
+    highest: u16,
     /// Requests within the session that wait for their response.
     passing: Vec<ClientId>,
     record: Record,
@@ -242,6 +247,10 @@ struct Call {
     awaited: Option<(PartyId, Person)>,
     /// It waits in a slot.
     parked: Option<Parked>,
+    /// It is one of more than two, or is to be.
+    conference: Option<Box<Conference>>,
+    /// It was a visitor's at the door of a room, and became part of the room's: that has the record of it.
+    is_visit: bool,
     /// The bridge as media knows it.
     arranged: Vec<Member>,
     /// The call as it was told last.
@@ -268,6 +277,7 @@ pub struct Calls {
     deadlines: BTreeSet<(Instant, Id)>,
     /// The parked calls.
     slots: BTreeMap<u16, Id>,
+    rooms: Rooms,
     outputs: VecDeque<Output>,
     last_id: Id,
     /// The number of the last event.
@@ -295,6 +305,7 @@ impl Calls {
             given_up: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             slots: BTreeMap::new(),
+            rooms: Rooms::default(),
             outputs: VecDeque::new(),
             last_id: Id(0),
             last_event: 0,
@@ -356,6 +367,7 @@ impl Calls {
             self.handoffs_wait(switch, id);
             self.transfer_timeout(switch, id);
             self.park_timeout(switch, id);
+            self.conference_timeout(switch, id);
             self.follow_answer(switch, id);
             self.touch(id);
         }
@@ -519,6 +531,7 @@ impl Call {
             legs: Vec::new(),
             next_leg: LegId::CALLER,
             constructed: Constructed::Direct,
+            highest: 0,
             passing: Vec::new(),
             record,
             heard: BTreeMap::new(),
@@ -527,6 +540,8 @@ impl Call {
             answering: None,
             awaited: None,
             parked: None,
+            conference: None,
+            is_visit: false,
             arranged: Vec::new(),
             told: None,
             scheduled: None,
@@ -564,12 +579,12 @@ impl Call {
         Some((one, other))
     }
 
-    /// Returns the leg that a leg talks to, in a call of two parties with one leg each.
+    /// Returns the leg that a leg talks to, in a call of two parties with one leg each that is no conference.
     fn other(&self, leg: LegId) -> Option<LegId> {
         let State::Established(_) = self.state else { return None };
         let mut up = self.legs.iter().filter(|leg| leg.is_up());
         let (Some(one), Some(other), None) = (up.next(), up.next(), up.next()) else { return None };
-        let is_pair = one.party != other.party && self.parties.len() == 2;
+        let is_pair = one.party != other.party && self.parties.len() == 2 && self.conference.is_none();
         match leg {
             _ if !is_pair => None,
             leg if leg == one.id => Some(other.id),
@@ -596,8 +611,12 @@ impl Call {
         };
         let legs = self.legs.iter().flat_map(|leg| [leg.patience(), leg.again]).flatten();
         let handoffs = self.parties.iter().filter_map(|party| party.moving.as_ref()?.handoff.poll_timeout());
-        let arrivals =
-            [self.transfer.as_ref().map(|transfer| transfer.poll_timeout()), self.poll_park_timeout(), self.poll_answer_timeout()];
+        let arrivals = [
+            self.transfer.as_ref().map(|transfer| transfer.poll_timeout()),
+            self.poll_park_timeout(),
+            self.poll_answer_timeout(),
+            self.poll_conference_timeout(),
+        ];
         legs.chain(handoffs).chain(ring).chain(arrivals.into_iter().flatten()).min()
     }
 

@@ -42,8 +42,25 @@ pub struct Record {
     /// Moves between devices, as they took place; at most [`MAX_MOVES`], later ones are not kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
+    /// Who was in a conference, in the order in which they came; at most [`MAX_STAYS`], later ones are not kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parties: Vec<Stay>,
     /// Media of the caller's leg, then of the others in the order in which they came.
     pub media: Vec<LegMedia>,
+}
+
+/// Most stays in a record.
+pub const MAX_STAYS: usize = 1000;
+
+/// A party of a conference, from when they came until they left.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stay {
+    /// Who: AOR, or number and trunk.
+    pub party: Arc<str>,
+    /// When they came.
+    pub came_at: u64,
+    /// When they left.
+    pub left_at: Option<u64>,
 }
 
 /// Most moves in a record.
@@ -150,7 +167,21 @@ impl Record {
             ended_by: EndedBy::Switch,
             reason: String::new(),
             moves: Vec::new(),
+            parties: Vec::new(),
             media: Vec::new(),
+        }
+    }
+
+    /// Returns when a party came into the call.
+    pub(super) fn came_at(&self, party: &str) -> u64 {
+        let stay = self.parties.iter().rev().find(|stay| stay.left_at.is_none() && *stay.party == *party);
+        stay.map_or(self.started_at, |stay| stay.came_at)
+    }
+
+    /// Who is still in a conference leaves it with its end.
+    pub(super) fn end_stays(&mut self) {
+        for stay in &mut self.parties {
+            stay.left_at.get_or_insert(self.ended_at);
         }
     }
 

@@ -80,6 +80,27 @@ pub enum Refusal {
     /// There are [`Calls::MAX`](super::Calls::MAX).
     #[error("there are too many calls")]
     TooManyCalls,
+    /// It needs a conference.
+    #[error("the call is no conference")]
+    NoConference,
+    /// It is the moderator's to do, or nobody whom this can be done by.
+    #[error("only a user who is the moderator may do this")]
+    NotModerator,
+    /// The moderator lets nobody in.
+    #[error("the conference is locked")]
+    Locked,
+    /// There are [`MAX_PARTIES`](super::conference::MAX_PARTIES).
+    #[error("the conference has as many parties as are possible")]
+    Full,
+    /// They are in it.
+    #[error("they are in the conference already")]
+    Present,
+    /// A room stays where it is.
+    #[error("a room cannot be joined to another call")]
+    IsRoom,
+    /// Media threads do not share calls.
+    #[error("the media of the calls is on different threads, so that they cannot be joined")]
+    OtherThread,
     /// The call ended meanwhile.
     #[error("the call ended meanwhile")]
     CallOver,
@@ -91,7 +112,7 @@ impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoCall | Self::NoParty | Self::Elsewhere | Self::CallOver => StatusCode::NO_TRANSACTION,
-            Self::NotYours => StatusCode::FORBIDDEN,
+            Self::NotYours | Self::Locked | Self::NotModerator => StatusCode::FORBIDDEN,
             Self::NotAnswered
             | Self::NotRinging
             | Self::WhichDevice
@@ -102,8 +123,10 @@ impl Refusal {
             | Self::Same
             | Self::TooManyDevices => StatusCode::REQUEST_PENDING,
             Self::NoDevice | Self::NoWay | Self::NoAnswer | Self::Unreachable | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
+            Self::NoConference | Self::Present | Self::IsRoom => StatusCode::REQUEST_PENDING,
+            Self::OtherThread => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadDigits => StatusCode::BAD_REQUEST,
-            Self::Busy | Self::SlotTaken => StatusCode::BUSY_HERE,
+            Self::Busy | Self::Full | Self::SlotTaken => StatusCode::BUSY_HERE,
             Self::Declined => StatusCode::DECLINE,
             Self::NotTaken => StatusCode::NOT_ACCEPTABLE_HERE,
             Self::NoSlot => StatusCode::NOT_FOUND,

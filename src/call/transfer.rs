@@ -444,6 +444,7 @@ impl Calls {
         }
         let Some(at) = call.parties.iter().position(|known| known.id == party) else { return };
         let gone = call.parties.remove(at);
+        call.went(&gone, switch.unix);
         let is_user = |known: &Party| known.person.who == gone.person.who;
         if let Some(user) = gone.person.who.user().filter(|_| !call.parties.iter().any(is_user)) {
             self.by_user.remove(&(Arc::clone(user), id));
@@ -515,7 +516,7 @@ impl Call {
         if *late_offer || relayed.is_some() || moves || self.transfer.is_some() || self.awaited.is_some() {
             return Err(Refusal::UnderWay);
         }
-        let is_pair = self.parties.len() == 2 && self.parties_up(None) == 2;
+        let is_pair = self.parties.len() == 2 && self.conference.is_none() && self.parties_up(None) == 2;
         if is_pair { Ok(()) } else { Err(Refusal::NotTalking) }
     }
 
@@ -540,7 +541,7 @@ impl Call {
 
     pub(super) fn next_party(&self) -> PartyId {
         let (there, coming) = (self.parties.iter().map(|party| party.id.0), self.legs.iter().map(|leg| leg.party.0));
-        PartyId(there.chain(coming).max().map_or(0, |last| last.saturating_add(1)))
+        PartyId(there.chain(coming).fold(self.highest, u16::max).saturating_add(1))
     }
 }
 

@@ -16,6 +16,26 @@ pub(super) fn fault(config: &Config) -> Option<Fault> {
         .or_else(|| people(config))
         .or_else(|| trunks(config))
         .or_else(|| features(config))
+        .or_else(|| rooms(config))
+}
+
+/// A room's number leads to it alone, its PIN can be dialled, and its moderator is a user.
+fn rooms(config: &Config) -> Option<Fault> {
+    let mut seen = std::collections::BTreeSet::new();
+    config.rooms.iter().enumerate().find_map(|(index, room)| {
+        let at = |key: &str| format!("room[{index}].{key}");
+        let number = room.number.as_str();
+        let is_users = |user: &super::User| user.name.as_str() == number || user.numbers.iter().any(|one| one.as_str() == number);
+        if !seen.insert(number) || config.users.iter().any(is_users) || config.features.find(number).is_some() {
+            return fault_at(at("number"), format!("{number:?} is dialled for something else; accepted: a number of its own"));
+        }
+        let can_be_dialled = |pin: &str| (4..=12).contains(&pin.len()) && pin.bytes().all(|b| b.is_ascii_digit());
+        if room.pin.as_ref().is_some_and(|pin| !can_be_dialled(pin.reveal())) {
+            return fault_at(at("pin"), "no PIN that can be dialled; accepted: 4 to 12 digits");
+        }
+        let stranger = room.moderator.as_ref().filter(|name| config.users.iter().all(|user| user.name != **name));
+        stranger.and_then(|_| fault_at(at("moderator"), "no such user; accepted: the name of a user of this file"))
+    })
 }
 
 /// Codes that differ, and groups of users that there are.

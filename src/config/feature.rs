@@ -1,11 +1,12 @@
-//! Feature codes, what a phone dials to act on calls, and groups, the people who may answer each other's phones.
+//! Feature codes, what a phone dials to act on calls; groups, the people who may answer each other's phones; and rooms for conferences.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use super::value::{self, UserName};
+use super::secret::{Secret, SecretSource};
+use super::value::{self, Number, UserName};
 
 /// `[features]`: codes that users dial; an empty one is off. Where one code begins another, the longer one counts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -127,6 +128,26 @@ impl Group {
         let has = |group: &Self, user: &str| group.members.iter().any(|member| member.as_str() == user);
         groups.iter().any(|group| has(group, one) && has(group, other))
     }
+}
+
+/// `[[room]]`: a conference that has a number.
+#[derive(Clone)]
+pub struct Room {
+    /// What is dialled to come in, ours alone.
+    pub number: Number,
+    /// 4 to 12 digits that visitors have to press before they are let in; default none.
+    pub pin: Option<Secret>,
+    /// Name of the user who removes and silences others and locks the room; absent: the first of our users who is in.
+    pub moderator: Option<UserName>,
+}
+
+/// The keys of a room.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoomKeys {
+    pub(super) number: Number,
+    pub(super) pin: Option<SecretSource>,
+    pub(super) moderator: Option<UserName>,
 }
 
 #[cfg(test)]

@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
+use super::feature::RoomKeys;
 use super::secret::SecretSource;
 use super::value::{self, Domain, Number, PortRange, UserName};
-use super::{Config, Features, Group, History, Http, Limits, Log, Media, Policy, Sip, Srtp, Tls, Trunk, User, check};
+use super::{Config, Features, Group, History, Http, Limits, Log, Media, Policy, Room, Sip, Srtp, Tls, Trunk, User, check};
 
 /// One sentence that names file, line and key and says what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +95,8 @@ struct Keys {
     trunk: Vec<Trunk>,
     #[serde(default)]
     group: Vec<Group>,
+    #[serde(default)]
+    room: Vec<RoomKeys>,
 }
 
 #[derive(Default, Deserialize)]
@@ -132,6 +135,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
     let keys = read(&source)?;
     let folder = name.parent().unwrap_or(Path::new(""));
     let users = users(keys.user, keys.media.srtp, folder, &source)?;
+    let rooms = rooms(keys.room, folder, &source)?;
     let sip = keys.sip.unwrap_or_else(Sip::on_loopback);
     let config = Config {
         domain: keys.domain.or_else(|| Domain::parse("localhost")).expect("localhost is a host name"),
@@ -152,6 +156,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
         users,
         trunks: keys.trunk,
         groups: keys.group,
+        rooms,
         source,
     };
     match check::fault(&config) {
@@ -188,6 +193,15 @@ fn users(keys: Vec<UserKeys>, default: Srtp, folder: &Path, source: &Source) -> 
         Ok(User { name: keys.name, password, numbers: keys.numbers, srtp: keys.srtp.unwrap_or(default) })
     };
     keys.into_iter().enumerate().map(user).collect()
+}
+
+fn rooms(keys: Vec<RoomKeys>, folder: &Path, source: &Source) -> Result<Vec<Room>, ConfigError> {
+    let room = |(index, keys): (usize, RoomKeys)| {
+        let pin = keys.pin.map(|pin| pin.fetch(folder)).transpose();
+        let pin = pin.map_err(|fault| source.fault(&format!("room[{index}].pin"), fault))?;
+        Ok(Room { number: keys.number, pin, moderator: keys.moderator })
+    };
+    keys.into_iter().enumerate().map(room).collect()
 }
 
 fn media(keys: MediaKeys, sip: &Sip, folder: &Path) -> Media {

@@ -12,6 +12,9 @@ use super::{Config, LogFormat, MediaPath, Srtp, TrunkKind};
 /// What stands in place of a secret.
 const HIDDEN: &str = "(hidden)";
 
+/// What stands in place of a PIN: digits, so that it can be read again.
+const HIDDEN_PIN: &str = "000000";
+
 impl Config {
     /// Returns every key with its value; a key that is absent has none.
     #[must_use]
@@ -60,7 +63,8 @@ impl Config {
         ] {
             put_file(&mut shown[section], key, file.as_ref());
         }
-        for (name, list) in [("user", self.shown_users()), ("trunk", self.shown_trunks()), ("group", self.shown_groups())] {
+        let lists = [self.shown_users(), self.shown_trunks(), self.shown_groups(), self.shown_rooms()];
+        for (name, list) in ["user", "trunk", "group", "room"].into_iter().zip(lists) {
             if !list.is_empty() {
                 shown[name] = list.into();
             }
@@ -93,6 +97,17 @@ impl Config {
             json!({ "name": group.name.as_str(), "members": members })
         };
         self.groups.iter().map(group).collect()
+    }
+
+    fn shown_rooms(&self) -> Vec<Value> {
+        let room = |room: &super::Room| {
+            let keys =
+                [("pin", room.pin.as_ref().map(|_| HIDDEN_PIN)), ("moderator", room.moderator.as_ref().map(super::UserName::as_str))];
+            let mut shown = Map::from_iter([("number".to_owned(), room.number.as_str().into())]);
+            shown.extend(keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.into()))));
+            shown.into()
+        };
+        self.rooms.iter().map(room).collect()
     }
 }
 
@@ -180,7 +195,13 @@ mod tests {
         assert_eq!((again.media, again.policy, again.features), (config.media, config.policy, config.features));
         assert_eq!((again.history, again.limits, again.log), (config.history, config.limits, config.log));
         assert_eq!((again.groups, again.trunks.len()), (config.groups, config.trunks.len()));
-        assert!(!text.contains("secret") && !text.contains("change-me") && again.users[1].password.reveal() == HIDDEN, "{text}");
+        assert!(
+            !text.contains("secret")
+                && !text.contains("change-me")
+                && !text.contains("24681")
+                && again.users[1].password.reveal() == HIDDEN,
+            "{text}"
+        );
     }
 
     #[test]

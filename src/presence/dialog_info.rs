@@ -129,7 +129,17 @@ mod tests {
         let leg =
             Leg { id: LegId(id.into()), device: None, dialog: None, contact: String::new(), state, gives: Kinds::NONE, takes: Kinds::NONE };
         let name = Some(format!("\"{id}\" & co"));
-        Party { id: PartyId(id), who, address: address.into(), name, anonymous: false, state, muted: Kinds::NONE, legs: vec![leg] }
+        Party {
+            id: PartyId(id),
+            who,
+            address: address.into(),
+            name,
+            anonymous: false,
+            state,
+            came_at: 0,
+            muted: Kinds::NONE,
+            legs: vec![leg],
+        }
     }
 
     fn view(caller: Standing, callee: Standing, ringing_at: Option<u64>) -> View {
@@ -145,6 +155,7 @@ mod tests {
             answered_at: None,
             ended_at: None,
             slot: None,
+            conference: None,
             why: None,
         }
     }

@@ -109,8 +109,22 @@ fn want(act: Act) -> Result<Option<Want>, Error> {
         Act::Answer(request) if request.sdp.is_none() => {
             Want::Answer(request.device.as_ref().map(device_id), request.video_device.as_ref().map(device_id))
         }
-        Act::Answer(_) | Act::Conference(_) | Act::Negotiate(_) => return Ok(None),
+        Act::Conference(request) => {
+            let calls = request.calls.iter().map(id).collect::<Result<_, _>>()?;
+            Want::Gather(calls, request.destinations.iter().map(|destination| destination.as_str().to_owned()).collect())
+        }
+        Act::Mute(request) => Want::Mute(named(request.party.as_ref()), kinds(&request.media).unwrap_or(Kinds::AUDIO), true),
+        Act::Unmute(request) => Want::Mute(named(request.party.as_ref()), kinds(&request.media).unwrap_or(Kinds::AUDIO), false),
+        Act::Lock(_) => Want::Lock(true),
+        Act::Unlock(_) => Want::Lock(false),
+        Act::Kick(request) => Want::Kick(request.party.as_str().to_owned()),
+        Act::Moderate(request) => Want::Moderate(request.party.as_str().to_owned()),
+        Act::Answer(_) | Act::Negotiate(_) => return Ok(None),
     }))
+}
+
+fn named(party: Option<&Line>) -> Option<String> {
+    party.map(|party| party.as_str().to_owned())
 }
 
 fn slot(line: &Line) -> Result<u16, Error> {
@@ -121,9 +135,9 @@ fn slot(line: &Line) -> Result<u16, Error> {
 /// Tells why something was not done with a call.
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, Elsewhere, LastDevice, NoAnswer, NoCall, NoDevice, NoParty, NoSlot, NoWay, NotAnswered,
-        NotByItself, NotRinging, NotTaken, NotTalking, NotYours, Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay,
-        Unreachable, WhichDevice,
+        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice,
+        NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread, Present,
+        Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -139,8 +153,11 @@ fn refused(unable: &Unable) -> Error {
             TooManyCalls => Fault::TooMany,
             WhichDevice => return Error::field("device", unable.to_string()),
             NotByItself => Fault::NotSupported,
-            NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver => Fault::NotNow,
-            NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere => Fault::Conflict,
+            NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference
+            | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
+            NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere | OtherThread => {
+                Fault::Conflict
+            }
         },
     };
     Error::new(fault, unable.to_string())

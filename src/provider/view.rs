@@ -18,47 +18,58 @@ pub(super) fn call(view: &View) -> Option<Call> {
             graph::State::Parked => State::Parked,
             graph::State::Ended => State::Ended,
         },
-        parties: view.parties.iter().map(party).collect(),
+        parties: view.parties.iter().map(|one| party(view, one)).collect(),
         constructed: constructed(&view.constructed),
         started_at: view.started_at,
         answered_at: view.answered_at,
         ended_at: view.ended_at,
         slot: view.slot.map(|slot| slot.to_string()),
+        room: view.conference.as_ref().and_then(|conference| conference.room.as_ref()).map(ToString::to_string),
+        locked: is_locked(view),
         why: view.why.clone(),
     })
 }
 
 /// Returns the graph of a call.
 pub(super) fn graph(view: &View) -> Option<Graph> {
-    let nodes = view.parties.iter().map(node).collect();
+    let nodes = view.parties.iter().map(|party| node(view, party)).collect();
     let edges = view.parties.iter().flat_map(|party| {
-        let id = node(party).id;
+        let id = node(view, party).id;
         party.legs.iter().filter_map(move |leg| {
             let name = leg.device.as_ref().map_or(leg.contact.as_str(), |device| device.as_str());
             Some(Edge { node: id.clone(), device: DeviceId::parse(name).ok()?, media: carried(leg), state: standing(leg.state) })
         })
     });
-    Some(Graph { call: id(view)?, nodes, edges: edges.collect() })
+    Some(Graph { call: id(view)?, nodes, edges: edges.collect(), locked: is_locked(view) })
 }
 
 /// Returns the graph of a call before it began.
 pub(super) fn empty(view: &View) -> Option<Graph> {
-    Some(Graph { call: id(view)?, nodes: Vec::new(), edges: Vec::new() })
+    Some(Graph { call: id(view)?, nodes: Vec::new(), edges: Vec::new(), locked: false })
 }
 
 fn id(view: &View) -> Option<CallId> {
     CallId::parse(&view.id.to_string()).ok()
 }
 
-fn node(party: &graph::Party) -> Node {
-    match &party.who {
-        Who::User(name) => Node { id: name.to_string(), user: UserName::parse(name).ok() },
-        Who::Outside { .. } if party.anonymous => Node { id: "anonymous".to_owned(), user: None },
-        Who::Outside { number, .. } => Node { id: number.to_string(), user: None },
-    }
+fn node(view: &View, party: &graph::Party) -> Node {
+    let (id, user) = match &party.who {
+        Who::User(name) => (name.to_string(), UserName::parse(name).ok()),
+        Who::Outside { .. } if party.anonymous => ("anonymous".to_owned(), None),
+        Who::Outside { number, .. } => (number.to_string(), None),
+    };
+    Node { id, user, muted: media(party.muted), moderator: moderates(view, party) }
 }
 
-fn party(party: &graph::Party) -> Party {
+fn moderates(view: &View, party: &graph::Party) -> bool {
+    view.conference.as_ref().is_some_and(|conference| conference.moderator == Some(party.id))
+}
+
+fn is_locked(view: &View) -> bool {
+    view.conference.as_ref().is_some_and(|conference| conference.locked)
+}
+
+fn party(view: &View, party: &graph::Party) -> Party {
     let (user, number) = match &party.who {
         Who::User(name) => (UserName::parse(name).ok(), None),
         Who::Outside { number, .. } => (None, Some(number.to_string()).filter(|_| !party.anonymous)),
@@ -72,6 +83,8 @@ fn party(party: &graph::Party) -> Party {
         number,
         name: party.name.clone().filter(|_| !party.anonymous),
         state: standing(party.state),
+        muted: media(party.muted),
+        moderator: moderates(view, party),
         devices: party.legs.iter().filter_map(device).collect(),
     }
 }
@@ -87,7 +100,10 @@ fn standing(standing: Standing) -> PartyState {
 }
 
 fn carried(leg: &graph::Leg) -> Vec<Media> {
-    let kinds = leg.gives | leg.takes;
+    media(leg.gives | leg.takes)
+}
+
+fn media(kinds: Kinds) -> Vec<Media> {
     [(Kinds::AUDIO, Media::Audio), (Kinds::VIDEO, Media::Video)]
         .into_iter()
         .filter(|(kind, _)| kinds.contains(*kind))

@@ -7,7 +7,7 @@ use sip::message::{Headers, Host, Name, Uri};
 use sip::registrar::Target;
 use sip::{Aor, Incoming, Request, StatusCode, Transport};
 
-use super::{Context, Entry, Invitation, Outcome, Rejection, Sender, Wish, auth, hops_left};
+use super::{Context, Entry, Invitation, Outcome, Rejection, Sender, Visit, Wish, auth, hops_left};
 use crate::config::MediaPath;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
@@ -16,6 +16,9 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let hops = hops_left(request)?;
     if let Some(wish) = wish(context, request, &sender)? {
         return enter(context, request, &sender, wish);
+    }
+    if let Some(visit) = visit(context, request, &sender)? {
+        return Ok(Outcome::Visit(Box::new(visit)));
     }
     let callee = context.user(&request.uri)?;
     let callee_srtp = callee.srtp;
@@ -28,9 +31,8 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let caller = identity(context, request, &sender)?;
     let mut headers = Headers::default();
     headers.push(Name::MaxForwards, hops.to_string());
-    let anonymous = request.headers.has_token(Name::Privacy, "id") || request.headers.has_token(Name::Privacy, "user");
-    let from = if anonymous { nobody() } else { Some(caller.clone()) }.ok_or(Rejection::Malformed("malformed From"))?;
-    if anonymous {
+    let from = shown(request, &caller)?;
+    if is_anonymous(request) {
         headers.push(Name::Privacy, "id");
     } else {
         // RFC 3325 §8: what the user says of itself is dropped; what we know takes its place.
@@ -40,10 +42,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
         headers.copy(&request.headers, name);
     }
     let to = callee.uri().map(NameAddr::new).ok_or(Rejection::UnknownUser)?;
-    let who = match &sender {
-        Sender::User(_) => caller.uri.aor().map_or_else(String::new, |aor| aor.to_string()),
-        Sender::Trunk(trunk) => format!("{}@{trunk}", caller.uri.user()),
-    };
+    let who = caller_of(&sender, &caller);
     let dialled = request.uri.user().to_owned();
     let caller_srtp = context.srtp(&sender);
     let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp };
@@ -65,6 +64,34 @@ fn wish(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Opt
     let is_ours = request.uri.host().is_none_or(|host| context.is_ours(host));
     let Some(dialled) = request.uri.user_unescaped().filter(|_| is_ours && matches!(sender, Sender::User(_))) else { return Ok(None) };
     Ok(context.features.find(&dialled).map(Wish::Feature))
+}
+
+/// Returns the visit that an INVITE to the number of a room is.
+fn visit(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Option<Visit>, Rejection> {
+    let is_ours = request.uri.host().is_none_or(|host| context.is_ours(host));
+    let room = request.uri.user_unescaped().filter(|dialled| is_ours && (context.is_room)(dialled));
+    let Some(room) = room else { return Ok(None) };
+    let caller = identity(context, request, sender)?;
+    let from = shown(request, &caller)?;
+    let srtp = context.srtp(sender);
+    Ok(Some(Visit { room, caller: caller_of(sender, &caller), sender: sender.clone(), from, srtp }))
+}
+
+/// Who calls, for the record.
+fn caller_of(sender: &Sender, caller: &NameAddr) -> String {
+    match sender {
+        Sender::User(_) => caller.uri.aor().map_or_else(String::new, |aor| aor.to_string()),
+        Sender::Trunk(trunk) => format!("{}@{trunk}", caller.uri.user()),
+    }
+}
+
+fn is_anonymous(request: &Request) -> bool {
+    request.headers.has_token(Name::Privacy, "id") || request.headers.has_token(Name::Privacy, "user")
+}
+
+/// What the others are shown of who calls.
+fn shown(request: &Request, caller: &NameAddr) -> Result<NameAddr, Rejection> {
+    if is_anonymous(request) { nobody() } else { Some(caller.clone()) }.ok_or(Rejection::Malformed("malformed From"))
 }
 
 fn enter(context: &Context<'_>, request: &Request, sender: &Sender, wish: Wish) -> Result<Outcome, Rejection> {

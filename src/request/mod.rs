@@ -42,6 +42,8 @@ pub struct Context<'a> {
     pub trunks: &'a [Trunk],
     /// What users dial to act on calls.
     pub features: &'a Features,
+    /// Whether a number is that of a room for conferences.
+    pub is_room: &'a dyn Fn(&str) -> bool,
     /// The dialog that the request is to take the place of (Replaces), or why there is none.
     pub replaced: Result<Option<Named>, StatusCode>,
     /// The dialog that the request is about (Target-Dialog), or why there is none.
@@ -69,6 +71,8 @@ pub enum Outcome {
     Call(Box<Invitation>),
     /// Let a device take a place in a call that there is, or do what its feature code says.
     Enter(Box<Entry>),
+    /// Let the sender into a room.
+    Visit(Box<Visit>),
     /// Do what a REFER says in the call of a dialog, if the leg there is this user's.
     Refer {
         /// Who sent it.
@@ -132,6 +136,21 @@ pub struct Entry {
     pub srtp: Srtp,
     /// What it asks for.
     pub wish: Wish,
+}
+
+/// A call to a room.
+#[derive(Debug)]
+pub struct Visit {
+    /// The room's number.
+    pub room: String,
+    /// Who sent it.
+    pub sender: Sender,
+    /// Who calls, for the record.
+    pub caller: String,
+    /// What the others are shown.
+    pub from: NameAddr,
+    /// Whether its media is protected.
+    pub srtp: Srtp,
 }
 
 /// What a device asks for that calls to act on calls.

@@ -8,6 +8,7 @@ use sip::{Aor, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Signaling;
+use super::conference::{muting, named};
 use super::refer::reachable;
 use super::resolve::{Job, Way};
 use crate::call::command::{Answer, Command, Refusal};
@@ -48,6 +49,16 @@ pub(crate) enum Want {
     Park(Option<u16>),
     /// The user takes the call, by this device or by whichever answers first.
     Pickup(Option<device::Id>),
+    /// These calls of the user, and these destinations, come into the call.
+    Gather(Vec<call::Id>, Vec<String>),
+    /// The others do not get these kinds of a party, of the user if none is named; or get them again.
+    Mute(Option<String>, Kinds, bool),
+    /// Nobody joins; or people join again.
+    Lock(bool),
+    /// A party is removed.
+    Kick(String),
+    /// A party becomes the moderator.
+    Moderate(String),
 }
 
 /// Something that is wanted of a user's side of a call.
@@ -103,7 +114,7 @@ pub(crate) enum Unable {
 }
 
 /// Makes a command of the targets whose ways are known now.
-type Finish = Box<dyn FnOnce(Vec<Target>) -> Result<Command, Refusal> + Send>;
+pub(super) type Finish = Box<dyn FnOnce(Vec<Target>) -> Result<Command, Refusal> + Send>;
 
 /// An order whose ways to devices are being looked up.
 pub(super) struct Prepared {
@@ -193,12 +204,17 @@ impl Signaling {
                 };
                 (targets, Box::new(finish))
             }
+            Want::Gather(calls, destinations) => self.gathering((call, party), calls, &destinations)?,
+            Want::Lock(locked) => plain(Command::Lock { call, by: party, locked }),
+            Want::Mute(name, kinds, mutes) => plain(muting(&view, party, (name, kinds, mutes))?),
+            Want::Kick(name) => plain(Command::Kick { call, by: party, party: named(&view, &name)? }),
+            Want::Moderate(name) => plain(Command::Moderate { call, by: party, party: named(&view, &name)? }),
             Want::Pickup(_) => return Err(Refusal::NotYours.into()),
         })
     }
 
     /// Finds a device of a user, or all of them.
-    fn targets(&self, user: &str, device: Option<&device::Id>) -> Result<Vec<(Way, Target)>, Refusal> {
+    pub(super) fn targets(&self, user: &str, device: Option<&device::Id>) -> Result<Vec<(Way, Target)>, Refusal> {
         let srtp = self.users.named(user).ok_or(Refusal::NoDevice)?.srtp;
         let bindings = self.locations.of(&Aor::new(user, &self.domain).ok_or(Refusal::NoDevice)?);
         let meant: Vec<_> =
@@ -211,7 +227,7 @@ impl Signaling {
     }
 
     /// Returns a user as calls know them.
-    fn person(&self, user: &str) -> Option<Person> {
+    pub(super) fn person(&self, user: &str) -> Option<Person> {
         let user = self.users.named(user)?;
         let aor = Aor::new(&user.name, &self.domain)?;
         let shown = NameAddr::new(aor.uri()?).with_display(user.shown.as_deref().unwrap_or_default());

@@ -80,35 +80,44 @@ impl Past {
 }
 
 impl Signaling {
-    /// Tells of a change of a call; when it is over, each user's part in it goes into their history.
+    /// Tells of a change of a call. When it is over, or a user has left it before, their part in it goes into their history.
     pub(super) fn call_changed(&mut self, event: Box<Event>) {
+        let has_left = |party: &&Party| event.after.party(party.id).is_none();
+        let done: Vec<&Party> = match &event.before {
+            _ if event.after.state == State::Ended => event.after.parties.iter().collect(),
+            Some(before) => before.parties.iter().filter(has_left).collect(),
+            None => Vec::new(),
+        };
+        let kept: Vec<Kept> = done.into_iter().filter_map(|party| part(&event, party, super::millis(self.unix))).collect();
+        kept.into_iter().for_each(|kept| self.keep(kept));
         if event.after.state == State::Ended {
             self.past.push(Arc::clone(&event.after));
-            for (number, party) in event.after.parties.iter().enumerate() {
-                if let Some(kept) = part(&event, number, party) {
-                    let mut batch = Batch::new();
-                    kept.put(&mut batch);
-                    let news = self.news.news.clone();
-                    let told = move |written: Result<(), _>| {
-                        if written.is_ok() {
-                            // as for all news: what does not fit is lost
-                            let _lost = news.try_send(News::Entry(Change::Added, Box::new(kept)));
-                        }
-                    };
-                    self.write(&batch, Unwritten::Asked(Box::new(told)));
-                }
-            }
         }
         self.news.tell(News::Call(event));
     }
+
+    fn keep(&mut self, kept: Kept) {
+        let mut batch = Batch::new();
+        kept.put(&mut batch);
+        let news = self.news.news.clone();
+        let told = move |written: Result<(), _>| {
+            if written.is_ok() {
+                // as for all news: what does not fit is lost
+                let _lost = news.try_send(News::Entry(Change::Added, Box::new(kept)));
+            }
+        };
+        self.write(&batch, Unwritten::Asked(Box::new(told)));
+    }
 }
 
-/// Makes the entry of a user's history.
-fn part(event: &Event, number: usize, party: &Party) -> Option<Kept> {
+/// Makes the entry of a user's history, whose part in the call is over now.
+fn part(event: &Event, party: &Party, now: u64) -> Option<Kept> {
     let view = &event.after;
     let user = party.who.user()?;
+    let room = view.conference.as_ref().and_then(|conference| conference.room.as_deref());
     let other = view.parties.iter().find(|other| other.id != party.id);
     let (other_number, other_name) = match other {
+        _ if room.is_some() => (room, None),
         Some(other) if other.anonymous => (None, None),
         Some(Party { who: Who::Outside { number, .. }, name, .. }) => (Some(&**number), name.as_deref()),
         Some(Party { who: Who::User(name), name: shown, .. }) => (Some(&**name), shown.as_deref()),
@@ -121,19 +130,23 @@ fn part(event: &Event, number: usize, party: &Party) -> Option<Kept> {
     let rang: Vec<String> = before.legs.iter().filter_map(|leg| leg.device.as_ref().map(ToString::to_string)).collect();
     Kept::of(&Part {
         call: view.id.0,
-        party: u8::try_from(number).ok()?,
+        party: u8::try_from(party.id.0).ok()?,
         user,
         kind: match (party.id, view.answered_at) {
             (PartyId::CALLER, _) => Kind::Placed,
-            (_, Some(_)) => Kind::Received,
-            (_, None) => Kind::Missed,
+            _ if room.is_some() => Kind::Placed,
+            (_, Some(_)) if before.state != Standing::Ringing => Kind::Received,
+            (_, Some(_) | None) => Kind::Missed,
         },
         number: other_number,
         name: other_name,
         device: device.as_deref(),
         rang: &rang,
-        started_at: view.started_at,
-        talked: view.answered_at.and_then(|answered| view.ended_at?.checked_sub(answered)),
+        started_at: party.came_at,
+        talked: view.answered_at.filter(|_| before.state != Standing::Ringing).map(|answered| {
+            let until = view.ended_at.unwrap_or(now);
+            until.saturating_sub(answered.max(party.came_at))
+        }),
         why: view.why.as_deref().unwrap_or_default(),
     })
 }

@@ -36,6 +36,7 @@ impl Signaling {
             users: &self.users,
             trunks: &self.trunks,
             features: &self.features,
+            is_room: &|number| self.rooms.contains_key(number),
             replaced: self.sip.replaced(&incoming.request),
             target_dialog: self.sip.target_dialog(&incoming.request),
             locations: &self.locations,
@@ -97,6 +98,7 @@ impl Signaling {
             Outcome::Publish(publication) => self.publish(&incoming, *publication),
             Outcome::Call(invitation) => self.call(incoming, *invitation),
             Outcome::Enter(entry) => self.enter(incoming, *entry),
+            Outcome::Visit(visit) => self.visit(incoming, *visit),
             Outcome::Refer { user, session } => self.take_refer(incoming, &user, session),
             Outcome::Forward(targets, asserted) => {
                 if let Some(asserted) = asserted {
@@ -195,7 +197,7 @@ impl Signaling {
 }
 
 /// Returns who sent an INVITE; somebody behind a trunk is `number@trunk` in the record.
-fn who(sender: &Sender, caller: &str) -> Who {
+pub(super) fn who(sender: &Sender, caller: &str) -> Who {
     match sender {
         Sender::User(name) => Who::User(name.as_str().into()),
         Sender::Trunk(trunk) => {

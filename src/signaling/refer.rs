@@ -145,6 +145,9 @@ impl Signaling {
             Some(Feature::Pull | Feature::Retrieve(_) | Feature::Pickup(_) | Feature::GroupPickup) => return Err(StatusCode::FORBIDDEN),
             None => {}
         }
+        if let Some(told) = self.refer_to_room((call, party), &dialled, report) {
+            return told;
+        }
         let callee = self.users.find(&dialled).ok_or(StatusCode::NOT_FOUND)?;
         let (name, srtp) = (callee.name.clone(), callee.srtp);
         let aor = Aor::new(&name, &self.domain).ok_or(StatusCode::NOT_FOUND)?;
@@ -187,7 +190,7 @@ impl Signaling {
         calls.recall(&mut switch, call, Headers::default(), targets);
     }
 
-    fn devices_of(&self, aor: &Aor, srtp: crate::config::Srtp) -> (Vec<Way>, Vec<Target>) {
+    pub(super) fn devices_of(&self, aor: &Aor, srtp: crate::config::Srtp) -> (Vec<Way>, Vec<Target>) {
         let bindings = self.locations.of(aor);
         let targets = sip::registrar::targets(&bindings, self.unix());
         targets.iter().map(|target| self.device(target, &bindings, srtp)).unzip()

@@ -16,7 +16,6 @@ SCHEMATHESIS = os.path.abspath("target/interop-python/bin/schemathesis")
 # What any answer must be. That a 5xx which tells of somebody else (no plug-in, too slow) is declared is not enough: none may come here.
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
 # They end the token that the other requests need, or the switch.
-NOT_YET = {"tel.make-call"}  # 501: this switch does not do that
 LAST = {"login.logout", "login.refresh", "login.revoke", "admin.drain"}
 
 
@@ -54,8 +53,8 @@ def hasty(document):
 def run(world, switch, name, document, *arguments):
     path = world.write(f"{name}.json", json.dumps(document))
     command = [SCHEMATHESIS, "run", path, "--url", f"http://{switch.host}:{switch.ports['http']}", "--checks", CHECKS, "--no-color",
-               "--warnings", "off", "--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "30",
-               "--no-shrink", *arguments]
+               "--warnings", "off", "--suppress-health-check", "all", "--request-timeout", "30",
+               "--no-shrink", "--generation-deterministic", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=world.folder, timeout=world.left(), stdin=subprocess.DEVNULL)
     world.logs.append((name, lambda: done.stdout[-20_000:] + done.stderr))
     check(done.returncode == 0, f"schemathesis found something ({name}): see its report below")
@@ -63,7 +62,7 @@ def run(world, switch, name, document, *arguments):
     check(tested and int(tested[1]) > len(document["paths"]), f"schemathesis made too few requests: {done.stdout[-400:]}")
 
 
-@case(slow=True, seconds=150)
+@case(slow=True, seconds=240)
 def schemathesis_finds_only_answers_that_the_document_declares(world):
     needs_tandem()
     if not os.path.exists(SCHEMATHESIS):
@@ -74,7 +73,7 @@ def schemathesis_finds_only_answers_that_the_document_declares(world):
     check(len(names) > 50, f"the operations are in the document: {names}")
     host.ask("permission", "set-role", user="alice", role="administrator")
     token = host.ask("login", "login", user="alice", password="alice-secret")["token"]
-    operations = per_operation(document, [name for name in names if name not in LAST | NOT_YET], ["application/json"])
+    operations = per_operation(document, [name for name in names if name not in LAST], ["application/json"])
     for mode, examples in (("positive", 3), ("negative", 2)):
         run(world, switch, mode, operations, "--phases", "fuzzing", "--mode", mode, "--max-examples", str(examples),
             "--header", f"Authorization: Bearer {token}", "--header", "Prefer: wait=5")  # the outcome, not that it is awaited
@@ -82,6 +81,6 @@ def schemathesis_finds_only_answers_that_the_document_declares(world):
     run(world, switch, "stranger", strangers, "--phases", "coverage,fuzzing", "--max-examples", "10")
     with urllib.request.urlopen(f"http://{switch.host}:{switch.ports['http']}/metrics", timeout=5) as answer:
         replies = dict(re.findall(r'tandem_cas_replies_total\{response="(\d+)"\} (\d+)', answer.read().decode()))
-    for response, least in (("0", 40), ("400", 40), ("401", 10), ("404", 20)):
+    for response, least in (("0", 30), ("400", 100), ("401", 10), ("404", 20)):
         check(int(replies.get(response, 0)) >= least, f"the requests were not of every kind: {replies}")
     switch.finish()

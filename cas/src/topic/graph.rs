@@ -31,6 +31,8 @@ bodies! {
         nodes: Vec<Node>,
         /// Their devices.
         edges: Vec<Edge>,
+        /// Nobody may join.
+        locked: bool = default,
     }
     /// A user, or an outside number, in a call.
     Node {
@@ -38,6 +40,10 @@ bodies! {
         id: String,
         /// The user, if they are one of ours.
         user: Option<UserName> = default,
+        /// What the others do not get of it.
+        muted: Vec<Media> = default,
+        /// It moderates the conference.
+        moderator: bool = default,
     }
     /// A device of a node.
     Edge {

@@ -31,6 +31,18 @@ operations! { "tel";
     "transfer" Transfer(Transfer) -> CallReply, Slow, Own;
     /// Joins other calls and destinations to the call.
     "conference" Conference(Conference) -> CallReply, Slow, Own;
+    /// Takes a party's media from the others: one's own, or as the moderator of a conference that of another.
+    "mute" Mute(Mute) -> CallReply, Slow, Own;
+    /// Gives a party's media to the others again.
+    "unmute" Unmute(Mute) -> CallReply, Slow, Own;
+    /// Lets nobody join the conference; for its moderator.
+    "lock" Lock(Plain) -> CallReply, Slow, Own;
+    /// Lets people join the conference again; for its moderator.
+    "unlock" Unlock(Plain) -> CallReply, Slow, Own;
+    /// Removes a party from the conference; for its moderator.
+    "kick" Kick(Member) -> CallReply, Slow, Own;
+    /// Makes another user the moderator of the conference; for its moderator.
+    "moderate" Moderate(Member) -> CallReply, Slow, Own;
     /// Parks the call.
     "park" Park(Park) -> CallReply, Slow, Own;
     /// Picks up a parked call, or one that rings elsewhere.
@@ -82,6 +94,12 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
         Request::Drop(request) => Act::Drop(*request),
         Request::Transfer(request) => Act::Transfer(*request),
         Request::Conference(request) => Act::Conference(*request),
+        Request::Mute(request) => Act::Mute(*request),
+        Request::Unmute(request) => Act::Unmute(*request),
+        Request::Lock(request) => Act::Lock(*request),
+        Request::Unlock(request) => Act::Unlock(*request),
+        Request::Kick(request) => Act::Kick(*request),
+        Request::Moderate(request) => Act::Moderate(*request),
         Request::Park(request) => Act::Park(*request),
         Request::Pickup(request) => Act::Pickup(*request),
         Request::Dtmf(request) => Act::Dtmf(*request),
@@ -106,7 +124,7 @@ async fn list<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, re
 async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, act: Act) -> Result<Done, Error> {
     act.check()?;
     let call = telephony.call(act.call()).await?;
-    let user = act.user().cloned().unwrap_or_else(|| default_side(&call, caller));
+    let user = act.user().cloned().unwrap_or_else(|| default_side(&call, caller, act.is_moderation()));
     // Who acts for a party needs the right over that party; who is none of them is a stranger to the call. A call that is picked up is
     // always another's: what counts is for whom.
     let is_party = call.party(&user).is_some();
@@ -126,11 +144,14 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
     reply(&CallReply::new(acted, caller))
 }
 
-/// Whose side is meant if the request does not say: one's own, or the only other one, or one's own in vain.
-fn default_side(call: &Call, caller: &Caller) -> UserName {
+/// Whose side is meant if the request does not say: one's own, or the moderator's for what only that may do, or the only other one, or
+/// one's own in vain.
+fn default_side(call: &Call, caller: &Caller, is_moderation: bool) -> UserName {
     let users = call.users();
-    match users.as_slice() {
-        [only] if call.party(&caller.user).is_none() && call.state != State::Parked => only.clone(),
+    let moderator = call.parties.iter().find(|party| party.moderator).and_then(|party| party.user.as_ref());
+    match (users.as_slice(), moderator) {
+        (_, Some(moderator)) if is_moderation && call.party(&caller.user).is_none() => moderator.clone(),
+        ([only], _) if call.party(&caller.user).is_none() && call.state != State::Parked => only.clone(),
         _ => caller.user.clone(),
     }
 }

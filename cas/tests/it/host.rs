@@ -56,8 +56,15 @@ impl Switch {
 
 /// A call between users.
 pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Call {
-    let party =
-        |(name, state): &(&str, PartyState)| Party { user: Some(user(name)), number: None, name: None, state: *state, devices: Vec::new() };
+    let party = |(name, state): &(&str, PartyState)| Party {
+        user: Some(user(name)),
+        number: None,
+        name: None,
+        state: *state,
+        muted: Vec::new(),
+        moderator: false,
+        devices: Vec::new(),
+    };
     Call {
         id: call_id(id),
         state,
@@ -67,6 +74,8 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         answered_at: None,
         ended_at: None,
         slot: None,
+        room: None,
+        locked: false,
         why: None,
     }
 }
@@ -109,6 +118,8 @@ impl Telephony for Switch {
             number: Some(request.destination.to_string()),
             name: None,
             state: PartyState::Ringing,
+            muted: Vec::new(),
+            moderator: false,
             devices: Vec::new(),
         });
         self.put(call.clone());
@@ -125,6 +136,7 @@ impl Telephony for Switch {
             Act::Drop(_) | Act::Decline(_) => Some(PartyState::Left),
             Act::Transfer(_) | Act::Conference(_) | Act::Park(_) | Act::Pickup(_) => None,
             Act::Dtmf(_) | Act::Move(_) | Act::Split(_) | Act::Negotiate(_) => None,
+            Act::Mute(_) | Act::Unmute(_) | Act::Lock(_) | Act::Unlock(_) | Act::Kick(_) | Act::Moderate(_) => None,
         };
         if let (Some(state), Some(party)) = (state, call.parties.iter_mut().find(|party| party.user.as_ref() == Some(of))) {
             party.state = state;
@@ -140,8 +152,12 @@ impl Telephony for Switch {
 impl Graph for Switch {
     async fn graph(&self, call: &CallId) -> Result<graph::Graph, Error> {
         let call = Telephony::call(self, call).await?;
-        let nodes = call.users().into_iter().map(|user| graph::Node { id: user.to_string(), user: Some(user) }).collect();
-        Ok(graph::Graph { call: call.id, nodes, edges: Vec::new() })
+        let nodes = call
+            .users()
+            .into_iter()
+            .map(|user| graph::Node { id: user.to_string(), user: Some(user), muted: Vec::new(), moderator: false })
+            .collect();
+        Ok(graph::Graph { call: call.id, nodes, edges: Vec::new(), locked: false })
     }
 }
 

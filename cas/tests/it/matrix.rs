@@ -48,6 +48,12 @@ fn rows() -> Vec<(&'static str, Reach, Object, Value)> {
         ("tel.drop", Own, Anns, on("talking")),
         ("tel.transfer", Own, Anns, with("talking", json!({ "destination": "502" }))),
         ("tel.conference", Own, Anns, with("talking", json!({ "destinations": ["502"] }))),
+        ("tel.mute", Own, Anns, on("meeting")),
+        ("tel.unmute", Own, Anns, with("meeting", json!({ "party": "bob" }))),
+        ("tel.lock", Own, Anns, on("meeting")),
+        ("tel.unlock", Own, Anns, on("meeting")),
+        ("tel.kick", Own, Anns, with("meeting", json!({ "party": "bob" }))),
+        ("tel.moderate", Own, Anns, with("meeting", json!({ "party": "bob" }))),
         ("tel.park", Own, Anns, on("talking")),
         ("tel.pickup", Own, Anns, on("parked")),
         ("tel.dtmf", Own, Anns, with("talking", json!({ "digits": "1" }))),
@@ -135,6 +141,9 @@ fn host() -> Host {
     host.sign_in("ann");
     let pair = |state| [("ann", state), ("bob", PartyState::Connected)];
     host.switch.put(call("talking", State::Connected, &pair(PartyState::Connected)));
+    let mut meeting = call("meeting", State::Connected, &pair(PartyState::Connected));
+    meeting.parties[0].moderator = true;
+    host.switch.put(meeting);
     host.switch.put(call("held", State::Connected, &pair(PartyState::Held)));
     host.switch.put(call("ringing", State::Ringing, &pair(PartyState::Ringing)));
     host.switch.put(call("parked", State::Parked, &pair(PartyState::Parked)));

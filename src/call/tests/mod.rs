@@ -1,5 +1,6 @@
 //! Calls in virtual time: a switch, scripted phones, a list instead of media ports.
 
+mod conference;
 mod graph;
 mod model;
 mod moving;

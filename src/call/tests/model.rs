@@ -1,4 +1,4 @@
-//! Random sequences of calls, moves, splits, hold, transfers, park, pickup, device loss and hang-ups: after each step every party hears exactly the others, no leg
+//! Random sequences of calls, moves, splits, hold, and either conferences or transfers, park and pickup, device loss and hang-ups: after each step every party hears exactly the others, no leg
 //! is without an owner, no media goes to a leg that left, and the graph equals what the legs carry. Nothing is left in the end.
 
 use std::collections::BTreeSet;
@@ -12,12 +12,14 @@ use sip::random::Random;
 
 use super::scene::*;
 use crate::call::command::{Command, Refusal};
+use crate::call::conference::Guest;
 use crate::call::make::{Alert, Make};
-use crate::call::party::PartyId;
+use crate::call::party::{Party, PartyId};
 use crate::call::transfer::Referral;
-use crate::call::{Call, State};
+use crate::call::{Call, Id, State};
 use crate::device;
 
+const CAROL: usize = 5;
 /// How many sequences there are.
 const SEQUENCES: u64 = 100_000;
 /// How many are tried in a scene, one after the other.
@@ -25,8 +27,15 @@ const IN_A_SCENE: u64 = 50;
 /// Two tests share the work, so that two cores do.
 const SHARES: u64 = 2;
 
+/// What there is in a scene besides: both at once are too many to find what is wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Acts {
+    Conference,
+    Orders,
+}
+
 /// What phones and people do; the step is drawn by its place.
-fn step(scene: &mut Scene, random: &mut Random) {
+fn step(scene: &mut Scene, random: &mut Random, acts: Acts) {
     let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).expect("small");
     let phone = CALLER + below(scene.phones.len() - 1);
     let party = PartyId(u16::try_from(below(2)).expect("small"));
@@ -36,9 +45,10 @@ fn step(scene: &mut Scene, random: &mut Random) {
     // The callee's devices are the desk phone and the mobile, the caller's are its phone and the tablet.
     let device = if party == PartyId::CALLER { [CALLER, 4][below(2)] } else { [DESK, MOBILE][below(2)] };
     let target = scene.target(device);
-    match (below(30), call) {
-        (24..=28, _) => order(scene, random),
-        (29, _) => call_back(scene, below(2) == 0),
+    match (below(28), call) {
+        (24..=26, _) if acts == Acts::Orders => order(scene, random),
+        (27, _) if acts == Acts::Orders => call_back(scene, below(2) == 0),
+        (24..=27, Some(call)) => confer(scene, call, below(8), video),
         (0..=6, Some(call)) => {
             let command = match below(10) {
                 0 => Command::Join { call, party, kinds, target },
@@ -132,6 +142,35 @@ fn call_back(scene: &mut Scene, is_found: bool) {
     scene.settle();
 }
 
+/// Carol, whose phone is the last one, is called in, calls bob, comes in by that call, is removed; and the conference is locked.
+fn confer(scene: &mut Scene, call: Id, what: usize, video: bool) {
+    let by = |scene: &Scene| scene.calls.view(call).and_then(|view| view.conference.as_ref()?.moderator).unwrap_or(PartyId::CALLER);
+    let command = match what {
+        0..=2 => {
+            let targets = vec![scene.target_of("carol", CAROL)];
+            let guest = Guest { person: person("carol"), headers: Headers::default(), targets };
+            Command::Gather { call, party: by(scene), calls: Vec::new(), guests: vec![guest] }
+        }
+        3 if scene.calls.views().count() == 1 => {
+            scene.place_from(CAROL, ("carol", "bob"), if video { FILM } else { PCMU });
+            scene.settle();
+            return scene.accept_fitting(DESK, video);
+        }
+        3..=5 => {
+            let others = scene.calls.views().map(|view| view.id).filter(|other| *other != call).collect();
+            Command::Gather { call, party: PartyId::CALLEE, calls: others, guests: Vec::new() }
+        }
+        6 => Command::Kick { call, by: by(scene), party: PartyId(2) },
+        _ => Command::Lock { call, by: by(scene), locked: video },
+    };
+    let _refused: Result<_, Refusal> = scene.command(command);
+    scene.settle();
+    if what < 3 && scene.phones[CAROL].dialog.is_some() {
+        scene.accept_fitting(CAROL, video);
+        scene.settle();
+    }
+}
+
 /// The rules, of each call at any time.
 #[track_caller]
 fn check(scene: &Scene) {
@@ -173,7 +212,9 @@ fn check_hearing(call: &Call, members: &[Member]) {
         let (deaf, quiet) = (listener.holding, talker.holding);
         assert_eq!(takes.contains(Kinds::AUDIO), !deaf, "{members:?}");
         assert_eq!(gives.contains(Kinds::AUDIO), !quiet && !talker.muted.audio, "{members:?}");
-        assert_eq!(of(listener.id).any(|member| member.plays.is_some()), quiet && !deaf, "music when nobody is there: {members:?}");
+        let is_there = |other: &&Party| other.id != listener.id && !other.holding && of(other.id).count() > 0;
+        let is_alone = !call.parties.iter().any(|other| is_there(&other));
+        assert_eq!(of(listener.id).any(|member| member.plays.is_some()), is_alone && !deaf, "music when nobody is there: {members:?}");
         // Of a move only the device that takes over has no other one to wait for.
         let waits = of(talker.id).filter(|member| member.until.is_some()).count();
         assert!(waits == 0 || of(talker.id).any(|member| member.until.is_none()), "{members:?}");
@@ -207,7 +248,7 @@ fn check_rest(scene: &mut Scene) {
     }
 }
 
-fn sequence(scene: &mut Scene, random: &mut Random) {
+fn sequence(scene: &mut Scene, random: &mut Random, acts: Acts) {
     scene.place(if random.below(2) == 0 { FILM } else { PCMU });
     scene.settle();
     if random.below(8) != 0 {
@@ -215,7 +256,7 @@ fn sequence(scene: &mut Scene, random: &mut Random) {
         scene.settle();
     }
     for _ in 0..2 + random.below(8) {
-        step(scene, random);
+        step(scene, random, acts);
         check(scene);
     }
     if random.below(8) == 0 && scene.phones.iter().all(|phone| !phone.dead) {
@@ -241,10 +282,11 @@ fn sequence(scene: &mut Scene, random: &mut Random) {
 
 /// Tries a share of the sequences, each scene with its seed.
 fn sequences(share: u64) {
-    let (mut moves, mut refused) = (0, 0);
+    let (mut moves, mut refused, mut conferences) = (0, 0, 0);
     for seed in (0..SEQUENCES / IN_A_SCENE).filter(|seed| seed % SHARES == share) {
         let run = std::panic::AssertUnwindSafe(|| {
-            let mut scene = Scene::seeded(3, seed);
+            let mut scene = Scene::seeded(4, seed);
+            let acts = if seed / SHARES % 2 == 0 { Acts::Conference } else { Acts::Orders };
             scene.targets.truncate(1);
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -253,22 +295,24 @@ fn sequences(share: u64) {
                 phone.on_offer = OnOffer::Fit { video: true };
             }
             for _ in 0..IN_A_SCENE {
-                sequence(&mut scene, &mut random);
+                sequence(&mut scene, &mut random, acts);
             }
             scene.give_up_all();
             scene.assert_over();
             let done = scene.outcomes.iter().filter(|(_, result)| result.is_ok()).count();
-            (done, scene.outcomes.len() - done)
+            let conferences = scene.records.iter().filter(|record| record.parties.len() > 2).count();
+            (done, scene.outcomes.len() - done, conferences)
         });
         match std::panic::catch_unwind(run) {
-            Ok(one) => (moves, refused) = (moves + one.0, refused + one.1),
+            Ok(one) => (moves, refused, conferences) = (moves + one.0, refused + one.1, conferences + one.2),
             Err(panic) => {
                 eprintln!("seed {seed}");
                 std::panic::resume_unwind(panic);
             }
         }
     }
-    assert!(moves > 100 && refused > 100, "moves that worked, and that did not: {moves}, {refused}");
+    let seen = (moves, refused, conferences);
+    assert!(moves > 100 && refused > 100 && conferences > 100, "moves that worked, that did not, and conferences: {seen:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use sip::{
 };
 
 use crate::call::command::{Answer, Command, Refusal, Ticket};
+use crate::call::conference::room::Room;
 use crate::call::graph::{self, View};
 use crate::call::handoff::LINGER;
 use crate::call::leg::{Port, Ports};
@@ -90,6 +91,8 @@ pub(super) fn person(name: &str) -> Person {
 #[derive(Default)]
 pub(super) struct FakePorts {
     pub(super) opened: u64,
+    /// Another media thread than that of the port beside.
+    pub(super) thread: u16,
     /// How many more may be opened.
     pub(super) left: Option<u64>,
     pub(super) settings: BTreeMap<PortId, Settings>,
@@ -119,7 +122,8 @@ impl Ports for FakePorts {
         }
         self.opened += 1;
         let addresses = vec![stream(self.opened); streams];
-        Ok(Port { id: PortId::new(0, self.opened), local: Local { addresses, ..Local::default() } })
+        let thread = if self.thread == 0 { beside.map_or(0, PortId::thread) } else { self.thread };
+        Ok(Port { id: PortId::new(thread, self.opened), local: Local { addresses, ..Local::default() } })
     }
 
     fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String> {
@@ -276,6 +280,9 @@ pub(super) struct Scene {
     /// The place that the next INVITE is to take, and what came of the last one.
     pub(super) place: Option<Place>,
     pub(super) refusal: Option<Refusal>,
+    /// The room that the next INVITE is to, and what came of the last one.
+    pub(super) room: Option<Arc<Room>>,
+    pub(super) visited: Option<Result<(), Refusal>>,
     /// REFERs that wait.
     pub(super) refers: Vec<(DialogId, ReferId)>,
     /// Users who are to be called back.
@@ -341,6 +348,8 @@ impl Scene {
             talks: false,
             place: None,
             refusal: None,
+            room: None,
+            visited: None,
             refers: Vec::new(),
             recalls: Vec::new(),
         }
@@ -740,6 +749,12 @@ impl Scene {
             let protection = Protection::Prefer;
             let entrant = Entrant { dialog, offer, signaling: source.ip(), protection, person: person(&caller), device };
             self.refusal = self.with_calls(|calls, switch| calls.take_place(switch, entrant, place)).err();
+            return;
+        }
+        if let Some(room) = self.room.take() {
+            let protection = Protection::Prefer;
+            let visitor = Entrant { dialog, offer, signaling: source.ip(), protection, person: person(&caller), device };
+            self.visited = Some(self.with_calls(|calls, switch| calls.visit(switch, visitor, &room)));
             return;
         }
         let same = self.same_contact;

@@ -95,6 +95,38 @@ pub(super) enum Verb {
         #[arg(long = "to", value_name = "DESTINATION", value_parser = Destination::parse)]
         destinations: Vec<Destination>,
     },
+    /// Keep a party's sound from the others: a user's own, or as the moderator of a conference another's
+    Mute {
+        #[command(flatten)]
+        party: Party,
+        /// Let the others hear it again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Let nobody join a conference; for its moderator
+    Lock {
+        #[command(flatten)]
+        side: Side,
+        /// Let people join again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Remove a party from a conference; for its moderator
+    Kick {
+        #[command(flatten)]
+        side: Side,
+        /// Who: a user, or a number
+        #[arg(value_parser = Line::parse)]
+        party: Line,
+    },
+    /// Make another user the moderator of a conference; for its moderator
+    Moderate {
+        #[command(flatten)]
+        side: Side,
+        /// Who
+        #[arg(value_parser = Line::parse)]
+        party: Line,
+    },
     /// Park a call
     Park {
         #[command(flatten)]
@@ -138,6 +170,16 @@ pub(super) struct Side {
     /// For whom; absent: the caller, or the only user in the call
     #[arg(long, value_parser = UserName::parse)]
     user: Option<UserName>,
+}
+
+/// Names a party of a call, or one side of it.
+#[derive(clap::Args)]
+pub(super) struct Party {
+    #[command(flatten)]
+    side: Side,
+    /// Who: a user, or a number; absent: the user themself
+    #[arg(value_parser = Line::parse)]
+    party: Option<Line>,
 }
 
 /// Arguments of `move`.
@@ -218,6 +260,10 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::Resume(side) => side.acts("resume", json!({})),
         Verb::Transfer { side, to, consult } => side.acts("transfer", json!({ "destination": to, "consult": consult })),
         Verb::Conference { side, calls, destinations } => side.acts("conference", json!({ "calls": calls, "destinations": destinations })),
+        Verb::Mute { party: Party { side, party }, off } => side.acts(if off { "unmute" } else { "mute" }, json!({ "party": party })),
+        Verb::Lock { side, off } => side.acts(if off { "unlock" } else { "lock" }, json!({})),
+        Verb::Kick { side, party } => side.acts("kick", json!({ "party": party })),
+        Verb::Moderate { side, party } => side.acts("moderate", json!({ "party": party })),
         Verb::Park { side, slot } => side.acts("park", json!({ "slot": slot })),
         Verb::Pickup { side, device } => side.acts("pickup", json!({ "device": device })),
         Verb::Dtmf { side, digits } => side.acts("dtmf", json!({ "digits": digits })),

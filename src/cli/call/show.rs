@@ -24,6 +24,8 @@ const RECORD: &[Column] = &[
     Column("answered", "/answered-at", Form::Moment),
     Column("ended", "/ended-at", Form::Moment),
     Column("slot", "/slot", Form::Plain),
+    Column("room", "/room", Form::Plain),
+    Column("locked", "/locked", Form::Plain),
     Column("why", "/why", Form::Plain),
     Column("actions", "/actions", Form::Plain),
 ];
@@ -33,6 +35,8 @@ const PARTIES: &[Column] = &[
     Column("number", "/number", Form::Plain),
     Column("name", "/name", Form::Plain),
     Column("state", "/state", Form::Plain),
+    Column("muted", "/muted", Form::Plain),
+    Column("moderator", "/moderator", Form::Plain),
     Column("devices", "/devices", Form::By(devices)),
 ];
 

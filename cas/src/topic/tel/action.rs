@@ -4,8 +4,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::types::{
-    Action, Answer, Call, Conference, Decline, Dtmf, MAX_JOINED, Move, Negotiate, Park, Party, PartyState, Pickup, Plain, Split, State,
-    Transfer,
+    Action, Answer, Call, Conference, Decline, Dtmf, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Pickup, Plain,
+    Split, State, Transfer,
 };
 use crate::error::Error;
 use crate::text::{CallId, UserName};
@@ -102,6 +102,18 @@ pub enum Act {
     Split(Split),
     /// Renegotiate media.
     Negotiate(Negotiate),
+    /// Take media from the others.
+    Mute(Mute),
+    /// Give it to them again.
+    Unmute(Mute),
+    /// Let nobody join.
+    Lock(Plain),
+    /// Let people join again.
+    Unlock(Plain),
+    /// Remove a party.
+    Kick(Member),
+    /// Make a user the moderator.
+    Moderate(Member),
 }
 
 /// Lists, for each act, its action and its request.
@@ -110,7 +122,7 @@ macro_rules! of_act {
         match $act {
             Act::Answer($request) => $value,
             Act::Decline($request) => $value,
-            Act::Hold($request) | Act::Resume($request) | Act::Drop($request) => $value,
+            Act::Hold($request) | Act::Resume($request) | Act::Drop($request) | Act::Lock($request) | Act::Unlock($request) => $value,
             Act::Transfer($request) => $value,
             Act::Conference($request) => $value,
             Act::Park($request) => $value,
@@ -119,6 +131,8 @@ macro_rules! of_act {
             Act::Move($request) => $value,
             Act::Split($request) => $value,
             Act::Negotiate($request) => $value,
+            Act::Mute($request) | Act::Unmute($request) => $value,
+            Act::Kick($request) | Act::Moderate($request) => $value,
         }
     };
 }
@@ -153,6 +167,22 @@ impl Act {
             Self::Move(_) => Action::Move,
             Self::Split(_) => Action::Split,
             Self::Negotiate(_) => Action::Negotiate,
+            Self::Mute(_) => Action::Mute,
+            Self::Unmute(_) => Action::Unmute,
+            Self::Lock(_) => Action::Lock,
+            Self::Unlock(_) => Action::Unlock,
+            Self::Kick(_) => Action::Kick,
+            Self::Moderate(_) => Action::Moderate,
+        }
+    }
+
+    /// Returns true for what only the moderator of a conference may do.
+    pub(crate) fn is_moderation(&self) -> bool {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other act is a party's own affair")]
+        match self {
+            Self::Lock(_) | Self::Unlock(_) | Self::Kick(_) | Self::Moderate(_) => true,
+            Self::Mute(request) | Self::Unmute(request) => request.party.is_some(),
+            _ => false,
         }
     }
 
@@ -210,7 +240,19 @@ impl Call {
             (_, Some(PartyState::Held)) => &[Resume, Drop, Transfer, Conference, Park, Move, Negotiate],
             (_, Some(PartyState::Parked | PartyState::Left) | None) => &[],
         };
-        actions.iter().copied().collect()
+        let own = self.party(user).map(|party| self.of_party(party)).unwrap_or_default();
+        actions.iter().copied().filter(|action| *action != Conference || !self.locked).collect::<Actions>().union(own)
+    }
+
+    /// What there is besides for a party who talks: its own sound, and all that a moderator may do.
+    fn of_party(&self, party: &Party) -> Actions {
+        use Action::{Kick, Lock, Moderate, Mute, Unlock, Unmute};
+        let is_in = self.state == State::Connected && matches!(party.state, PartyState::Connected | PartyState::Held);
+        let own = if party.muted.is_empty() { [Mute].as_slice() } else { [Mute, Unmute].as_slice() };
+        let lock = if self.locked { Unlock } else { Lock };
+        let moderator = [Mute, Unmute, Kick, Moderate, lock];
+        let moderator = if party.moderator { moderator.as_slice() } else { &[] };
+        own.iter().chain(moderator).copied().filter(|_| is_in).collect()
     }
 
     pub(crate) fn state_for(&self, user: &UserName) -> &'static str {
@@ -230,8 +272,15 @@ pub(crate) mod tests {
 
     /// A call between ann and bob.
     pub(crate) fn call(state: State, ann: PartyState, bob: PartyState) -> Call {
-        let party =
-            |name: &str, state| Party { user: Some(UserName::parse(name).unwrap()), number: None, name: None, state, devices: Vec::new() };
+        let party = |name: &str, state| Party {
+            user: Some(UserName::parse(name).unwrap()),
+            number: None,
+            name: None,
+            state,
+            muted: Vec::new(),
+            moderator: false,
+            devices: Vec::new(),
+        };
         Call {
             id: CallId::parse("0001").unwrap(),
             state,
@@ -241,6 +290,8 @@ pub(crate) mod tests {
             answered_at: None,
             ended_at: None,
             slot: None,
+            room: None,
+            locked: false,
             why: None,
         }
     }
@@ -257,6 +308,26 @@ pub(crate) mod tests {
         assert_eq!(names(ringing.actions(&caller("ann", Rights::default()))), ["drop", "negotiate"]);
         assert_eq!(names(ringing.actions(&caller("eve", Rights::default()))), ["pickup"]);
         assert_eq!(names(call(State::Ended, PartyState::Left, PartyState::Left).actions(&caller("ann", Rights::default()))), [""; 0]);
+    }
+
+    #[test]
+    fn a_moderator_may_do_more_and_a_locked_call_takes_nobody() {
+        // 004-36
+        let mut talking = call(State::Connected, PartyState::Connected, PartyState::Connected);
+        talking.parties[0].moderator = true;
+        let names = |call: &Call, of: &str| {
+            let all = call.actions(&caller(of, Rights::default())).iter().map(Action::name).collect::<Vec<_>>();
+            let is_about = |name: &&str| ["conference", "mute", "unmute", "lock", "unlock", "kick", "moderate"].contains(name);
+            all.into_iter().filter(is_about).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&talking, "ann"), ["conference", "mute", "unmute", "lock", "kick", "moderate"]);
+        assert_eq!(names(&talking, "bob"), ["conference", "mute"]);
+        talking.locked = true;
+        talking.parties[1].muted = vec![super::super::types::Media::Audio];
+        assert_eq!(names(&talking, "ann"), ["mute", "unmute", "unlock", "kick", "moderate"]);
+        assert_eq!(names(&talking, "bob"), ["mute", "unmute"]);
+        talking.state = State::Ended;
+        assert_eq!(names(&talking, "ann"), [""; 0]);
     }
 
     #[test]

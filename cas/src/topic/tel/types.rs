@@ -89,6 +89,26 @@ bodies! {
         /// Destinations that are called and join; at most 16.
         destinations: Vec<Destination> = default,
     }
+    /// Request of `mute` and `unmute`.
+    Mute {
+        /// The call.
+        call: CallId,
+        /// For whom; absent: the caller.
+        user: Option<UserName> = default,
+        /// Whose media, by user name or number; absent: one's own. That of another is the moderator's to take and to give.
+        party: Option<Line> = default,
+        /// Which media; absent: audio.
+        media: Vec<Media> = default,
+    }
+    /// Request of `kick` and `moderate`.
+    Member {
+        /// The call.
+        call: CallId,
+        /// For which moderator; absent: the caller.
+        user: Option<UserName> = default,
+        /// Whom it is about, by user name or number.
+        party: Line,
+    }
     /// Request of `park`.
     Park {
         /// The call.
@@ -200,6 +220,10 @@ bodies! {
         name: Option<String> = default,
         /// Where they are in the call.
         state: PartyState,
+        /// What the others do not get of them.
+        muted: Vec<Media> = default,
+        /// They moderate the conference.
+        moderator: bool = default,
         /// Their devices in the call, and what each carries.
         devices: Vec<Carrying> = default,
     }
@@ -235,6 +259,12 @@ pub struct Call {
     /// Where it is parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
+    /// The number of the room that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
+    /// Nobody may join.
+    #[serde(default, skip_serializing_if = "crate::topic::declare::is_absent")]
+    pub locked: bool,
     /// Why it ended or failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -361,6 +391,18 @@ words! {
         Split = "split",
         /// Renegotiate media.
         Negotiate = "negotiate",
+        /// Take media from the others.
+        Mute = "mute",
+        /// Give it to them again.
+        Unmute = "unmute",
+        /// Let nobody join.
+        Lock = "lock",
+        /// Let people join again.
+        Unlock = "unlock",
+        /// Remove somebody.
+        Kick = "kick",
+        /// Make somebody the moderator.
+        Moderate = "moderate",
     }
 }
 

@@ -1,0 +1,433 @@
+//! Rooms: conferences that have a number. Who dials it is in, once they have shown the PIN in digits if there is one; who is alone hears
+//! music. A party is sent into a room by REFER as anywhere else. A room lasts while somebody is in it.
+//!
+//! Before the PIN is shown a visitor's call is one of its own, so that it says nothing of who is in; then it becomes part of the room's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use media::Kinds;
+use media::PortId;
+use media::dtmf::Digit;
+use media::sdp::transport::Profile;
+use sip::StatusCode;
+use sip::message::header::Reason;
+use tracing::{debug, info};
+
+use super::{Conference, MAX_PARTIES};
+use crate::call::command::Refusal;
+use crate::call::graph::Constructed;
+use crate::call::leg::{Leg, LegId, Media, Stage};
+use crate::call::party::{Party, PartyId, Person, Who};
+use crate::call::pickup::Entrant;
+use crate::call::record::{EndedBy, Record};
+use crate::call::template::{self, Unwanted};
+use crate::call::transfer::Report;
+use crate::call::{Call, Calls, Id, State, Switch, Talk};
+
+/// Wrong PINs of one visitor; then they are hung up.
+const MAX_WRONG: u8 = 3;
+
+/// Wrong PINs of all visitors of a room within [`GUESSING`]; then no PIN is right until it is over.
+const MAX_GUESSES: u32 = 30;
+
+/// How long wrong PINs are counted.
+const GUESSING: Duration = Duration::from_secs(60);
+
+/// How long a visitor may stand at the door.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Most digits of a PIN; further ones that are typed are dropped.
+pub const MAX_PIN: usize = 12;
+
+/// A room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What is dialled to come in.
+    pub number: Arc<str>,
+    /// What has to be shown, if anything.
+    pub pin: Option<Pin>,
+    /// The user who moderates; none: the first of our users who is in.
+    pub moderator: Option<Arc<str>>,
+}
+
+/// The digits that let visitors in. They cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pin(Box<str>);
+
+impl Pin {
+    /// Reads 4 to [`MAX_PIN`] digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = (4..=MAX_PIN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        good.then(|| Self(text.into()))
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pin(…)")
+    }
+}
+
+/// Where a visitor shows the PIN.
+#[derive(Debug)]
+pub(super) struct Door {
+    typed: String,
+    wrong: u8,
+    until: Instant,
+}
+
+impl Door {
+    pub(super) fn poll_timeout(&self) -> Instant {
+        self.until
+    }
+}
+
+/// What is known of a room while the switch runs.
+#[derive(Debug, Default)]
+struct Hall {
+    /// The call of who is in.
+    call: Option<Id>,
+    /// Those of who is at the door.
+    at_door: BTreeSet<Id>,
+    /// When a wrong PIN was shown first, and how many were since.
+    guesses: Option<(Instant, u32)>,
+}
+
+/// The rooms that were visited, by number: at most as many as are configured.
+#[derive(Debug, Default)]
+pub(in crate::call) struct Rooms(BTreeMap<Arc<str>, Hall>);
+
+impl Rooms {
+    fn of(&mut self, room: &Room) -> &mut Hall {
+        self.0.entry(Arc::clone(&room.number)).or_default()
+    }
+}
+
+impl Calls {
+    /// Lets a device into a room, or to its door: its INVITE is answered.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the INVITE is refused.
+    pub fn visit(&mut self, switch: &mut Switch<'_>, visitor: Entrant, room: &Arc<Room>) -> Result<(), Refusal> {
+        let dialog = visitor.dialog;
+        let result = self.let_in(switch, visitor, room);
+        if let Err(refusal) = result {
+            info!(room = &*room.number, %refusal, "not let in");
+            let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &sip::message::Headers::default());
+        }
+        result
+    }
+
+    fn let_in(&mut self, switch: &mut Switch<'_>, visitor: Entrant, room: &Arc<Room>) -> Result<(), Refusal> {
+        if self.given_up.remove(&visitor.dialog) {
+            return Err(Refusal::CallOver);
+        }
+        let Some(id) = self.rooms.of(room).call.filter(|_| room.pin.is_none()) else { return self.open_visit(switch, visitor, room) };
+        self.may_enter(id, &visitor.person.who, None)?;
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let known = call.same_user(&visitor.person.who);
+        let party = known.unwrap_or_else(|| call.next_party());
+        let person = visitor.person.clone();
+        self.seat(switch, visitor, (id, party))?;
+        if known.is_none() {
+            self.sit_down(id, Party::new(party, person), switch.unix);
+        }
+        self.met_in_room(switch, id);
+        Ok(())
+    }
+
+    /// A visitor comes with a call of their own: that of the room, or one at its door.
+    fn open_visit(&mut self, switch: &mut Switch<'_>, visitor: Entrant, room: &Arc<Room>) -> Result<(), Refusal> {
+        if self.calls.len() >= Self::MAX {
+            return Err(Refusal::Full);
+        }
+        let id = self.id(switch.unix);
+        let person = visitor.person.clone();
+        let mut call = Call::new(Record::visit(id, &person, &room.number, switch.unix));
+        call.state = State::Established(Talk::default());
+        call.constructed = Constructed::Conference;
+        call.is_managed = true;
+        call.conference = Some(Box::new(Conference::at_door(room, switch.now)));
+        self.calls.insert(id, call);
+        self.rooms.of(room).at_door.insert(id);
+        if let Err(refusal) = self.seat(switch, visitor, (id, PartyId::CALLER)) {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.record.refused(refusal.status(), EndedBy::Switch, refusal.to_string());
+            }
+            self.close(switch, id);
+            return Err(refusal);
+        }
+        self.sit_down(id, Party::new(PartyId::CALLER, person), switch.unix);
+        self.arrange(switch, id);
+        if room.pin.is_none() {
+            self.admit(switch, id);
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    /// A party is in a room, or at its door.
+    fn sit_down(&mut self, id: Id, party: Party, unix: u64) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let Some(user) = party.person.who.user() {
+            self.by_user.insert((Arc::clone(user), id));
+        }
+        let name = party.id;
+        call.parties.push(party);
+        call.came(name, unix);
+    }
+
+    fn met_in_room(&mut self, switch: &mut Switch<'_>, id: Id) {
+        self.arrange(switch, id);
+        self.align(switch, id);
+        self.touch(id);
+    }
+
+    /// Answers a device that comes into a room.
+    fn seat(&mut self, switch: &mut Switch<'_>, visitor: Entrant, (id, party): (Id, PartyId)) -> Result<(), Refusal> {
+        let limit = Some(self.policy.media_timeout);
+        let beside = self.port_near(id, &visitor.person.who);
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let leg_id = call.take_leg_id();
+        let (dialog, label) = (visitor.dialog, visitor.person.address.to_string());
+        let media = Media::new(switch.manner(Profile::Plain, visitor.protection), Some(visitor.signaling), beside);
+        call.legs.push(Leg::new((leg_id, party), (visitor.device, label), dialog, media));
+        self.by_dialog.insert(dialog, (id, leg_id));
+        let leg = call.leg_mut(leg_id).ok_or(Refusal::NoCall)?;
+        let body = if visitor.offer.is_empty() {
+            let template = template::offer(&[], Kinds::AUDIO, Unwanted::Refused, |_| None);
+            leg.asked = Kinds::AUDIO;
+            let offer = leg.media.make_offer(&template, switch.media).map_err(|_| Refusal::NotTaken);
+            offer.inspect(|_| leg.media.apply(switch.media, limit))
+        } else {
+            let received = leg.media.receive_offer(&visitor.offer).map_err(|_| Refusal::NotTaken);
+            received.and_then(|()| self.compose_answer(switch, id, leg_id).map_err(|_| Refusal::NotTaken))
+        };
+        match body {
+            Ok(body) => {
+                if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(leg_id)) {
+                    leg.stage = Stage::Up;
+                }
+                switch.sip.accept(switch.now, dialog, body);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.release(switch, id, leg_id);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Returns a port next to which one for a visitor has to be: all visitors of a room are on one media thread, also those at its door.
+    fn port_near(&self, id: Id, who: &Who) -> Option<PortId> {
+        let call = self.calls.get(&id)?;
+        let hall = call.conference.as_ref()?.room.as_ref().and_then(|room| self.rooms.0.get(&room.number));
+        let halls = hall.into_iter().flat_map(|hall| hall.call.iter().chain(&hall.at_door));
+        let near = halls.filter_map(|id| self.calls.get(id)).find_map(Call::any_port);
+        call.any_port().or(near).or_else(|| self.port_of(who))
+    }
+
+    /// Whether somebody may come into the call of a room, with ports that they may have already.
+    fn may_enter(&self, id: Id, who: &Who, thread: Option<u16>) -> Result<(), Refusal> {
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        if call.same_user(who).is_none() {
+            if call.conference.as_ref().is_some_and(|conference| conference.locked) {
+                return Err(Refusal::Locked);
+            }
+            if call.parties.len() >= MAX_PARTIES {
+                return Err(Refusal::Full);
+            }
+        }
+        let is_elsewhere = thread.zip(call.thread()).is_some_and(|(one, other)| one != other);
+        if is_elsewhere { Err(Refusal::OtherThread) } else { Ok(()) }
+    }
+
+    /// The visitor at the door is in: their call is the room's, or becomes part of it.
+    fn admit(&mut self, switch: &mut Switch<'_>, id: Id) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(room) = call.conference.as_ref().and_then(|conference| conference.room.clone()) else { return };
+        let Some(who) = call.parties.first().map(|party| party.person.who.clone()) else { return };
+        let thread = call.thread();
+        let hall = self.rooms.of(&room);
+        hall.at_door.remove(&id);
+        let Some(into) = hall.call else {
+            hall.call = Some(id);
+            info!(call = %id, room = &*room.number, "a room is open");
+            if let Some(conference) = call.conference.as_deref_mut() {
+                conference.door = None;
+            }
+            call.choose_moderator();
+            return self.meet_all(switch, id);
+        };
+        if let Err(refusal) = self.may_enter(into, &who, thread) {
+            return self.turn_away(switch, id, &refusal.to_string(), refusal.status());
+        }
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.is_visit = true;
+        }
+        self.absorb(switch, into, (id, None));
+        self.meet_all(switch, into);
+        self.touch(into);
+    }
+
+    /// Who is on hold for somebody who has left hears the others.
+    fn meet_all(&mut self, switch: &mut Switch<'_>, id: Id) {
+        let last = self.calls.get(&id).and_then(|call| call.parties.last()).map_or(PartyId::CALLER, |party| party.id);
+        self.meet(switch, id, last);
+    }
+
+    fn turn_away(&mut self, switch: &mut Switch<'_>, id: Id, why: &str, status: StatusCode) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        info!(call = %id, why, "turned away");
+        (call.record.ended_by, call.record.reason) = (EndedBy::Switch, why.to_owned());
+        self.hang_up(switch, id, None, Some(&Reason::sip(status.code(), why)));
+    }
+
+    /// A visitor at the door has pressed a key. Returns false if there is no door.
+    pub(in crate::call) fn door_pressed(&mut self, switch: &mut Switch<'_>, id: Id, digit: Digit) -> bool {
+        let conference = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut());
+        let Some((room, door)) = conference.and_then(|conference| conference.room.as_ref().zip(conference.door.as_mut())) else {
+            return false;
+        };
+        let Some(pin) = room.pin.as_ref() else { return false };
+        match digit.letter() {
+            '#' => {}
+            '*' => {
+                door.typed.clear();
+                return true;
+            }
+            digit => {
+                if door.typed.len() < MAX_PIN {
+                    door.typed.push(digit);
+                }
+                if door.typed.len() < pin.0.len() {
+                    return true;
+                }
+            }
+        }
+        let (typed, guesses) = (std::mem::take(&mut door.typed), &mut self.rooms.of(room).guesses);
+        guesses.take_if(|(since, _)| switch.now >= *since + GUESSING);
+        let is_guessed = guesses.is_some_and(|(_, wrong)| wrong >= MAX_GUESSES);
+        if typed == *pin.0 && !is_guessed {
+            self.admit(switch, id);
+        } else {
+            guesses.get_or_insert((switch.now, 0)).1 += 1;
+            door.wrong += 1;
+            debug!(call = %id, wrong = door.wrong, "wrong PIN");
+            if door.wrong >= MAX_WRONG {
+                self.turn_away(switch, id, "three wrong PINs", StatusCode::FORBIDDEN);
+            }
+        }
+        true
+    }
+
+    /// Nobody stands at a door for ever.
+    pub(super) fn door_timeout(&mut self, switch: &mut Switch<'_>, id: Id) {
+        let Some(conference) = self.calls.get(&id).and_then(|call| call.conference.as_deref()) else { return };
+        if conference.door.as_ref().is_some_and(|door| door.until <= switch.now) {
+            self.turn_away(switch, id, "no PIN in time", StatusCode::REQUEST_TIMEOUT);
+        }
+    }
+
+    /// A call that is over is in no room.
+    pub(super) fn leave_room(&mut self, id: Id) {
+        let conference = self.calls.get(&id).and_then(|call| call.conference.as_deref());
+        let Some(room) = conference.and_then(|conference| conference.room.clone()) else { return };
+        let hall = self.rooms.of(&room);
+        hall.at_door.remove(&id);
+        hall.call.take_if(|call| *call == id);
+    }
+
+    /// Sends the other party of a call into a room; the one who asks leaves. A REFER gets its answer here.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; the call is as it was, and a REFER is refused.
+    pub fn send_to_room(
+        &mut self,
+        switch: &mut Switch<'_>,
+        (id, by): (Id, PartyId),
+        room: &Arc<Room>,
+        report: Option<Report>,
+    ) -> Result<(), Refusal> {
+        let result = self.may_be_sent((id, by), room);
+        match (result, report) {
+            (Err(refusal), Some(Report::Refer { dialog, refer })) => {
+                let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
+            }
+            (Ok(()), Some(Report::Refer { dialog, refer })) => {
+                let _gone = switch.sip.accept_refer(switch.now, dialog, refer);
+                switch.sip.report(switch.now, dialog, refer, StatusCode::OK);
+            }
+            (_, Some(Report::Outcome(_)) | None) => {}
+        }
+        result?;
+        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
+        info!(call = %id, room = &*room.number, "sent to a room");
+        if let Some(sender) = call.party(by).map(|party| party.person.who.clone()) {
+            call.constructed = Constructed::Transferred(sender);
+        }
+        for leg in call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect::<Vec<LegId>>() {
+            if let Some(dialog) = self.dialog(id, leg) {
+                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
+            }
+            self.depart(switch, id, leg);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
+        call.conference = Some(Box::new(Conference::at_door(room, switch.now)));
+        call.is_managed = true;
+        for party in call.parties.iter().map(|party| party.id).collect::<Vec<_>>() {
+            call.came(party, switch.unix);
+        }
+        self.rooms.of(room).at_door.insert(id);
+        match room.pin {
+            None => self.admit(switch, id),
+            Some(_) => self.meet_all(switch, id),
+        }
+        self.touch(id);
+        Ok(())
+    }
+
+    fn may_be_sent(&mut self, (id, by): (Id, PartyId), room: &Room) -> Result<(), Refusal> {
+        let into = self.rooms.of(room).call;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        call.party(by).ok_or(Refusal::NoParty)?;
+        call.two_talk()?;
+        let sent = call.parties.iter().find(|party| party.id != by).ok_or(Refusal::NoParty)?;
+        into.map_or(Ok(()), |into| self.may_enter(into, &sent.person.who, call.thread()))
+    }
+}
+
+impl Conference {
+    /// Of a visitor, until they are admitted.
+    fn at_door(room: &Arc<Room>, now: Instant) -> Self {
+        let door = Door { typed: String::new(), wrong: 0, until: now + PATIENCE };
+        Self { room: Some(Arc::clone(room)), door: Some(door), ..Self::default() }
+    }
+}
+
+impl Record {
+    /// Begins the record of a visit to a room, which answers at once.
+    fn visit(id: Id, visitor: &Person, room: &Arc<str>, unix: u64) -> Self {
+        Self {
+            id,
+            caller: Arc::clone(&visitor.address),
+            dialled: Arc::clone(room),
+            callee: Arc::clone(room),
+            started_at: unix,
+            ringing_at: None,
+            answered_at: Some(unix),
+            ended_at: unix,
+            answered_by: Some(format!("room {room}")),
+            status: StatusCode::OK.code(),
+            ended_by: EndedBy::Switch,
+            reason: String::new(),
+            moves: Vec::new(),
+            parties: Vec::new(),
+            media: Vec::new(),
+        }
+    }
+}

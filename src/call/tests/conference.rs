@@ -1,0 +1,735 @@
+//! Conferences: calls that are joined, guests who are called in, rooms and their doors, the moderator; and moves in the middle of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use media::dtmf::Digit;
+use media::sdp::MediaKind;
+use media::{BridgeId, Event as MediaEvent, Kinds, Member, PortId, SoundId};
+use sip::message::Headers;
+use sip::{DialogEvent, DialogId, StatusCode};
+
+use super::scene::*;
+use crate::call::Id;
+use crate::call::command::{Answer, Command, Refusal, Ticket};
+use crate::call::conference::room::{Pin, Room};
+use crate::call::conference::{Guest, MAX_PARTIES};
+use crate::call::graph::{Constructed, Standing, State, View};
+use crate::call::party::PartyId;
+use crate::call::record::EndedBy;
+
+const ANN: usize = CALLER;
+const BOB: usize = DESK;
+const CAROL: usize = MOBILE;
+const DAVE: usize = 4;
+const LISTENING: &str = "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n";
+const P0: PartyId = PartyId(0);
+const P1: PartyId = PartyId(1);
+const P2: PartyId = PartyId(2);
+
+fn room(pin: Option<&str>, moderator: Option<&str>) -> Arc<Room> {
+    let pin = pin.map(|pin| Pin::parse(pin).expect("digits"));
+    Arc::new(Room { number: "800".into(), pin, moderator: moderator.map(Into::into) })
+}
+
+/// Ann talks to bob and, with bob on hold, to carol. The two calls, and ann's dialog in each.
+fn two_calls() -> (Scene, [Id; 2], [DialogId; 2]) {
+    let mut scene = Scene::new(3);
+    scene.targets = vec![BOB];
+    scene.place(PCMU);
+    scene.settle();
+    scene.accept(BOB, PCMU);
+    scene.settle();
+    let first = scene.phones[ANN].dialog.expect("a call");
+    scene.phones[BOB].on_offer = OnOffer::Accept(LISTENING);
+    assert!(scene.offer(ANN, HOLD));
+    scene.settle();
+    scene.phones[BOB].on_offer = OnOffer::Accept(PCMU);
+    scene.targets = vec![CAROL];
+    scene.place_from(ANN, ("ann", "carol"), PCMU);
+    scene.settle();
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    let ids: Vec<Id> = scene.calls.views().map(|view| view.id).collect();
+    let dialogs = [first, scene.phones[ANN].dialog.expect("a call")];
+    (scene, ids.try_into().expect("two calls"), dialogs)
+}
+
+/// Ann, bob and carol in one call; ann moderates.
+fn three() -> (Scene, Id) {
+    let (mut scene, [first, second], dialogs) = two_calls();
+    let gather = Command::Gather { call: first, party: P0, calls: vec![second], guests: Vec::new() };
+    assert_eq!(scene.command(gather), Ok(Answer::Done));
+    scene.settle();
+    scene.phones[ANN].dialog = Some(dialogs[1]);
+    (scene, first)
+}
+
+impl Scene {
+    fn of(&self, id: Id) -> Arc<View> {
+        self.calls.view(id).expect("the call")
+    }
+
+    fn guest(&self, user: &str, phones: &[usize]) -> Guest {
+        let targets = phones.iter().map(|phone| self.target_of(user, *phone)).collect();
+        Guest { person: person(user), headers: Headers::default(), targets }
+    }
+
+    fn call_in(&mut self, id: Id, user: &str, phones: &[usize]) -> Result<Answer, Refusal> {
+        let guests = vec![self.guest(user, phones)];
+        let answer = self.command(Command::Gather { call: id, party: P0, calls: Vec::new(), guests });
+        self.settle();
+        answer
+    }
+
+    /// A phone of a user dials a room.
+    fn visit(&mut self, phone: usize, user: &str, room: &Arc<Room>, media: &str) {
+        self.room = Some(Arc::clone(room));
+        self.place_from(phone, (user, "800"), media);
+        self.settle();
+    }
+
+    /// A phone presses keys, as named events.
+    fn dial(&mut self, phone: usize, digits: &str) {
+        let port = self.port(phone);
+        for letter in digits.chars() {
+            let digit = Digit::from_letter(letter).expect("a digit");
+            self.media.events.push_back(MediaEvent::Digit { port, digit, duration: Duration::from_millis(100) });
+        }
+        self.settle();
+    }
+
+    /// Just these phones are in a call, each the only one of its party, and every one hears every other one.
+    #[track_caller]
+    fn assert_all_hear(&self, id: Id, phones: &[usize]) {
+        let members = &self.media.arranged[&BridgeId(id.0)];
+        let ports = |members: &[Member]| members.iter().map(|member| member.port).collect::<std::collections::BTreeSet<PortId>>();
+        let expected: std::collections::BTreeSet<PortId> = phones.iter().map(|phone| self.port(*phone)).collect();
+        assert_eq!(ports(members), expected);
+        let parties: std::collections::BTreeSet<u16> = members.iter().map(|member| member.party).collect();
+        assert_eq!(parties.len(), phones.len(), "nobody hears themself: {members:?}");
+        for member in members {
+            assert!(member.gives.audio && member.takes.audio && member.plays.is_none(), "{members:?}");
+        }
+        assert!(self.directions().iter().all(|direction| direction == "SendRecv"), "{:?}", self.directions());
+    }
+
+    #[track_caller]
+    fn names(&self, id: Id) -> Vec<String> {
+        self.of(id).parties.iter().map(|party| party.who.user().expect("a user").to_string()).collect()
+    }
+
+    fn moderator(&self, id: Id) -> Option<PartyId> {
+        self.of(id).conference.as_ref().and_then(|conference| conference.moderator)
+    }
+}
+
+// ---- calls that are joined
+
+#[test]
+fn a_user_joins_two_calls_and_three_hear_each_other() {
+    let (mut scene, [first, second], [gone, stays]) = two_calls();
+    let answer = scene.command(Command::Gather { call: first, party: P0, calls: vec![second, first, second], guests: Vec::new() });
+    assert_eq!(answer, Ok(Answer::Done));
+    scene.settle();
+    assert_eq!(scene.names(first), ["ann", "bob", "carol"]);
+    scene.assert_all_hear(first, &[ANN, BOB, CAROL]);
+    assert_eq!((scene.count(SWITCH, ANN, "BYE"), scene.sip.dialogs()), (1, 3), "of ann's legs the one on hold is hung up");
+    let ended =
+        |dialog: DialogId| scene.phones[ANN].events.iter().any(|(of, event)| *of == dialog && matches!(event, DialogEvent::Ended { .. }));
+    assert_eq!((ended(gone), ended(stays), scene.count(SWITCH, ANN, "INVITE")), (true, false, 0));
+    assert_eq!(scene.count(SWITCH, CAROL, "INVITE"), 1, "who was not on hold is asked nothing");
+    let view = scene.of(first);
+    assert_eq!((&view.constructed, scene.moderator(first)), (&Constructed::Conference, Some(P0)));
+    assert_eq!(scene.record().reason, format!("joined with call {first}"));
+}
+
+#[test]
+fn who_leaves_lets_the_others_talk_and_two_have_a_plain_call() {
+    let (mut scene, id) = three();
+    scene.now += Duration::from_secs(5);
+    scene.bye(ANN);
+    scene.settle();
+    assert_eq!(scene.names(id), ["bob", "carol"]);
+    scene.assert_all_hear(id, &[BOB, CAROL]);
+    assert_eq!(scene.of(id).conference, None);
+    // 2 * an offer of one is the other's affair again
+    let before = scene.count(SWITCH, CAROL, "INVITE");
+    assert!(scene.offer(BOB, BOTH));
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CAROL, "INVITE"), before + 1);
+    scene.now += Duration::from_secs(5);
+    scene.bye(BOB);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CAROL, "BYE"), 1);
+    let record = scene.records.iter().find(|record| record.id == id).expect("its record");
+    let stays: Vec<_> = record.parties.iter().map(|stay| (&*stay.party, stay.left_at)).collect();
+    let (early, late) = (Some(UNIX + 5000), Some(UNIX + 10_000));
+    assert_eq!(stays, [("ann@h", early), ("bob@h", late), ("carol@h", late)]);
+    scene.assert_over();
+}
+
+#[test]
+fn each_leg_of_a_conference_negotiates_with_us_alone() {
+    let (mut scene, id) = three();
+    let before: usize = [ANN, CAROL].map(|phone| scene.count(SWITCH, phone, "INVITE")).iter().sum();
+    assert!(scene.offer(BOB, BOTH));
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, BOB, "200 INVITE"), 1);
+    assert_eq!([ANN, CAROL].map(|phone| scene.count(SWITCH, phone, "INVITE")).iter().sum::<usize>(), before);
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+}
+
+#[test]
+fn everybodys_camera_is_offered() {
+    let (mut scene, id) = three();
+    for phone in &mut scene.phones {
+        phone.on_offer = OnOffer::Fit { video: true };
+    }
+    scene.phones[CAROL].on_offer = OnOffer::Fit { video: false };
+    assert!(scene.offer(BOB, FILM));
+    scene.settle();
+    let videos: Vec<bool> = scene.of(id).parties.iter().map(|party| party.legs[0].gives.video).collect();
+    assert_eq!(videos, [true, true, false]);
+}
+
+#[test]
+fn calls_that_cannot_be_joined_stay_as_they_are() {
+    let (mut scene, [first, second], _) = two_calls();
+    let gather = |call, party, calls: &[Id]| Command::Gather { call, party, calls: calls.to_vec(), guests: Vec::new() };
+    let before: Vec<_> = scene.calls.views().collect();
+    assert_eq!(scene.command(gather(first, P1, &[second])), Err(Refusal::NoParty), "bob is not in the second call");
+    assert_eq!(scene.command(gather(first, P2, &[second])), Err(Refusal::NoParty));
+    assert_eq!(scene.command(gather(first, P0, &[Id(7)])), Err(Refusal::NoCall));
+    assert_eq!(scene.command(gather(first, P0, &[first])), Ok(Answer::Done), "nothing to do");
+    let guest = scene.guest("dave", &[]);
+    let command = Command::Gather { call: first, party: P0, calls: vec![second], guests: vec![guest] };
+    assert_eq!(scene.command(command), Err(Refusal::Unreachable));
+    let guest = scene.guest("bob", &[DAVE]);
+    let command = Command::Gather { call: first, party: P0, calls: vec![second], guests: vec![guest] };
+    assert_eq!(scene.command(command), Err(Refusal::Present));
+    assert_eq!(scene.calls.views().collect::<Vec<_>>(), before);
+    // a call that rings
+    scene.targets = vec![DAVE];
+    scene.place_from(ANN, ("ann", "dave"), PCMU);
+    scene.settle();
+    let ringing = scene.calls.views().last().expect("a call").id;
+    assert_eq!(scene.command(gather(first, P0, &[ringing])), Err(Refusal::NotAnswered));
+    assert_eq!(scene.command(gather(ringing, P0, &[first])), Err(Refusal::NotAnswered));
+}
+
+#[test]
+fn calls_on_two_media_threads_are_not_joined() {
+    let (mut scene, [first, _], _) = two_calls();
+    scene.media.thread = 1;
+    scene.targets = vec![DAVE];
+    scene.place_from(ANN, ("ann", "dave"), PCMU);
+    scene.settle();
+    scene.accept(DAVE, PCMU);
+    scene.settle();
+    let other = scene.calls.views().last().expect("a call").id;
+    let gather = Command::Gather { call: first, party: P0, calls: vec![other], guests: Vec::new() };
+    assert_eq!(scene.command(gather), Err(Refusal::OtherThread));
+}
+
+#[test]
+fn who_is_in_both_calls_is_one_party_with_two_devices() {
+    let mut scene = Scene::new(3);
+    for (phone, caller) in [(BOB, ANN), (CAROL, ANN)] {
+        scene.targets = vec![phone];
+        scene.place_from(caller, ("ann", "bob"), PCMU);
+        scene.settle();
+        scene.accept(phone, PCMU);
+        scene.settle();
+    }
+    let ids: Vec<Id> = scene.calls.views().map(|view| view.id).collect();
+    let gather = Command::Gather { call: ids[0], party: P0, calls: vec![ids[1]], guests: Vec::new() };
+    assert_eq!(scene.command(gather), Ok(Answer::Done));
+    scene.settle();
+    let view = scene.of(ids[0]);
+    assert_eq!(view.parties.iter().map(|party| party.legs.len()).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(view.conference, None, "they are two");
+}
+
+// ---- guests
+
+#[test]
+fn a_guest_rings_while_the_others_talk_and_comes_in() {
+    let mut scene = Scene::talking_with(3, PCMU);
+    let id = scene.call();
+    assert_eq!(scene.call_in(id, "carol", &[CAROL, DAVE]), Ok(Answer::Pending(Ticket(1))));
+    for phone in [CAROL, DAVE] {
+        scene.progress(phone, StatusCode::RINGING, "");
+    }
+    scene.settle();
+    scene.assert_all_hear(id, &[ANN, BOB]);
+    let standings = |scene: &Scene| scene.of(id).parties.iter().map(|party| party.state).collect::<Vec<_>>();
+    assert_eq!(standings(&scene), [Standing::Connected, Standing::Connected, Standing::Ringing]);
+    assert_eq!(scene.of(id).constructed, Constructed::Direct);
+    scene.accept(DAVE, PCMU);
+    scene.settle();
+    assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
+    scene.assert_all_hear(id, &[ANN, BOB, DAVE]);
+    assert_eq!((scene.count(SWITCH, CAROL, "CANCEL"), scene.count(SWITCH, ANN, "INVITE")), (1, 0));
+    assert_eq!((scene.of(id).constructed.clone(), scene.moderator(id)), (Constructed::Conference, Some(P0)));
+    assert_eq!(scene.calls.views_of("carol").count(), 1);
+    for phone in [ANN, BOB] {
+        scene.bye(phone);
+        scene.settle();
+    }
+    assert_eq!(scene.count(SWITCH, DAVE, "BYE"), 1, "alone is no conference");
+    scene.assert_over();
+}
+
+#[test]
+fn a_guest_who_does_not_come_changes_nothing() {
+    let ends: [(&str, Refusal, fn(&mut Scene)); 4] = [
+        ("busy", Refusal::Busy, |scene| scene.refuse(CAROL, StatusCode::BUSY_HERE)),
+        ("never answers", Refusal::NoAnswer, |scene| scene.advance(NO_ANSWER)),
+        ("declines by command", Refusal::Declined, |scene| {
+            let call = scene.call();
+            assert_eq!(scene.command(Command::Drop { call, party: P2 }), Ok(Answer::Done));
+        }),
+        ("answers with nonsense", Refusal::NotTaken, |scene| scene.accept(CAROL, "m=nothing\r\n")),
+    ];
+    for (what, refusal, end) in ends {
+        let mut scene = Scene::talking_with(3, PCMU);
+        let id = scene.call();
+        let before = scene.of(id);
+        assert_eq!(scene.call_in(id, "carol", &[CAROL]), Ok(Answer::Pending(Ticket(1))), "{what}");
+        assert_eq!(
+            scene.command(Command::Move { call: id, party: P2, kinds: Kinds::BOTH, target: scene.target_of("carol", DAVE) }),
+            Err(Refusal::NotAnswered)
+        );
+        end(&mut scene);
+        scene.settle();
+        assert_eq!(scene.outcomes, [(Ticket(1), Err(refusal))], "{what}");
+        assert_eq!(scene.of(id), before, "{what}");
+        assert_eq!(scene.calls.views_of("carol").count(), 0, "{what}");
+        scene.assert_talking();
+        scene.bye(ANN);
+        scene.settle();
+        assert!(scene.record().parties.is_empty(), "{what}");
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn of_several_guests_one_is_enough() {
+    let mut scene = Scene::talking_with(3, PCMU);
+    let id = scene.call();
+    let guests = vec![scene.guest("carol", &[CAROL]), scene.guest("dave", &[DAVE])];
+    let gather = Command::Gather { call: id, party: P0, calls: Vec::new(), guests };
+    assert_eq!(scene.command(gather), Ok(Answer::Pending(Ticket(1))));
+    scene.settle();
+    scene.accept(CAROL, PCMU);
+    scene.settle();
+    assert_eq!(scene.outcomes, []);
+    scene.refuse(DAVE, StatusCode::BUSY_HERE);
+    scene.settle();
+    assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+}
+
+#[test]
+fn a_call_that_ends_takes_its_guests_back() {
+    let mut scene = Scene::talking_with(2, PCMU);
+    let id = scene.call();
+    assert!(scene.call_in(id, "carol", &[CAROL]).is_ok());
+    scene.bye(BOB);
+    scene.settle();
+    assert_eq!(scene.outcomes, [(Ticket(1), Err(Refusal::CallOver))]);
+    assert_eq!(scene.count(SWITCH, CAROL, "CANCEL"), 1);
+    scene.assert_over();
+}
+
+// ---- the moderator
+
+#[test]
+fn each_command_in_each_state() {
+    use Refusal::{Locked, NoConference, NoParty, NotAnswered, NotModerator, Unreachable};
+    let ringing = || {
+        let mut scene = Scene::new(1);
+        scene.place(PCMU);
+        scene.settle();
+        let id = scene.call();
+        (scene, id)
+    };
+    let plain = || {
+        let scene = Scene::talking_with(3, PCMU);
+        let id = scene.call();
+        (scene, id)
+    };
+    let locked = || {
+        let (mut scene, id) = three();
+        assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: true }), Ok(Answer::Done));
+        (scene, id)
+    };
+    let in_room = || {
+        let (mut scene, room) = (Scene::new(3), room(None, None));
+        for (phone, user) in [(ANN, "ann"), (BOB, "bob"), (CAROL, "carol")] {
+            scene.visit(phone, user, &room, PCMU);
+        }
+        let id = scene.call();
+        (scene, id)
+    };
+    let at_door = || {
+        let mut scene = Scene::new(3);
+        scene.visit(ANN, "ann", &room(Some("1234"), None), PCMU);
+        let id = scene.call();
+        (scene, id)
+    };
+    type Make<'a> = &'a dyn Fn() -> (Scene, Id);
+    let states: [Make<'_>; 6] = [&ringing, &plain, &three, &locked, &in_room, &at_door];
+    let done = Ok(Answer::Done);
+    let no = |refusal| Err(refusal);
+    // by command: what comes of it in a call that rings, that is plain, a conference, a locked one, a room, and at a door
+    type Row<'a> = (&'a str, &'a dyn Fn(&Scene, Id) -> Command, [Result<Answer, Refusal>; 6]);
+    let (none, not_answered, moderator) = (no(NoConference), no(NotAnswered), no(NotModerator));
+    let table: [Row<'_>; 9] = [
+        ("lock", &|_, call| Command::Lock { call, by: P0, locked: true }, [none, none, done, done, done, moderator]),
+        ("unlock", &|_, call| Command::Lock { call, by: P0, locked: false }, [none, none, done, done, done, moderator]),
+        (
+            "lock by another",
+            &|_, call| Command::Lock { call, by: P1, locked: true },
+            [none, none, moderator, moderator, moderator, moderator],
+        ),
+        ("kick", &|_, call| Command::Kick { call, by: P0, party: P2 }, [none, none, done, done, done, moderator]),
+        (
+            "kick nobody",
+            &|_, call| Command::Kick { call, by: P0, party: PartyId(9) },
+            [none, none, no(NoParty), no(NoParty), no(NoParty), moderator],
+        ),
+        (
+            "silence",
+            &|_, call| Command::Silence { call, by: P0, party: P1, kinds: Kinds::AUDIO },
+            [none, none, done, done, done, moderator],
+        ),
+        ("pass on", &|_, call| Command::Moderate { call, by: P0, party: P1 }, [none, none, done, done, done, no(NoParty)]),
+        (
+            "call in",
+            &|scene, call| Command::Gather { call, party: P0, calls: Vec::new(), guests: vec![scene.guest("dave", &[DAVE])] },
+            [
+                not_answered,
+                Ok(Answer::Pending(Ticket(1))),
+                Ok(Answer::Pending(Ticket(1))),
+                no(Locked),
+                Ok(Answer::Pending(Ticket(1))),
+                not_answered,
+            ],
+        ),
+        (
+            "call in nowhere",
+            &|scene, call| Command::Gather { call, party: P0, calls: Vec::new(), guests: vec![scene.guest("dave", &[])] },
+            [not_answered, no(Unreachable), no(Unreachable), no(Locked), no(Unreachable), not_answered],
+        ),
+    ];
+    for (name, command, expected) in table {
+        for (state, (make, expected)) in states.iter().zip(expected).enumerate() {
+            let (mut scene, id) = make();
+            let command = command(&scene, id);
+            assert_eq!(scene.command(command), expected, "{name} in state {state}");
+        }
+    }
+}
+
+#[test]
+fn the_moderator_silences_and_removes_and_passes_it_on() {
+    let (mut scene, id) = three();
+    let gives = |scene: &Scene| scene.of(id).parties.iter().map(|party| party.legs[0].gives.audio).collect::<Vec<_>>();
+    assert_eq!(scene.command(Command::Silence { call: id, by: P0, party: P1, kinds: Kinds::AUDIO }), Ok(Answer::Done));
+    assert_eq!((gives(&scene), scene.of(id).parties[1].muted), (vec![true, false, true], Kinds::AUDIO));
+    assert_eq!(scene.command(Command::Mute { call: id, party: P1, kinds: Kinds::NONE }), Ok(Answer::Done), "by oneself");
+    assert_eq!(gives(&scene), [true, true, true]);
+    assert_eq!(scene.command(Command::Moderate { call: id, by: P0, party: P1 }), Ok(Answer::Done));
+    assert_eq!(scene.moderator(id), Some(P1));
+    assert_eq!(scene.command(Command::Kick { call: id, by: P0, party: P2 }), Err(Refusal::NotModerator));
+    assert_eq!(scene.command(Command::Kick { call: id, by: P1, party: P2 }), Ok(Answer::Done));
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, CAROL, "BYE"), scene.names(id)), (1, vec!["ann".to_owned(), "bob".to_owned()]));
+    scene.bye(ANN);
+    scene.settle();
+    scene.assert_over();
+}
+
+#[test]
+fn who_moderates_and_leaves_is_followed_by_the_next() {
+    let mut scene = Scene::new(3);
+    let room = room(None, None);
+    for (phone, user) in [(ANN, "ann"), (BOB, "bob"), (CAROL, "carol")] {
+        scene.visit(phone, user, &room, PCMU);
+    }
+    let id = scene.call();
+    assert_eq!(scene.moderator(id), Some(P0));
+    scene.bye(ANN);
+    scene.settle();
+    assert_eq!(scene.moderator(id), Some(P1));
+}
+
+// ---- moves
+
+#[test]
+fn a_party_of_a_conference_moves_and_the_others_are_asked_nothing() {
+    let (mut scene, id) = three();
+    let asked = |scene: &Scene| [ANN, CAROL].map(|phone| scene.count(SWITCH, phone, "INVITE"));
+    let before = asked(&scene);
+    let target = scene.target(DAVE);
+    assert_eq!(scene.command(Command::Move { call: id, party: P1, kinds: Kinds::BOTH, target }), Ok(Answer::Pending(Ticket(1))));
+    scene.settle();
+    scene.accept(DAVE, PCMU);
+    scene.settle();
+    let mut parties: Vec<u16> = scene.media.arranged[&BridgeId(id.0)].iter().map(|member| member.party).collect();
+    parties.sort_unstable();
+    assert_eq!(parties, [0, 1, 1, 2], "both devices, one party");
+    scene.hear(MediaKind::Audio);
+    assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
+    scene.assert_all_hear(id, &[ANN, CAROL, DAVE]);
+    assert_eq!(asked(&scene), before);
+    assert_eq!(scene.names(id), ["ann", "bob", "carol"]);
+}
+
+#[test]
+fn a_party_of_a_conference_splits_audio_and_video() {
+    let (mut scene, id) = three();
+    for phone in &mut scene.phones {
+        phone.on_offer = OnOffer::Fit { video: true };
+    }
+    assert!(scene.offer(ANN, FILM));
+    scene.settle();
+    let (audio, video) = (scene.target(BOB), scene.target(DAVE));
+    assert_eq!(scene.command(Command::Split { call: id, party: P1, audio, video }), Ok(Answer::Pending(Ticket(1))));
+    scene.settle();
+    scene.accept_fitting(DAVE, true);
+    scene.settle();
+    scene.hear(MediaKind::Video);
+    assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
+    let carried: Vec<(usize, Kinds)> = scene.carried().into_iter().map(|(phone, gives, _)| (phone, gives)).collect();
+    assert_eq!(carried, [(ANN, Kinds::BOTH), (BOB, Kinds::AUDIO), (DAVE, Kinds::VIDEO), (CAROL, Kinds::BOTH)]);
+}
+
+#[test]
+fn a_party_in_the_middle_of_a_move_may_be_joined() {
+    let (mut scene, [first, second], _) = two_calls();
+    let target = scene.target_of("carol", DAVE);
+    assert!(scene.command(Command::Move { call: second, party: P1, kinds: Kinds::BOTH, target }).is_ok());
+    scene.settle();
+    let gather = Command::Gather { call: first, party: P0, calls: vec![second], guests: Vec::new() };
+    assert_eq!(scene.command(gather), Ok(Answer::Done));
+    scene.settle();
+    scene.accept(DAVE, PCMU);
+    scene.settle();
+    scene.hear(MediaKind::Audio);
+    assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
+    scene.assert_all_hear(first, &[ANN, BOB, DAVE]);
+}
+
+// ---- rooms
+
+#[test]
+fn a_room_is_open_while_somebody_is_in_it() {
+    let mut scene = Scene::new(3);
+    let room = room(None, Some("bob"));
+    scene.visit(ANN, "ann", &room, PCMU);
+    assert_eq!(scene.visited, Some(Ok(())));
+    let id = scene.call();
+    let alone = &scene.media.arranged[&BridgeId(id.0)];
+    assert_eq!(alone.iter().map(|member| member.plays).collect::<Vec<_>>(), [Some(SoundId::HOLD)], "who is alone hears music");
+    let view = scene.of(id);
+    assert_eq!((view.state, view.conference.as_ref().and_then(|it| it.room.clone()).as_deref()), (State::Connected, Some("800")));
+    assert_eq!(scene.moderator(id), None, "the room says who it is");
+    for (phone, user, media) in [(BOB, "bob", PCMU), (CAROL, "carol", "")] {
+        scene.visit(phone, user, &room, media);
+        assert_eq!(scene.visited, Some(Ok(())), "{user}");
+    }
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+    assert_eq!((scene.moderator(id), scene.calls.len()), (Some(P1), 1));
+    assert_eq!(scene.media.beside[1..], [Some(scene.port(ANN)), Some(scene.port(ANN))], "all on one media thread");
+    for phone in [BOB, ANN] {
+        scene.bye(phone);
+        scene.settle();
+    }
+    assert_eq!((scene.names(id), scene.moderator(id)), (vec!["carol".to_owned()], None));
+    scene.bye(CAROL);
+    scene.settle();
+    let record = scene.record();
+    assert_eq!((&*record.callee, record.parties.len(), record.media.len()), ("800", 3, 3));
+    scene.started = 1;
+    scene.assert_over();
+    scene.visit(ANN, "ann", &room, PCMU);
+    assert_ne!(scene.call(), id, "it opens again");
+}
+
+#[test]
+fn another_device_of_somebody_in_a_room_joins_them() {
+    let mut scene = Scene::new(2);
+    let room = room(None, None);
+    for (phone, user) in [(ANN, "ann"), (BOB, "bob"), (CAROL, "ann")] {
+        scene.visit(phone, user, &room, PCMU);
+    }
+    let id = scene.call();
+    assert_eq!(scene.names(id), ["ann", "bob"]);
+    let parties: Vec<u16> = scene.media.arranged[&BridgeId(id.0)].iter().map(|member| member.party).collect();
+    assert_eq!(parties, [0, 1, 0]);
+}
+
+#[test]
+fn a_pin_is_asked_for_before_anybody_is_let_in() {
+    let mut scene = Scene::new(3);
+    let room = room(Some("2468"), None);
+    scene.visit(ANN, "ann", &room, PCMU);
+    let id = scene.call();
+    scene.dial(ANN, "2468");
+    assert_eq!(scene.moderator(id), Some(P0));
+    scene.visit(BOB, "bob", &room, PCMU);
+    let door = scene.calls.views().last().expect("a call").id;
+    assert_ne!(door, id);
+    assert_eq!((scene.names(id), scene.names(door)), (vec!["ann".to_owned()], vec!["bob".to_owned()]), "neither learns of the other");
+    scene.dial(BOB, "99*2468");
+    assert_eq!(scene.names(id), ["ann", "bob"]);
+    scene.assert_all_hear(id, &[ANN, BOB]);
+    assert_eq!((scene.calls.views().count(), scene.records.len()), (1, 0), "the room's record tells of bob");
+    // by INFO, and ended by a hash
+    scene.visit(CAROL, "carol", &room, PCMU);
+    for digit in ["Signal=2", "Signal=4", "Signal=#", "Signal=2", "Signal=4", "Signal=6", "Signal=8"] {
+        scene.info(CAROL, digit);
+        scene.settle();
+    }
+    assert_eq!(scene.count(SWITCH, CAROL, "200 INFO"), 7);
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+    for phone in [ANN, BOB, CAROL] {
+        scene.bye(phone);
+        scene.settle();
+    }
+    let record = scene.record();
+    assert_eq!((record.parties.len(), record.ended_by), (3, EndedBy::Callee));
+    scene.started = 1;
+    scene.assert_over();
+}
+
+#[test]
+fn a_pin_is_not_guessed() {
+    let mut scene = Scene::new(2);
+    let room = room(Some("2468"), None);
+    scene.visit(ANN, "ann", &room, PCMU);
+    scene.dial(ANN, "1111222233");
+    assert_eq!(scene.count(SWITCH, ANN, "BYE"), 0);
+    scene.dial(ANN, "33");
+    assert_eq!((scene.count(SWITCH, ANN, "BYE"), scene.record().reason.as_str()), (1, "three wrong PINs"));
+    for _ in 1..10 {
+        scene.visit(ANN, "ann", &room, PCMU);
+        scene.dial(ANN, "1#1#1#");
+    }
+    scene.visit(BOB, "bob", &room, PCMU);
+    scene.dial(BOB, "2468");
+    let at_door = |scene: &Scene| scene.media.arranged.values().flatten().all(|member| member.plays.is_some());
+    assert_eq!((scene.moderator(scene.call()), at_door(&scene)), (None, true), "thirty were wrong within a minute");
+    scene.advance(Duration::from_secs(61));
+    assert_eq!(scene.records.last().expect("a record").reason, "no PIN in time");
+    scene.visit(BOB, "bob", &room, PCMU);
+    scene.dial(BOB, "2468");
+    assert_eq!(scene.moderator(scene.call()), Some(P0));
+}
+
+#[test]
+fn a_locked_room_takes_nobody() {
+    let mut scene = Scene::new(3);
+    let room = room(None, None);
+    for (phone, user) in [(ANN, "ann"), (BOB, "bob")] {
+        scene.visit(phone, user, &room, PCMU);
+    }
+    let id = scene.call();
+    assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: true }), Ok(Answer::Done));
+    assert!(scene.of(id).conference.as_ref().is_some_and(|conference| conference.locked));
+    scene.visit(CAROL, "carol", &room, PCMU);
+    assert_eq!((scene.visited, scene.count(SWITCH, CAROL, "403 INVITE")), (Some(Err(Refusal::Locked)), 1));
+    scene.visit(CAROL, "bob", &room, PCMU);
+    assert_eq!(scene.visited, Some(Ok(())), "another device of who is in");
+    assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: false }), Ok(Answer::Done));
+    scene.visit(DAVE, "dave", &room, PCMU);
+    assert_eq!(scene.visited, Some(Ok(())));
+}
+
+#[test]
+fn a_visitor_who_offers_nonsense_is_refused() {
+    let mut scene = Scene::new(2);
+    let room = room(None, None);
+    scene.visit(ANN, "ann", &room, "m=nothing\r\n");
+    assert_eq!((scene.visited, scene.count(SWITCH, ANN, "488 INVITE")), (Some(Err(Refusal::NotTaken)), 1));
+    scene.visit(ANN, "ann", &room, PCMU);
+    scene.visit(BOB, "bob", &room, "m=nothing\r\n");
+    assert_eq!((scene.visited, scene.names(scene.call()).len()), (Some(Err(Refusal::NotTaken)), 1));
+    scene.bye(ANN);
+    scene.settle();
+    scene.started = 2;
+    scene.assert_over();
+}
+
+#[test]
+fn a_party_is_sent_into_a_room() {
+    for pin in [None, Some("2468")] {
+        let mut scene = Scene::talking_with(3, PCMU);
+        let id = scene.call();
+        let room = room(pin, None);
+        let sent = scene.with_calls(|calls, switch| calls.send_to_room(switch, (id, P1), &room, None));
+        assert_eq!(sent, Ok(()));
+        scene.settle();
+        assert_eq!((scene.count(SWITCH, BOB, "BYE"), scene.names(id)), (1, vec!["ann".to_owned()]));
+        assert_eq!(scene.moderator(id), pin.is_none().then_some(P0));
+        scene.dial(ANN, pin.unwrap_or_default());
+        scene.visit(CAROL, "carol", &room, PCMU);
+        scene.dial(CAROL, pin.unwrap_or_default());
+        scene.assert_all_hear(id, &[ANN, CAROL]);
+        // and into one that is open
+        scene.targets = vec![BOB];
+        scene.place_from(DAVE, ("dave", "bob"), PCMU);
+        scene.settle();
+        scene.accept(BOB, PCMU);
+        scene.settle();
+        let other = scene.calls.views().last().expect("a call").id;
+        assert_eq!(scene.with_calls(|calls, switch| calls.send_to_room(switch, (other, P1), &room, None)), Ok(()));
+        scene.settle();
+        scene.dial(DAVE, pin.unwrap_or_default());
+        assert_eq!(scene.names(id), ["ann", "carol", "dave"]);
+        scene.assert_all_hear(id, &[ANN, CAROL, DAVE]);
+        for phone in [ANN, CAROL, DAVE] {
+            scene.bye(phone);
+            scene.settle();
+        }
+        scene.started = scene.records.len();
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn as_many_as_may_are_in_a_room_and_no_more() {
+    let mut scene = Scene::new(MAX_PARTIES);
+    let room = room(None, None);
+    for phone in 1..=MAX_PARTIES {
+        scene.visit(phone, &format!("user{phone}"), &room, PCMU);
+        assert_eq!(scene.visited, Some(Ok(())), "{phone}");
+    }
+    let id = scene.call();
+    scene.assert_all_hear(id, &(1..=MAX_PARTIES).collect::<Vec<_>>());
+    scene.visit(MAX_PARTIES + 1, "late", &room, PCMU);
+    assert_eq!((scene.visited, scene.count(SWITCH, MAX_PARTIES + 1, "486 INVITE")), (Some(Err(Refusal::Full)), 1));
+    for phone in 1..=MAX_PARTIES {
+        scene.bye(phone);
+        scene.settle();
+    }
+    scene.started = 1;
+    scene.assert_over();
+}
+
+#[test]
+fn two_in_a_room_negotiate_with_us_alone_and_show_their_cameras() {
+    let mut scene = Scene::new(2);
+    let room = room(None, None);
+    for (phone, user) in [(ANN, "ann"), (BOB, "bob")] {
+        scene.visit(phone, user, &room, FILM);
+        assert!(!scene.body(SWITCH, phone, "200 INVITE").contains("m=video 0"), "whoever comes may have a camera");
+    }
+    assert!(scene.offer(ANN, FILM));
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, ANN, "200 INVITE"), scene.count(SWITCH, BOB, "INVITE")), (2, 0));
+    assert!(scene.carried().iter().all(|(_, gives, takes)| (*gives, *takes) == (Kinds::BOTH, Kinds::BOTH)));
+}

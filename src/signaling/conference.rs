@@ -1,0 +1,92 @@
+//! Conferences at the wish of phones and client applications: who dials a room, and which calls and destinations become one.
+
+use media::Kinds;
+use sip::message::Headers;
+use sip::{Incoming, StatusCode};
+use tracing::info;
+
+use super::command::{Finish, Unable};
+use super::outside::{protection, who};
+use super::refer::reachable;
+use super::resolve::Way;
+use super::{Signaling, source};
+use crate::call::command::{Command, Refusal};
+use crate::call::conference::Guest;
+use crate::call::party::{PartyId, Person, Who};
+use crate::call::pickup::Entrant;
+use crate::call::{self, Target, graph};
+use crate::request::Visit;
+
+impl Signaling {
+    /// A phone or a trunk dialled a room.
+    pub(super) fn visit(&mut self, incoming: Incoming, visit: Visit) {
+        let (signaling, flow) = (source(&incoming.flow), incoming.flow);
+        let device = self.calling_device(&visit.sender, &incoming);
+        let Some(room) = self.rooms.get(&*visit.room).cloned() else { return };
+        let offer = incoming.request.body.clone();
+        let Some(dialog) = self.sip.take(self.now, incoming) else { return };
+        self.net.keep(&flow);
+        let person = Person { who: who(&visit.sender, &visit.caller), address: visit.caller.into(), shown: visit.from };
+        let visitor = Entrant { dialog, offer, signaling, protection: protection(visit.srtp), person, device };
+        let (calls, mut switch) = self.calls();
+        let _told = calls.visit(&mut switch, visitor, &room);
+    }
+
+    /// Finds whose devices are called into a conference, and what is to be done with them.
+    pub(super) fn gathering(
+        &self,
+        (call, party): (call::Id, PartyId),
+        calls: Vec<call::Id>,
+        destinations: &[String],
+    ) -> Result<(Vec<(Way, Target)>, Finish), Unable> {
+        let (mut all, mut guests) = (Vec::new(), Vec::new());
+        for destination in destinations {
+            let user = self.users.dialled(destination, &self.domain).ok_or(Unable::UnknownDestination)?;
+            let person = self.person(&user.name).ok_or(Unable::UnknownDestination)?;
+            let targets = self.targets(&user.name, None).map_err(|_| Refusal::Unreachable)?;
+            guests.push((person, targets.len()));
+            all.extend(targets);
+        }
+        let finish = move |targets: Vec<Target>| {
+            let mut targets = targets.into_iter();
+            let guest = |(person, devices)| {
+                let theirs = targets.by_ref().take(devices).collect();
+                Guest { person, headers: Headers::default(), targets: reachable(theirs) }
+            };
+            Ok(Command::Gather { call, party, calls, guests: guests.into_iter().map(guest).collect() })
+        };
+        Ok((all, Box::new(finish)))
+    }
+
+    /// A REFER sends the other party of a call into a room, if that is what its target is.
+    pub(super) fn refer_to_room(
+        &mut self,
+        (call, party): (call::Id, PartyId),
+        dialled: &str,
+        report: call::transfer::Report,
+    ) -> Option<Result<(), StatusCode>> {
+        let room = self.rooms.get(dialled).cloned()?;
+        let (calls, mut switch) = self.calls();
+        if let Err(refusal) = calls.send_to_room(&mut switch, (call, party), &room, Some(report)) {
+            info!(%call, %refusal, "not sent to a room");
+        }
+        Some(Ok(()))
+    }
+}
+
+/// Returns the command that takes kinds of media of a party from the others, or gives them again.
+pub(super) fn muting(view: &graph::View, by: PartyId, (name, kinds, mutes): (Option<String>, Kinds, bool)) -> Result<Command, Refusal> {
+    let party = name.map_or(Ok(by), |name| named(view, &name))?;
+    let muted = view.party(party).ok_or(Refusal::NoParty)?.muted;
+    let (call, kinds) = (view.id, if mutes { muted | kinds } else { muted - kinds });
+    Ok(if party == by { Command::Mute { call, party, kinds } } else { Command::Silence { call, by, party, kinds } })
+}
+
+/// Finds a party by the name of the user, or the number.
+pub(super) fn named(view: &graph::View, name: &str) -> Result<PartyId, Refusal> {
+    let is_it = |party: &&graph::Party| match &party.who {
+        Who::User(user) => **user == *name,
+        Who::Outside { number, .. } => !party.anonymous && **number == *name,
+    };
+    view.parties.iter().find(is_it).map(|party| party.id).ok_or(Refusal::NoParty)
+}

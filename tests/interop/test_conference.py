@@ -1,0 +1,202 @@
+"""Conferences: real clients whose calls become one, rooms that are dialled, and a room of fifty."""
+
+import threading
+import time
+
+from harness import cases
+from harness.browser import Browser
+from harness.cas import Cas
+from harness.crowd import SILENCE, Crowd, tone
+from harness.phone import Phone
+from harness.sut import Switch, needs_tandem
+from harness.tone import ULAW, share
+from harness.wire import Agent, Media
+from harness.world import Failed, check, equal
+
+case = cases.case
+ALICE, BOB, CAROL = 850, 400, 650  # Hz
+ORIGINS = 'origins = ["http://127.0.0.1:*"]'
+ROOMS = '[[room]]\nnumber = "800"\n\n[[room]]\nnumber = "801"\npin = "2468"\nmoderator = "alice"\n'
+
+
+def parts(ear, hertz, since):
+    """How much of what a phone hears is at a tone, at most, in 20 ms."""
+    return sorted(share(p.samples, hertz, 8000) for p in ear.since(since))
+
+
+def hears(world, who, ear, others, own):
+    """The others are heard at the same time, and oneself is not."""
+    since = time.monotonic()
+
+    def both():
+        packets = ear.since(since)
+        return sum(0.02 for p in packets if all(share(p.samples, other, 8000) > 0.15 for other in others)) > 0.4
+
+    world.wait(f"{who} hears {others} Hz together", both, 10, every=0.1)
+    check(parts(ear, own, since)[-4:][0] < 0.1, f"{who} hears itself")
+
+
+@case(seconds=120)
+def three_clients_talk_in_a_conference(world):
+    # 004-36, 004-37: two desk phones talk, and one calls a browser in
+    needs_tandem()
+    switch = Switch(world, ws=True, sip_extra=ORIGINS)
+    cas, bob, carol = Cas(switch), Phone(world, switch, "bob", BOB), Phone(world, switch, "carol", CAROL)
+    browser = Browser(world)
+    alice = browser.phone(switch, "alice", ALICE)
+    at_alice, at_carol, at_bob = alice.mark(), carol.mark(), bob.mark()
+    bob.dial("carol")
+    carol.wait_event("CALL_INCOMING", at_carol)
+    carol.command("accept")
+    bob.wait_event("CALL_ESTABLISHED", at_bob)
+    call, asked = cas.only_call(), []
+
+    def ask():
+        try:
+            asked.append(cas.ask("tel", "conference", call=call, user="bob", destinations=["501"]))
+        except Failed as error:
+            asked.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    alice.wait_event("CALL_INCOMING", at_alice)
+    equal([p["state"] for p in cas.call(call)["parties"]], ["connected", "connected", "ringing"], "parties while alice's phone rings")
+    alice.answer()
+    thread.join(10)
+    check(asked and isinstance(asked[0], dict), f"the conference was not made: {asked}")
+    shown = cas.call(call)
+    equal((shown["constructed"]["how"], [p.get("moderator", False) for p in shown["parties"]]), ("conference", [True, False, False]),
+          "how it came about, and who moderates")
+    hears(world, "bob", bob.ear(), (CAROL, ALICE), BOB)
+    hears(world, "carol", carol.ear(), (BOB, ALICE), CAROL)
+    since = time.monotonic()
+    world.wait("alice hears both", lambda: min(alice.trace_of(BOB, since), alice.trace_of(CAROL, since)) > 0.4, 10, every=0.1)
+    check(alice.trace_of(ALICE, since) < 0.2, "alice hears herself")
+    # the moderator keeps carol's voice from the others, and gives it back
+    check(cas.refused("tel", "mute", call=call, user="alice", party="carol"), "only the moderator silences others")
+    cas.ask("tel", "mute", call=call, user="bob", party="carol")
+    equal(cas.call(call)["parties"][1]["muted"], ["audio"], "what of carol is muted")
+    ear, since = bob.ear(), time.monotonic() + 0.3
+    world.wait("bob hears alice alone", lambda: ear.heard(ALICE, since) > 0.3, 5)
+    cas.ask("tel", "unmute", call=call, user="bob", party="carol")
+    hears(world, "bob", bob.ear(), (CAROL, ALICE), BOB)
+    # one is removed, and two have a plain call
+    at_carol = carol.mark()
+    cas.ask("tel", "kick", call=call, user="bob", party="carol")
+    carol.wait_event("CALL_CLOSED", at_carol)
+    world.wait("carol's history has the call", lambda: [e["kind"] for e in cas.ask("history", "list", user="carol")["entries"]] == ["received"], 5)
+    ear, since = bob.ear(), time.monotonic()
+    world.wait("bob hears alice", lambda: ear.heard(ALICE, since) > 0.3, 5)
+    bob.hang_up()
+    alice.wait_event("CALL_CLOSED", at_alice)
+    switch.finish()
+
+
+@case
+def a_phone_joins_its_two_calls(world):
+    needs_tandem()
+    switch = Switch(world)
+    cas = Cas(switch)
+    alice, bob, carol = (Agent(world, switch, name).registered() for name in ("alice", "bob", "carol"))
+    calls, media = [], {}
+    for peer, hertz in ((bob, BOB), (carol, CAROL)):
+        ours, theirs = Media(world, alice.wire.address, ALICE), Media(world, peer.wire.address, hertz)
+        outgoing = alice.invite(peer.user, ours.sdp())
+        incoming = peer.incoming()
+        incoming.answer(theirs.sdp())
+        ours.aim(outgoing.answered().body)
+        incoming.wait_ack()
+        theirs.aim(incoming.invite.body)
+        ours.play(), theirs.play()
+        calls.append((next(c["id"] for c in cas.calls() if any(p.get("user") == peer.user for p in c["parties"])), outgoing, incoming))
+        media[peer.user], media["alice " + peer.user] = theirs, ours
+    (first, _, at_bob), (second, leaves, _) = calls
+    cas.ask("tel", "conference", call=first, user="alice", calls=[second])
+    leaves.wait_bye()
+
+    def mixed(who, others, own):
+        def heard():
+            last = [[ULAW[b] for b in d[12:]] for _, _, d in media[who].received[-25:]]
+            together = sum(all(share(block, other, 8000) > 0.15 for other in others) for block in last)
+            return together > 20 and sum(share(block, own, 8000) > 0.1 for block in last) < 3
+        world.wait(f"{who} hears {others} Hz and not itself", heard, 8, every=0.1)
+
+    mixed("alice bob", (BOB, CAROL), ALICE)
+    mixed("bob", (ALICE, CAROL), BOB)
+    mixed("carol", (ALICE, BOB), CAROL)
+    equal(sorted(p["user"] for p in cas.call(first)["parties"]), ["alice", "bob", "carol"], "parties")
+    at_bob.bye()
+    cas.ask("tel", "drop", call=first, user="alice")
+    switch.finish()
+
+
+@case
+def a_room_asks_for_its_pin_and_a_lock_keeps_people_out(world):
+    needs_tandem()
+    switch = Switch(world, extra=ROOMS)
+    cas = Cas(switch)
+    alice, bob, carol = (Phone(world, switch, name, hertz) for name, hertz in (("alice", ALICE), ("bob", BOB), ("carol", CAROL)))
+
+    def into_room(phone):
+        at, ear = phone.mark(), phone.ear()
+        phone.dial("801")
+        phone.wait_event("CALL_ESTABLISHED", at)
+        world.wait("music at the door", lambda: len(ear.packets) > 10, 5)
+        phone.digits("2468")
+
+    into_room(alice)
+    world.wait("alice moderates", lambda: cas.calls()[0]["parties"][0].get("moderator"), 8, every=0.1)
+    into_room(bob)
+    world.wait("both are in", lambda: len(cas.calls()) == 1 and len(cas.calls()[0]["parties"]) == 2, 8, every=0.1)
+    call = cas.only_call()
+    equal(cas.call(call)["room"], "801", "the room")
+    ear, since = alice.ear(), time.monotonic()
+    world.wait("alice hears bob", lambda: ear.heard(BOB, since) > 0.4, 8, every=0.1)
+    # three wrong ones, and out
+    at = carol.mark()
+    carol.dial("801")
+    carol.wait_event("CALL_ESTABLISHED", at)
+    carol.digits("1#2#3#")
+    carol.wait_event("CALL_CLOSED", at, 15)
+    # a REFER into the other room works as dialling it
+    cas.ask("tel", "lock", call=call)
+    check(cas.call(call)["locked"], "the room is locked")
+    at_bob = bob.mark()
+    cas.ask("tel", "kick", call=call, party="bob")
+    bob.wait_event("CALL_CLOSED", at_bob)
+    at_bob, at_carol = bob.mark(), carol.mark()
+    bob.dial("carol")
+    carol.wait_event("CALL_INCOMING", at_carol)
+    carol.command("accept")
+    carol.wait_event("CALL_ESTABLISHED", at_carol)
+    carol.command("transfer", f"sip:800@{switch.domain}")
+    carol.wait_event("CALL_CLOSED", at_carol)
+    other = world.wait("bob is in the other room", lambda: [c for c in cas.calls() if c.get("room") == "800"], 8, every=0.1)
+    equal([p["user"] for p in [c for c in cas.calls() if c.get("room") == "800"][0]["parties"]], ["bob"], f"who is in it {other}")
+    switch.finish()
+
+
+@case(seconds=60)
+def fifty_people_are_in_a_room(world):
+    # each of fifty is heard by each other one, and by nobody else: ten at a time have a tone of their own
+    needs_tandem()
+    trunk = world.address(50)
+    switch = Switch(world, trunks=[("test", trunk)], extra=ROOMS, capture=False)
+    crowd = Crowd(trunk, (switch.address, switch.ports["udp"]), switch.domain)
+    people = [crowd.dial("800") for _ in range(50)]
+    equal(len(Cas(switch).calls()[0]["parties"]), 50, "parties")
+    tones = [250 + 150 * n for n in range(10)]
+    for first in range(0, 50, 10):
+        for n, person in enumerate(people):
+            person.says = tone(tones[n - first], 2500) if first <= n < first + 10 else SILENCE
+        time.sleep(0.6)
+        for n, person in enumerate(people):
+            block = [ULAW[b] for _, payload in list(person.heard)[-6:] for b in payload]
+            others = [hertz for k, hertz in enumerate(tones) if first + k != n]
+            faint = [(hertz, share(block, hertz, 8000)) for hertz in others]
+            check(all(part > 0.5 / len(others) for _, part in faint), f"{n} hears {faint} of those from {first} on")
+            if first <= n < first + 10:
+                check(share(block, tones[n - first], 8000) < 0.02, f"{n} hears itself")
+    crowd.hang_up()
+    equal(Cas(switch).calls(), [], "calls in the end")
+    switch.finish()
