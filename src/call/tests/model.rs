@@ -286,7 +286,7 @@ fn sequences(share: u64) {
     for seed in (0..SEQUENCES / IN_A_SCENE).filter(|seed| seed % SHARES == share) {
         let run = std::panic::AssertUnwindSafe(|| {
             let mut scene = Scene::seeded(4, seed);
-            let acts = if seed / SHARES % 2 == 0 { Acts::Conference } else { Acts::Orders };
+            let acts = if (seed / SHARES).is_multiple_of(2) { Acts::Conference } else { Acts::Orders };
             scene.targets.truncate(1);
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&seed.to_le_bytes());
