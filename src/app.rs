@@ -26,6 +26,7 @@ use crate::presence::Kept;
 use crate::provider::Provider;
 use crate::signaling::{self, Parts, Signaling};
 use crate::storage::{Options, Storage, StorageError, Table};
+use crate::thin::Thin;
 use crate::user::Users;
 
 /// Media events that may wait for the signaling loop; beyond it the media threads drop reports, never packets.
@@ -34,6 +35,8 @@ const MEDIA_EVENTS: usize = 16 * 1024;
 const BLOCKING: usize = 4;
 /// How long such a read may go on after the loops have ended.
 const SHUTDOWN: Duration = Duration::from_secs(2);
+/// What tells the endpoint of thin clients from the switch's.
+const INSIDE: u8 = 255;
 /// The session interval that we propose (RFC 4028 §4: 30 minutes).
 const SESSION_INTERVAL: Duration = Duration::from_secs(1800);
 
@@ -158,13 +161,6 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let (events, media_events) = mpsc::channel(MEDIA_EVENTS);
     let mut random = Random::new(seed()?);
     let media = Media::start(media_config(config, &net, random.number())?, events)?;
-    let setup = Setup {
-        listeners: listeners.clone(),
-        node: 0,
-        seed: seed()?,
-        product: concat!("tandem/", env!("CARGO_PKG_VERSION")).to_owned(),
-        session_interval: SESSION_INTERVAL,
-    };
     let guesses = digest::Policy {
         guesses_per_minute: config.limits.failed_logins_per_minute.get(),
         offered: config.sip.digest.clone(),
@@ -172,7 +168,8 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
         ..digest::Policy::default()
     };
     let parts = Parts {
-        sip: Endpoint::new(setup),
+        sip: Endpoint::new(setup(listeners.clone(), 0)?),
+        thin: Thin::new(setup(Listeners::default(), INSIDE)?),
         calls: Calls::new(call::Policy {
             no_answer: config.policy.no_answer,
             media_timeout: config.media.timeout,
@@ -201,6 +198,12 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let running = Running { listeners: parts.net.listeners().to_vec(), storage: storage.clone() };
     let retention = Retention { days: config.history.days(), most: config.history.most() };
     Ok((Signaling::new(parts, config), Web { clients, http, retention, storage }, running))
+}
+
+/// What an endpoint starts from that listens there.
+fn setup(listeners: Listeners, node: u8) -> anyhow::Result<Setup> {
+    let product = concat!("tandem/", env!("CARGO_PKG_VERSION")).to_owned();
+    Ok(Setup { listeners, node, seed: seed()?, product, session_interval: SESSION_INTERVAL })
 }
 
 fn media_config(config: &Config, net: &Net, seed: u64) -> anyhow::Result<rtp::Config> {

@@ -232,6 +232,8 @@ impl Stream {
 enum Came {
     Verified(VerifyId, Option<Identity>),
     Served(ServeId, Box<Result<Done, Error>>),
+    /// The switch knows of a login's end.
+    Told,
 }
 
 /// The loop's state.
@@ -368,6 +370,7 @@ impl Clients {
         let now = clock::now();
         match came {
             Came::Verified(verify, identity) => self.server.handle_input(now, Input::Verified { verify, identity }),
+            Came::Told => {}
             Came::Served(serve, outcome) => {
                 self.serving.remove(&serve);
                 self.server.handle_input(now, Input::Served { serve, outcome: *outcome });
@@ -410,6 +413,13 @@ impl Clients {
                     Came::Served(serve, Box::new(outcome))
                 });
                 self.serving.insert(serve, served);
+            }
+            Output::LoginOver(login) => {
+                let provider = self.provider.clone();
+                self.work.spawn(async move {
+                    provider.login_over(login).await;
+                    Came::Told
+                });
             }
             Output::Abandon(serve) => {
                 if let Some(served) = self.serving.remove(&serve) {

@@ -15,6 +15,7 @@
 //! | the loop that serves client applications | [`clients`] |
 //! | CAS over HTTP and WebSocket, documents, health, metrics | [`http`] |
 //! | how the switch answers CAS | [`provider`] |
+//! | applications of CAS that are devices themselves | [`thin`] |
 //! | calls that are over, per user | [`history`] |
 //! | logs, and what is counted | [`telemetry`] |
 //! | what survives a restart | [`storage`] |
@@ -44,6 +45,7 @@ pub mod config;
 pub mod device;
 pub mod history;
 pub mod http;
+pub mod inside;
 pub mod location;
 pub mod net;
 pub mod pii;
@@ -53,4 +55,5 @@ pub mod request;
 mod signaling;
 pub mod storage;
 pub mod telemetry;
+pub mod thin;
 pub mod user;

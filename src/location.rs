@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use sip::registrar::{self, Binding, Received};
 use sip::{Aor, Flow, Transport, UnixTime};
 
+use crate::inside::is_inside;
 use crate::storage::{Batch, Storage, StorageError, Table};
 
 /// Bindings of all AORs.
@@ -67,7 +68,8 @@ impl Locations {
         self.bindings.get(aor.as_str()).and_then(|stored| registrar::decode(stored)).unwrap_or_default()
     }
 
-    /// Replaces the bindings of an AOR, here at once; the returned write makes it last.
+    /// Replaces the bindings of an AOR, here at once; the returned write makes it last. Those of thin clients end with their logins, which
+    /// do not outlive the process: they are not written.
     pub fn replace(&mut self, aor: &Aor, bindings: &[Binding]) -> Batch {
         self.changed.push(aor.clone());
         let mut batch = Batch::new();
@@ -77,7 +79,13 @@ impl Locations {
             return batch;
         }
         let stored: Box<[u8]> = registrar::encode(bindings).into();
-        batch.put(Table::Binding, aor.as_str().as_bytes(), &stored);
+        let is_lasting = |binding: &&Binding| !is_inside(&binding.received);
+        let lasting: Vec<Binding> = bindings.iter().filter(is_lasting).cloned().collect();
+        match lasting.len() {
+            0 => batch.remove(Table::Binding, aor.as_str().as_bytes()),
+            count if count == bindings.len() => batch.put(Table::Binding, aor.as_str().as_bytes(), &stored),
+            _ => batch.put(Table::Binding, aor.as_str().as_bytes(), &registrar::encode(&lasting)),
+        };
         match self.bindings.get_mut(aor.as_str()) {
             Some(slot) => *slot = stored,
             None => {
@@ -199,6 +207,24 @@ mod tests {
         assert!(locations.is_registered(&here, UnixTime(600)));
         locations.replace(&aor("ann"), &[]);
         assert!(!locations.is_registered(&here, UnixTime(600)));
+    }
+
+    #[tokio::test]
+    async fn a_thin_client_is_there_until_the_process_ends_and_not_longer() {
+        let (storage, _memory) = Storage::memory();
+        let mut locations = Locations::default();
+        let thin = binding(&crate::inside::flow(1), 600);
+        let phone = binding(&flow(1), 600);
+        let after_a_restart = async |batch: &Batch| {
+            storage.write(batch).await.unwrap();
+            Locations::load(&storage, UnixTime(0)).unwrap().of(&aor("ann"))
+        };
+        let both = locations.replace(&aor("ann"), &[thin.clone(), phone.clone()]);
+        assert_eq!(locations.of(&aor("ann")).len(), 2);
+        assert_eq!(after_a_restart(&both).await, [phone]);
+        let one = locations.replace(&aor("ann"), std::slice::from_ref(&thin));
+        assert_eq!(locations.of(&aor("ann")), [thin]);
+        assert_eq!(after_a_restart(&one).await, []);
     }
 
     #[tokio::test]

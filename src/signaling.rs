@@ -16,6 +16,7 @@ mod outside;
 mod port;
 mod refer;
 mod resolve;
+mod thin;
 mod watcher;
 
 use std::collections::{BTreeMap, HashMap};
@@ -38,12 +39,14 @@ use crate::call::conference::room::{Pin, Room};
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
+use crate::inside;
 use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
 use crate::presence::{Kept, Presences};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
+use crate::thin::{self as thin_client, Thin};
 use crate::user::Users;
 pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
 pub(crate) use command::{NewCall, Unable, Want};
@@ -55,6 +58,7 @@ use news::Past;
 pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
+pub(crate) use thin::{Came, Description, What};
 use watcher::Watchers;
 
 /// A change of the time of day by more than that besides the time that passed is worth a word.
@@ -64,6 +68,7 @@ const CLOCK_JUMP: Duration = Duration::from_secs(10);
 pub(crate) struct Parts {
     pub(crate) net: Net,
     pub(crate) sip: Endpoint,
+    pub(crate) thin: Thin,
     pub(crate) calls: Calls,
     pub(crate) media: crate::net::rtp::Media,
     pub(crate) media_events: mpsc::Receiver<MediaEvent>,
@@ -83,6 +88,8 @@ pub(crate) struct Parts {
 pub(crate) struct Signaling {
     net: Net,
     sip: Endpoint,
+    /// The user agent of client applications that are devices; its messages come and go in memory.
+    thin: Thin,
     calls: Calls,
     media: MediaPorts,
     media_events: mpsc::Receiver<MediaEvent>,
@@ -105,6 +112,8 @@ pub(crate) struct Signaling {
     past: Past,
     /// Who waits for what comes of a command.
     ordered: HashMap<Ticket, (crate::call::Id, oneshot::Sender<Result<crate::call::Id, Unable>>)>,
+    /// Who waits for an answer of the switch to what an application described.
+    wishes: HashMap<thin_client::Ticket, oneshot::Sender<Result<Came, thin_client::Refusal>>>,
     draining: Option<drain::Drain>,
     metrics: Metrics,
     /// What waits until what it says is durable.
@@ -153,6 +162,8 @@ impl Signaling {
         Self {
             net: parts.net,
             sip: parts.sip,
+            thin: parts.thin,
+            wishes: HashMap::new(),
             calls: parts.calls,
             media: MediaPorts(parts.media),
             media_events: parts.media_events,
@@ -328,12 +339,19 @@ impl Signaling {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let machines = [self.sip.poll_timeout(), self.calls.poll_timeout(), self.forwards.poll_timeout(), self.presences.poll_timeout()];
+        let machines = [
+            self.sip.poll_timeout(),
+            self.thin.poll_timeout(),
+            self.calls.poll_timeout(),
+            self.forwards.poll_timeout(),
+            self.presences.poll_timeout(),
+        ];
         machines.into_iter().chain([self.drain_timeout()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self) {
         self.sip.handle_timeout(self.now);
+        self.thin.handle_timeout(self.now);
         let (calls, mut switch) = self.calls();
         calls.handle_timeout(&mut switch);
         self.handle_forward_timeouts();
@@ -365,6 +383,8 @@ impl Signaling {
                 self.send(send);
             } else if let Some(output) = self.calls.poll_output() {
                 self.carry_out(output);
+            } else if let Some(output) = self.thin.poll_output() {
+                self.carry_out_thin(output);
             } else if let Some(aor) = self.locations.poll_changed() {
                 self.look_at(aor.user());
             } else if let Some(user) = self.presences.poll_output() {
@@ -404,6 +424,7 @@ impl Signaling {
 
     fn send(&mut self, send: sip::Send) {
         let flow = match &send.hop {
+            Hop::Flow(flow) if inside::login_of(flow).is_some() => return self.thin.receive(self.now, *flow, send.bytes),
             Hop::Flow(flow) => *flow,
             Hop::Address { transport, remote, name } => {
                 let flow = self.flow_to(*transport, *remote, name.as_deref(), &send.hop);

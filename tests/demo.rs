@@ -81,8 +81,11 @@ fn a_call_is_shown_step_by_step() {
     let (code, errors) = demo.end(None);
     assert_eq!((code, &*errors), (Some(0), ""), "{:#?}", demo.lines);
     let words = demo.lines.iter().map(|line| line.get(..14).unwrap().trim()).filter(|word| !word.is_empty()).collect::<Vec<_>>();
-    let mut steps =
-        vec!["switch", "the story", "rings", "graph", "answered", "graph", "moved", "graph", "moved", "graph", "bob heard", "the end"];
+    let mut steps = vec!["switch", "the story", "rings", "graph", "answered", "graph"];
+    for change in ["video added", "moved", "moved", "moved"] {
+        steps.extend([change, "bob heard", "bob saw", "graph"]);
+    }
+    steps.push("the end");
     steps.extend(["registered", "registered"]);
     for _ in ["ann and bob", "carol and bob", "bob and carol"] {
         steps.extend(["call set up", "media", "tone", "media", "tone", "hung up", "call record"]);
@@ -90,11 +93,24 @@ fn a_call_is_shown_step_by_step() {
     steps.extend(["call set up", "media", "tone", "video", "media", "tone", "video", "hung up", "call record"]); // carol and dave
     steps.extend(["unregistered", "unregistered"]);
     assert_eq!(words, steps, "{:#?}", demo.lines);
-    let graphs = demo.said("graph");
-    for (graph, device) in graphs.iter().zip(["desk phone -+- ann", "desk phone --- ann", "mobile ------- ann", "desk phone --- ann"]) {
-        assert!(graph.starts_with("bob --- desk phone  ") && graph.ends_with(device), "{graphs:#?}");
-    }
-    assert!(demo.said("bob heard")[0].contains(" 0 repeated, 0 changes of source, 0 re-INVITEs seen"), "{:#?}", demo.lines);
+    let expected = [
+        ". . rings . .  desk phone -+- ann",
+        "<== audio ==>  desk phone --- ann",
+        "<== audio ==>  desk phone -+- ann", // and the mobile with the video
+        "<= both ====>  mobile ------- ann",
+        "<== video ==>  mobile -----+- ann", // and the desk phone with the sound
+        "<= both ====>  desk phone --- ann",
+    ];
+    assert_eq!(demo.said("graph"), expected.map(|graph| format!("bob --- desk phone  {graph}")));
+    let seconds = demo.said("").into_iter().filter(|row| row.ends_with(" -----'") || row.ends_with("desk phone -'")).collect::<Vec<_>>();
+    assert_eq!(seconds, [". . rings . .  mobile -----'", "<== video ==>  mobile -----'", "<== audio ==>  desk phone -'"]);
+    let (heard, saw) = (demo.said("bob heard"), demo.said("bob saw"));
+    let one = "0 repeated, 0 changes of source";
+    assert!(
+        heard.iter().all(|heard| heard.ends_with(&format!(", {one}; he got 1 re-INVITE for the video, and none for a move"))),
+        "{heard:#?}"
+    );
+    assert!(saw.iter().all(|saw| saw.contains(" pictures, longest still ") && saw.ends_with(one)), "{saw:#?}");
     assert!(demo.said("registered")[0].contains("ann over UDP in ") && demo.said("registered")[0].contains("bob over TCP in "));
     assert!(demo.said("registered")[1].contains("carol over WSS in ") && demo.said("registered")[1].contains("dave over WSS in "));
     assert!(demo.said("media").iter().all(|figures| figures.contains("100 packets sent, ")), "{:#?}", demo.lines);
@@ -102,7 +118,7 @@ fn a_call_is_shown_step_by_step() {
         let (others, own) = if at % 2 == 0 { (1000, 400) } else { (400, 1000) };
         assert!(tone.ends_with(&format!(" tone of {others} Hz, 0.0 % the own of {own} Hz")), "{:#?}", demo.lines);
     }
-    assert!(demo.said("video").iter().all(|figures| figures.contains("60 frames sent, ")), "{:#?}", demo.lines);
+    assert!(demo.said("video  ").iter().all(|figures| figures.contains("60 frames sent, ")), "{:#?}", demo.lines);
     let calls = [("ann", "102", "bob"), ("carol", "102", "bob"), ("bob", "103", "carol"), ("carol", "104", "dave")];
     for (record, (caller, number, callee)) in demo.said("call record").into_iter().zip(calls) {
         let story = format!("{caller}@127.0.0.1 dialled {number}, reached {callee}@127.0.0.1, ");

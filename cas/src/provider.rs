@@ -25,6 +25,11 @@ pub trait Telephony: Send + Sync {
     /// Does something on a user's side of a call; answers when it is done. The state may have changed since it was looked at: then
     /// the answer is `not-now`. Whose ringing calls a user may pick up is decided here, by the groups of the switch.
     fn act(&self, caller: &Caller, user: &UserName, act: tel::Act) -> impl Future<Output = Answer<tel::Acted>> + Send;
+    /// Makes the application a device of its user, until its login is over. The host learns of that end by
+    /// [`Output::LoginOver`](crate::server::Output::LoginOver).
+    fn register(&self, caller: &Caller, request: tel::Register) -> impl Future<Output = Answer<DeviceId>> + Send;
+    /// Lets the application ring no more; its calls go on.
+    fn unregister(&self, caller: &Caller) -> impl Future<Output = Answer<()>> + Send;
     /// Tells in one sentence why a call ended or failed.
     fn why(&self, call: &CallId) -> impl Future<Output = Answer<String>> + Send;
 }

@@ -278,6 +278,8 @@ pub enum Output {
     },
     /// Nobody waits for this any more; it may be stopped.
     Abandon(ServeId),
+    /// A login is over: what the host keeps for it alone ends, too. Work that it asked for may still go on.
+    LoginOver(LoginId),
 }
 
 /// Whom an answer goes to.

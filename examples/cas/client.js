@@ -18,6 +18,7 @@ class Cas {
 
     onEvent = () => {};
     #base; #token; #number = 0; #last = 0; #socket; #over = false; #pause = 100;
+    #waiting = new Map(); #early = new Map(); // final replies that come as events, by their pending-id
 
     constructor(base) {
         this.#base = base;
@@ -30,7 +31,8 @@ class Cas {
         const headers = { "Content-Type": "application/json", Prefer: "wait=20" };
         if (this.#token) headers.Authorization = `Bearer ${this.#token}`;
         const answer = await fetch(`${this.#base}/cas`, { method: "POST", headers, body: JSON.stringify(request) });
-        const reply = await answer.json();
+        let reply = await answer.json();
+        if (reply.response === 202) reply = await this.#final(reply["pending-id"]);
         if (reply.response >= 400) throw Object.assign(new Error(reply.body.detail), reply.body);
         return reply.body;
     }
@@ -39,6 +41,13 @@ class Cas {
         this.#over = true;
         this.#socket?.close();
         await this.ask("login", "logout");
+    }
+
+    // What takes longer than the request waits is answered by an event, which may come before this is asked.
+    #final(id) {
+        const early = this.#early.get(id);
+        this.#early.delete(id);
+        return early ?? new Promise((done) => this.#waiting.set(id, done));
     }
 
     #granted({ token, "expires-in": seconds }) {
@@ -53,7 +62,12 @@ class Cas {
         this.#socket.onmessage = ({ data }) => {
             const event = JSON.parse(data);
             this.#last = event["sequence-id"]; // the next connection goes on behind it
-            this.onEvent(event);
+            const id = event["pending-id"];
+            if (id === undefined) return this.onEvent(event);
+            const waiting = this.#waiting.get(id);
+            this.#waiting.delete(id);
+            if (waiting) waiting(event);
+            else this.#early.set(id, event);
         };
         this.#socket.onclose = ({ code }) => {
             if (this.#over || code === 4401) return;

@@ -70,7 +70,12 @@ fn ask(server: &mut Server, now: Instant, token: Option<Token>, data: &[u8], num
                 let identity = Identity { user, rights: Arc::new(Rights::of(Role::Administrator)), scopes: None, key: None };
                 server.handle_input(now, Input::Verified { verify, identity: Some(identity) });
             }
-            Output::Opened(_) | Output::Events { .. } | Output::Forward { .. } | Output::Close { .. } | Output::Abandon(_) => {}
+            Output::Opened(_)
+            | Output::Events { .. }
+            | Output::Forward { .. }
+            | Output::Close { .. }
+            | Output::Abandon(_)
+            | Output::LoginOver(_) => {}
         }
     }
     (replies, works)

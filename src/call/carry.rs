@@ -31,15 +31,20 @@ impl Call {
         self.legs.iter().filter(|leg| leg.party == party).find(is_it)
     }
 
+    /// Returns what there is of media in the call; sound at least.
+    pub(super) fn whole(&self) -> Kinds {
+        self.legs.iter().fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.has()))
+    }
+
     /// Returns what the legs of a party with their lines carry, but for one.
     fn carried_by_others(&self, party: PartyId, but: LegId) -> Kinds {
         let others = self.legs.iter().filter(|leg| leg.party == party && leg.id != but && leg.is_up());
-        others.fold(Kinds::NONE, |kinds, leg| kinds | (leg.carries & leg.media.kinds()))
+        others.fold(Kinds::NONE, |kinds, leg| kinds | (leg.carries & leg.media.has()))
     }
 
     /// Returns true if of a party's devices this one, and no other, carries the kinds.
     pub(super) fn carries_alone(&self, party: PartyId, kinds: Kinds, target: &Target) -> bool {
-        let leg = self.leg_of(party, target).filter(|leg| leg.is_up() && (leg.carries & leg.media.kinds()).contains(kinds));
+        let leg = self.leg_of(party, target).filter(|leg| leg.is_up() && (leg.carries & leg.media.has()).contains(kinds));
         leg.is_some_and(|leg| (self.carried_by_others(party, leg.id) & kinds).is_empty())
     }
 
@@ -88,7 +93,7 @@ impl Calls {
         if call.transfer.is_some() || call.party(party).ok_or(Refusal::NoParty)?.moving.is_some() {
             return Err(Refusal::UnderWay);
         }
-        let known = call.leg_of(party, &target).map(|leg| (leg.id, leg.carries, leg.media.kinds()));
+        let known = call.leg_of(party, &target).map(|leg| (leg.id, leg.carries, leg.media.has()));
         if let Some((to, before, has)) = known {
             let others = call.carried_by_others(party, to);
             let is_so = (before & has).contains(kinds & (has | others)) && (manner == Manner::Join || (others & kinds).is_empty());
@@ -133,8 +138,7 @@ impl Calls {
         if call.legs.iter().filter(|leg| leg.party == party).count() >= MAX_DEVICES {
             return Err(Refusal::TooManyDevices);
         }
-        let whole = call.legs.iter().fold(Kinds::AUDIO, |kinds, leg| kinds | (leg.carries & leg.media.kinds()));
-        let wanted = if kinds == Kinds::BOTH { whole } else { kinds };
+        let wanted = if kinds == Kinds::BOTH { call.whole() } else { kinds };
         let offer = template::offer(&[], wanted, template::Unwanted::Refused, |kind| call.line_of_others(party, kind));
         let shown = |id| call.party(id).map(|party| party.person.shown.clone());
         let other = call.parties.iter().map(|party| party.id).find(|other| *other != party).unwrap_or(party);
@@ -191,15 +195,22 @@ impl Calls {
     pub(super) fn come_instead(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId) {
         let ticket = self.take_ticket(); // nobody's
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let handoff = Handoff::reaching(Kinds::BOTH, Manner::Move, switch.now);
+        // What a device takes that was made an offer in our answer is told by its ACK.
+        let asks = call.leg(leg).is_some_and(|leg| leg.media.has_local_offer());
+        let handoff = match asks {
+            true => Handoff::adding(Kinds::BOTH, Manner::Move),
+            false => Handoff::reaching(Kinds::BOTH, Manner::Move, switch.now),
+        };
         if let Some(party) = call.party_mut(party) {
             party.moving = Some(Box::new(Moving { to: leg, before: None, handoff, ticket, then: None }));
         }
         for other in call.legs.iter_mut().filter(|other| other.party != party) {
             other.mends = 1;
         }
-        let taken = call.taken(party);
-        self.feed(switch, (id, party), Input::Up(taken));
+        if !asks {
+            let taken = call.taken(party);
+            self.feed(switch, (id, party), Input::Up(taken));
+        }
         self.arrange(switch, id);
         self.align(switch, id);
     }
@@ -274,7 +285,7 @@ impl Calls {
         for leg in call.legs.iter_mut().filter(|leg| leg.party == party && leg.id != to && leg.is_up()) {
             leg.carries = leg.carries - leaves;
         }
-        let is_idle = |leg: &&Leg| leg.party == party && leg.id != to && leg.is_up() && (leg.carries & leg.media.kinds()).is_empty();
+        let is_idle = |leg: &&Leg| leg.party == party && leg.id != to && leg.is_up() && (leg.carries & leg.media.has()).is_empty();
         let idle: Vec<LegId> = call.legs.iter().filter(is_idle).map(|leg| leg.id).collect();
         self.arrange(switch, id);
         for leg in idle {

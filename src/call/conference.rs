@@ -1,5 +1,5 @@
 //! Conference: three and more parties in one call, each by one or more devices (RFC 4353; we are the focus). Every leg negotiates with us
-//! alone, and media mixes. It comes about when a party joins its calls or calls somebody into one ([`gather`]), or when a room is dialled
+//! alone, and media mixes. It comes about when a party joins its calls or calls somebody into one (`gather`), or when a room is dialled
 //! ([`room`]). One of two parties is a plain call again; a room goes on while anybody is in it.
 //!
 //! The moderator removes and silences others, lets nobody in, and passes this on. Who leaves is followed by the next of our users, but for

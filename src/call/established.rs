@@ -44,7 +44,7 @@ impl Calls {
     fn mend(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) -> Result<(), MediaError> {
         let limit = Some(self.policy.media_timeout);
         let Some((leg, other)) = self.calls.get_mut(&id).and_then(|call| call.pair(leg)) else { return Ok(()) };
-        let offer = leg.media.make_offer(other.media.remote()?, switch.media)?;
+        let offer = leg.media.pass_offer(&other.media, switch.media)?;
         leg.asked = other.media.kinds();
         if switch.sip.offer(switch.now, leg.dialog, offer).is_err() {
             leg.media.rollback(switch.media, limit);
@@ -58,7 +58,8 @@ impl Calls {
         let result = self.calls.get_mut(&id).and_then(|call| call.two(leg, other)).map(|(leg, other)| {
             leg.media.receive_answer(body, Finality::Final)?;
             other.media.set_beside(leg.media.port());
-            let answer = other.media.make_answer(leg.media.remote()?, switch.media)?;
+            let answer = other.media.pass_answer(&leg.media, switch.media)?;
+            leg.media.park_like(&other.media);
             switch.sip.acknowledge(switch.now, other.dialog, answer);
             leg.media.apply(switch.media, limit);
             other.media.apply(switch.media, limit);
@@ -118,8 +119,8 @@ impl Calls {
         if body.is_empty() || leg.media.receive_offer(body).is_err() {
             return false;
         }
-        let template = other.media.remote().ok().filter(|_| leg.media.offer_moves_only());
-        let Some(answer) = template.and_then(|template| leg.media.make_answer(template, switch.media).ok()) else {
+        let answer = if leg.media.offer_moves_only() { leg.media.pass_answer(&other.media, switch.media).ok() } else { None };
+        let Some(answer) = answer else {
             leg.media.drop_offer();
             return false;
         };
@@ -139,8 +140,7 @@ impl Calls {
             Bytes::new()
         } else {
             leg.media.receive_offer(body).map_err(unusable)?;
-            let template = leg.media.remote_offer().map_err(unusable)?;
-            other.media.make_offer(template, switch.media).map_err(unusable)?
+            other.media.pass_offer(&leg.media, switch.media).map_err(unusable)?
         };
         switch.sip.offer(switch.now, other.dialog, offer).map_err(|error| match error {
             CommandError::Pending => StatusCode::REQUEST_PENDING,
@@ -178,11 +178,15 @@ impl Calls {
         let Some((answering, offering)) = call.two(leg, from) else { return };
         let result = if late {
             // What came is an offer: the other side's ACK will bring its answer.
-            answering.media.receive_offer(body).and_then(|()| offering.media.make_offer(answering.media.remote_offer()?, switch.media))
+            answering.media.receive_offer(body).and_then(|()| offering.media.pass_offer(&answering.media, switch.media))
         } else {
             switch.sip.acknowledge(switch.now, answering.dialog, Bytes::new());
             let received = answering.media.receive_answer(body, Finality::Final);
-            received.and_then(|()| offering.media.make_answer(answering.media.remote()?, switch.media))
+            received.and_then(|()| {
+                let answer = offering.media.pass_answer(&answering.media, switch.media)?;
+                answering.media.park_like(&offering.media);
+                Ok(answer)
+            })
         };
         match result {
             Ok(answer) => {
@@ -217,7 +221,7 @@ impl Calls {
         let again = if late {
             // What came is an offer: it is answered with what the other side said before.
             let received = answering.media.receive_offer(body);
-            received.and_then(|()| answering.media.make_answer(offering.media.remote()?, switch.media)).map(|answer| {
+            received.and_then(|()| answering.media.pass_answer(&offering.media, switch.media)).map(|answer| {
                 switch.sip.acknowledge(switch.now, answering.dialog, answer);
                 answering.media.apply(switch.media, limit);
             })

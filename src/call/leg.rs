@@ -250,6 +250,28 @@ impl Media {
         Ok(self.negotiation.make_answer(template, local(self.port.as_ref()))?)
     }
 
+    /// Answers the peer as another leg's peer says. What that one refuses is parked where it cannot be taken away.
+    pub(super) fn pass_answer(&mut self, other: &Self, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        let other = other.negotiation.remote_offer().map_or_else(|| other.remote(), Ok)?;
+        let Some(offer) = self.negotiation.remote_offer() else { return self.make_answer(other, ports) };
+        let template = template::passed(&offer.media, other, self.unwanted());
+        let answer = self.make_answer(&template, ports)?;
+        self.park(kinds_of(&other.media));
+        Ok(answer)
+    }
+
+    /// Offers the peer what another leg's peer says, likewise.
+    pub(super) fn pass_offer(&mut self, other: &Self, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        let other = other.negotiation.remote_offer().map_or_else(|| other.remote(), Ok)?;
+        let template = template::passed(self.lines(), other, self.unwanted());
+        self.make_offer(&template, ports)
+    }
+
+    /// Notes what stays parked of its lines after an offer that was passed on from another leg.
+    pub(super) fn park_like(&mut self, other: &Self) {
+        self.park(kinds_of(other.lines()));
+    }
+
     /// Returns what the peer said last.
     pub(super) fn remote(&self) -> Result<&Description, MediaError> {
         self.negotiation.remote().ok_or(MediaError::Nothing)
@@ -352,9 +374,10 @@ impl Media {
         self.negotiation.offer_moves_only()
     }
 
-    /// Returns true if every stream goes both ways.
+    /// Returns true if every stream goes both ways, but for parked ones.
     pub(super) fn is_open(&self) -> bool {
-        self.negotiation.streams().iter().all(|stream| stream.direction == sdp::Direction::SendRecv)
+        let is_parked = |stream: &Stream| self.parked.contains(Kinds::of(&stream.kind));
+        self.negotiation.streams().iter().all(|stream| stream.direction == sdp::Direction::SendRecv || is_parked(stream))
     }
 
     /// Forgets the peer's pending offer: what was agreed before holds.

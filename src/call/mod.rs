@@ -331,6 +331,12 @@ impl Calls {
         self.calls.get(&id)?.told.clone()
     }
 
+    /// Returns the call of a dialog.
+    #[must_use]
+    pub fn call_of(&self, dialog: DialogId) -> Option<Id> {
+        self.by_dialog.get(&dialog).map(|(id, _)| *id)
+    }
+
     /// Returns the calls that are not over, the oldest first.
     pub fn views(&self) -> impl Iterator<Item = Arc<View>> {
         self.calls.values().filter_map(|call| call.told.clone())

@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use media::Kinds;
 use media::sdp::transport::{Profile, Protection};
 use sip::DialogId;
 use sip::message::header::Reason;
@@ -13,12 +12,12 @@ use tracing::info;
 
 use super::command::Answer;
 use super::graph::Constructed;
-use super::leg::{Leg, LegId, Media, Stage};
+use super::leg::{Leg, LegId, Media, MediaError, Ports, Stage};
 use super::make::Alert;
 use super::park::Parked;
 use super::party::{Party, PartyId, Person};
 use super::refusal::Refusal;
-use super::template;
+use super::template::{self, Unwanted};
 use super::transfer::{Purpose, Referral, Report, is_user};
 use super::{Call, Calls, Id, MAX_DEVICES, State, Switch, Talk, Target};
 use crate::device;
@@ -28,7 +27,7 @@ use crate::device;
 pub struct Entrant {
     /// Its dialog, taken and not answered.
     pub dialog: DialogId,
-    /// Its SDP.
+    /// Its SDP; without one it is made an offer in the 200, and its ACK brings the answer (RFC 3261 §13.2.1).
     pub offer: Bytes,
     /// Where its signaling comes from.
     pub signaling: IpAddr,
@@ -173,20 +172,17 @@ impl Calls {
     fn come_in(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<LegId, Refusal> {
         let limit = Some(self.policy.media_timeout);
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
-        let others = call.legs.iter().filter(|leg| leg.is_up() && leg.party != party).map(|leg| leg.carries - leg.media.refused());
-        let possible = others.reduce(|one, other| one | other).ok_or(Refusal::NotTalking)?;
-        let lines = [Kinds::AUDIO, Kinds::VIDEO].map(|kind| call.line_of_others(party, kind));
-        let port = call.any_port();
-        let id_of_leg = call.take_leg_id();
+        call.others(party).next().ok_or(Refusal::NotTalking)?;
+        let (port, id_of_leg) = (call.any_port(), call.take_leg_id());
         let mut leg = entrant.leg(switch, (id_of_leg, party), port)?;
-        let [audio, video] = lines;
-        let line = |kind| if kind == Kinds::AUDIO { audio.clone() } else { video.clone() };
-        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), line);
-        let Ok(answer) = leg.media.make_answer(&template, switch.media) else {
+        let said = match leg.media.remote_offer() {
+            Ok(_) => call.answer_to(&mut leg, switch.media),
+            Err(_) => call.offer_to(&mut leg, switch.media),
+        };
+        let Ok(answer) = said else {
             leg.media.close(switch.media);
             return Err(Refusal::NotTaken);
         };
-        leg.media.park(possible);
         leg.stage = Stage::Up;
         leg.media.apply(switch.media, limit);
         self.by_dialog.insert(leg.dialog, (id, leg.id));
@@ -205,10 +201,9 @@ impl Calls {
         let person = entrant.person.clone();
         let mut leg = entrant.leg(switch, (leg_id, PartyId::CALLEE), port)?;
         let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::NoCall)?;
-        let answers = caller.media.remote_offer().cloned().and_then(|theirs| {
-            let to_device = leg.media.make_answer(&theirs, switch.media)?;
-            let ours = leg.media.remote()?;
-            Ok((to_device, caller.media.make_answer(ours, switch.media)?))
+        let answers = caller.media.remote_offer().map(drop).and_then(|()| {
+            let to_device = leg.media.pass_answer(&caller.media, switch.media)?;
+            Ok((to_device, caller.media.pass_answer(&leg.media, switch.media)?))
         });
         let Ok((to_device, to_caller)) = answers else {
             leg.media.close(switch.media);
@@ -248,12 +243,37 @@ impl Calls {
     }
 }
 
+impl Call {
+    fn others(&self, party: PartyId) -> impl Iterator<Item = &Leg> {
+        self.legs.iter().filter(move |leg| leg.is_up() && leg.party != party)
+    }
+
+    /// Answers the offer of a leg that comes in, with what the others have.
+    fn answer_to(&self, leg: &mut Leg, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        let possible = self.others(leg.party).map(|other| other.carries - other.media.refused()).reduce(|one, other| one | other);
+        let possible = possible.ok_or(MediaError::Nothing)?;
+        let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), |kind| self.line_of_others(leg.party, kind));
+        let answer = leg.media.make_answer(&template, ports)?;
+        leg.media.park(possible);
+        Ok(answer)
+    }
+
+    /// Offers a leg that comes in without an offer what the others have.
+    fn offer_to(&self, leg: &mut Leg, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        leg.asked = self.whole();
+        let template = template::offer(&[], leg.asked, Unwanted::Refused, |kind| self.line_of_others(leg.party, kind));
+        leg.media.make_offer(&template, ports)
+    }
+}
+
 impl Entrant {
-    /// Makes its leg, with its offer taken.
+    /// Makes its leg, with its offer taken if it has made one.
     fn leg(self, switch: &mut Switch<'_>, (id, party): (LegId, PartyId), beside: Option<media::PortId>) -> Result<Leg, Refusal> {
         let manner = switch.manner(Profile::Plain, self.protection);
         let mut media = Media::new(manner, Some(self.signaling), beside);
-        media.receive_offer(&self.offer).map_err(|_| Refusal::NotTaken)?;
+        if !self.offer.is_empty() {
+            media.receive_offer(&self.offer).map_err(|_| Refusal::NotTaken)?;
+        }
         let label = self.person.address.to_string();
         Ok(Leg::new((id, party), (self.device, label), self.dialog, media))
     }

@@ -168,7 +168,7 @@ impl Calls {
             caller.media.make_offer(leg.media.remote_offer()?, switch.media)?
         } else {
             leg.media.receive_answer(body, Finality::Final)?;
-            caller.media.make_answer(leg.media.remote()?, switch.media)?
+            caller.media.pass_answer(&leg.media, switch.media)?
         };
         if !late_offer {
             switch.sip.acknowledge(switch.now, leg.dialog, Bytes::new());
@@ -305,5 +305,5 @@ fn cancel_reason(by: EndedBy, status: StatusCode) -> Option<Reason> {
 
 fn early_answer(caller: &mut Leg, leg: &mut Leg, switch: &mut Switch<'_>, body: &Bytes) -> Result<Bytes, MediaError> {
     leg.media.receive_answer(body, Finality::Early)?;
-    caller.media.make_answer(leg.media.remote()?, switch.media)
+    caller.media.pass_answer(&leg.media, switch.media)
 }

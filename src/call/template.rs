@@ -1,6 +1,7 @@
 //! What a leg is told of the others where no offer of theirs is passed on to it: a description composed of their lines (RFC 3725).
 //! It knows no calls and changes nothing.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use media::Kinds;
@@ -48,6 +49,29 @@ pub(super) fn answer(
     others: impl Fn(Kinds) -> Option<MediaDescription>,
 ) -> Description {
     compose(lines((offered, false), &mut { wanted }, unwanted, &others))
+}
+
+/// Returns what another leg's peer says as this leg is told it: of this leg's own lines, those that the other one has refused, or has not,
+/// stay where they cannot be taken away.
+pub(super) fn passed<'a>(own: &[MediaDescription], other: &'a Description, unwanted: Unwanted) -> Cow<'a, Description> {
+    let keeps = |(at, line): (usize, &MediaDescription)| {
+        line.port != 0 && !Kinds::of(&line.kind).is_empty() && other.media.get(at).is_none_or(|other| other.port == 0)
+    };
+    let is_wanted = other.media.iter().any(|line| line.port != 0);
+    if unwanted == Unwanted::Refused || !is_wanted || !own.iter().enumerate().any(keeps) {
+        return Cow::Borrowed(other);
+    }
+    let mut passed = other.clone();
+    for (at, line) in own.iter().enumerate() {
+        let kept = keeps((at, line)).then(|| told(line.clone(), Direction::Inactive));
+        match (passed.media.get_mut(at), kept) {
+            (Some(line), Some(kept)) => *line = kept,
+            (Some(_), None) => {}
+            (None, Some(kept)) => passed.media.push(kept),
+            (None, None) => passed.media.push(MediaDescription { port: 0, ..line.clone() }),
+        }
+    }
+    Cow::Owned(passed)
 }
 
 /// The first line of each wanted kind is as another leg has it, or as it is; the others are not wanted. A refused line is used again in
@@ -137,6 +161,18 @@ mod tests {
         assert_eq!(kept, both);
         let more = shape(&offer(&own[..1], Kinds::BOTH, Unwanted::Refused, none));
         assert_eq!(more.iter().map(|(kind, ..)| kind.clone()).collect::<Vec<_>>(), [MediaKind::Video, MediaKind::Audio]);
+    }
+
+    #[test]
+    fn what_the_other_one_refuses_stays_in_a_bundle_and_nowhere_else() {
+        let own = lines_of(&format!("{AUDIO}{VIDEO}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"));
+        let sound = compose(lines_of(AUDIO));
+        let kept = shape(&passed(&own, &sound, Unwanted::Inactive));
+        assert_eq!(kept[1], (MediaKind::Video, true, Some(Direction::Inactive)));
+        assert_eq!((kept.len(), kept[2].1), (3, false), "no media");
+        assert_eq!(passed(&own, &sound, Unwanted::Refused).as_ref(), &sound);
+        let nothing = compose(lines_of("m=audio 0 RTP/AVP 8\r\n"));
+        assert_eq!(passed(&own, &nothing, Unwanted::Inactive).as_ref(), &nothing, "of a session that is over nothing is kept");
     }
 
     #[test]

@@ -6,8 +6,12 @@
 
 pub mod desk;
 pub mod device;
+mod ends;
+mod film;
 mod line;
+mod lines;
 pub mod mobile;
+mod packet;
 pub mod peer;
 pub mod phone;
 pub mod picture;
@@ -15,6 +19,7 @@ mod player;
 mod record;
 mod rtp;
 mod script;
+mod sight;
 mod story;
 mod stream;
 pub mod talk;
@@ -43,7 +48,7 @@ use crate::telemetry;
 /// How long blocking work may go on after the loops have ended.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long each step of the story stays as it is while somebody reads: with the calls after it that is a minute.
-const READING: Duration = Duration::from_secs(12);
+const READING: Duration = Duration::from_secs(8);
 /// Where the switch listens. It is the domain too: a phone that is told `ann@127.0.0.1` knows all it needs.
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The ports that phones expect, tried first when the switch is to stay up.
@@ -61,7 +66,7 @@ pub(super) struct Args {
     /// End after the scripted calls instead of staying up for phones of yours
     #[arg(long)]
     exit: bool,
-    /// How long each step of the story stays, to read it [default: 12, with --exit 0]
+    /// How long each step of the story stays, to read it [default: 8, with --exit 0]
     #[arg(long, value_name = "SECONDS")]
     pause: Option<u16>,
 }

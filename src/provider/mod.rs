@@ -6,6 +6,7 @@ mod history;
 mod news;
 mod presence;
 mod telephony;
+mod thin;
 mod view;
 
 pub(crate) use news::happenings;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cas::error::{Error, Fault};
-use cas::login::Identity;
+use cas::login::{Identity, LoginId};
 use cas::server::Credential;
 use cas::text::{Line, UserName};
 use tokio::sync::mpsc;
@@ -66,6 +67,11 @@ impl Provider {
             telemetry::metrics::set(name, value);
         }
         Some(telemetry::metrics::start()?.render())
+    }
+
+    /// Ends what there is of a login's application as a device. Where the switch is stopping, nothing is left to end.
+    pub(crate) async fn login_over(&self, login: LoginId) {
+        let _stopping = self.signaling.login_over(login.0).await;
     }
 
     /// Finds out who shows this; none: it is wrong.

@@ -1,15 +1,17 @@
 //! News of the switch to what CAS tells client applications.
 
-use cas::text::UserName;
+use cas::login::LoginId;
+use cas::text::{CallId, DeviceId, UserName};
 use cas::topic::Happening;
 use cas::topic::graph::Changed;
 use cas::topic::history::EntryEvent;
 use cas::topic::presence;
-use cas::topic::tel::{CallEvent, Change};
+use cas::topic::tel::{self, CallEvent, Change, Described, SdpType};
 
 use super::view;
 use crate::call::graph::{Event, State};
-use crate::signaling::News;
+use crate::signaling::{Description, News};
+use crate::thin::Kind;
 
 /// Turns news into what is told of them.
 pub(crate) fn happenings(news: News) -> Vec<Happening> {
@@ -18,8 +20,27 @@ pub(crate) fn happenings(news: News) -> Vec<Happening> {
         News::Presence(user, presence) => {
             UserName::parse(&user).map(|user| Happening::Presence(presence::Changed { user, presence: *presence })).into_iter().collect()
         }
+        News::Described(description) => described(*description).map(Happening::Described).into_iter().collect(),
         News::Entry(change, kept) => vec![Happening::History(EntryEvent { change, entry: kept.entry })],
     }
+}
+
+/// Turns what a thin client is told into its event; none where the other side's words are none that CAS can carry.
+fn described(description: Description) -> Option<Described> {
+    let Description { login, user, device, call, kind, sdp } = description;
+    let description = tel::Description {
+        call: CallId::parse(&call.to_string()).ok()?,
+        device: DeviceId::parse(device.as_str()).ok()?,
+        r#type: match kind {
+            Kind::Offer => SdpType::Offer,
+            Kind::Pranswer => SdpType::Pranswer,
+            Kind::Answer => SdpType::Answer,
+            Kind::Rollback => SdpType::Rollback,
+            Kind::Request => SdpType::Request,
+        },
+        sdp: view::sdp(&sdp)?,
+    };
+    Some(Described { login: LoginId(login), user: UserName::parse(&user).ok()?, description })
 }
 
 fn call(event: &Event) -> Vec<Happening> {

@@ -28,11 +28,14 @@ impl Telephony for Provider {
         Ok(views.iter().filter_map(|view| view::call(view)).collect())
     }
 
-    async fn make_call(&self, _: &Caller, user: &UserName, request: MakeCall) -> Result<Acted, Error> {
-        let MakeCall { destination, device, video_device, name_hint, media, sdp, guided, .. } = request;
-        if sdp.is_some() || guided.is_some() {
-            return Err(Error::new(Fault::NotSupported, "this switch does not do make-call with sdp or guided yet"));
+    async fn make_call(&self, caller: &Caller, user: &UserName, request: MakeCall) -> Result<Acted, Error> {
+        if request.guided.is_some() {
+            return Err(Error::new(Fault::NotSupported, "this switch does not do make-call with guided yet"));
         }
+        if let Some(sdp) = &request.sdp {
+            return self.call_by_thin(caller, user, &request, sdp).await;
+        }
+        let MakeCall { destination, device, video_device, name_hint, media, .. } = request;
         let kinds = if video_device.is_some() { Kinds::BOTH } else { kinds(&media).unwrap_or(Kinds::AUDIO) };
         let made = self.signaling.make(|answer| NewCall {
             user: user.as_str().to_owned(),
@@ -49,11 +52,23 @@ impl Telephony for Provider {
         Ok(Acted { call, sdp: None })
     }
 
-    async fn act(&self, _: &Caller, user: &UserName, act: Act) -> Result<Acted, Error> {
+    async fn act(&self, caller: &Caller, user: &UserName, act: Act) -> Result<Acted, Error> {
+        let act = match self.describe_by_thin(caller, user, act).await {
+            Ok(acted) => return acted,
+            Err(other) => *other,
+        };
         let (call, action) = (act.call().clone(), act.action());
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
         self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable))?;
         Ok(Acted { call: self.call(&call).await?, sdp: None })
+    }
+
+    async fn register(&self, caller: &Caller, request: tel::Register) -> Result<DeviceId, Error> {
+        self.register_thin(caller, request).await
+    }
+
+    async fn unregister(&self, caller: &Caller) -> Result<(), Error> {
+        self.unregister_thin(caller).await
     }
 
     async fn why(&self, call: &CallId) -> Result<String, Error> {
@@ -74,7 +89,7 @@ impl Provider {
     }
 }
 
-fn id(call: &CallId) -> Result<call::Id, Error> {
+pub(super) fn id(call: &CallId) -> Result<call::Id, Error> {
     u64::from_str_radix(call.as_str(), 16).map(call::Id).map_err(|_| unknown(call))
 }
 

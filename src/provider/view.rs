@@ -1,12 +1,23 @@
 //! Calls as CAS shows them. What an anonymous caller is called stays with the switch.
 
-use cas::text::{CallId, DeviceId, UserName};
+use cas::text::{CallId, DeviceId, Sdp, UserName};
 use cas::topic::graph::{Edge, Graph, Node};
 use cas::topic::tel::{Call, Carrying, Constructed, How, Media, Party, PartyState, State};
 use media::Kinds;
 
 use crate::call::graph::{self, Standing, View};
 use crate::call::party::Who;
+
+/// Returns a session description; inside none for an empty one, outside none where it is too long.
+#[expect(clippy::option_option, reason = "there being none is no fault")]
+pub(super) fn sdp(sdp: &[u8]) -> Option<Option<Sdp>> {
+    if sdp.is_empty() {
+        return Some(None);
+    }
+    // names that others chose may have in them what no text of CAS has
+    let text: String = String::from_utf8_lossy(sdp).chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
+    Sdp::parse(&text).ok().map(Some)
+}
 
 /// Returns a call; none where its number is no name, which does not happen.
 pub(super) fn call(view: &View) -> Option<Call> {

@@ -1,4 +1,4 @@
-//! Who sent this: a user who proved the password, a trunk by its address, or a stranger, who is challenged (S5).
+//! Who sent this: a user who proved the password, here or to CAS, a trunk by its address, or a stranger, who is challenged (S5).
 
 use sip::digest::{Side, Stale, Standing, Verdict};
 use sip::message::Name;
@@ -20,6 +20,9 @@ pub enum Sender {
 
 /// Finds out who sent a request. A trunk's REGISTER is a user's like any other: it has to prove the password.
 pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side) -> Result<Sender, Rejection> {
+    if let Some(user) = context.inside {
+        return Ok(Sender::User(user.to_owned()));
+    }
     let source = incoming.flow.remote.ip();
     let trunk = context.trunks.iter().find(|trunk| trunk.addresses.iter().any(|network| network.contains(&source)));
     if let Some(trunk) = trunk.filter(|_| side == Side::Proxy) {

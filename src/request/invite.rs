@@ -4,11 +4,12 @@ use sip::digest::Side;
 use sip::endpoint::Named;
 use sip::message::header::NameAddr;
 use sip::message::{Headers, Host, Name, Uri};
-use sip::registrar::Target;
+use sip::registrar::{Reach, Target};
 use sip::{Aor, Incoming, Request, StatusCode, Transport};
 
 use super::{Context, Entry, Invitation, Outcome, Rejection, Sender, Visit, Wish, auth, hops_left};
 use crate::config::MediaPath;
+use crate::inside;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
@@ -24,7 +25,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let callee_srtp = callee.srtp;
     let callee = context.aor(callee)?;
     let targets = context.targets(&callee)?;
-    if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) && can_talk_directly(incoming, &targets) {
+    if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) && can_talk_directly(context, incoming, &targets) {
         auth::check_from(context, incoming, &sender)?;
         return Ok(Outcome::Forward(targets, auth::asserted(context, &sender)));
     }
@@ -101,8 +102,13 @@ fn enter(context: &Context<'_>, request: &Request, sender: &Sender, wish: Wish) 
     Ok(Outcome::Enter(Box::new(Entry { user: user.clone(), caller, from, srtp: context.srtp(sender), wish })))
 }
 
-/// Whether the media of the caller's device can be that of each of the callee's: a browser and a phone need us between them.
-fn can_talk_directly(incoming: &Incoming, targets: &[Target]) -> bool {
+/// Whether the media of the caller's device can be that of each of the callee's: a browser and a phone need us between them, and who has no
+/// SIP of its own is in calls of ours alone.
+fn can_talk_directly(context: &Context<'_>, incoming: &Incoming, targets: &[Target]) -> bool {
+    let is_thin = |target: &Target| matches!(&target.reach, Reach::Flow(received) if inside::is_inside(received));
+    if context.inside.is_some() || targets.iter().any(is_thin) {
+        return false;
+    }
     let is_browser = incoming.flow.transport.is_websocket();
     targets.iter().all(|target| target.transport().is_some_and(Transport::is_websocket) == is_browser)
 }

@@ -50,6 +50,8 @@ pub struct Context<'a> {
     pub target_dialog: Result<Option<Named>, StatusCode>,
     /// Where devices are.
     pub locations: &'a Locations,
+    /// The user whose application sent this within the switch, by CAS: its login has proved who it is.
+    pub inside: Option<&'a str>,
     /// Digest.
     pub challenger: &'a mut Challenger,
     /// What the registrar allows.

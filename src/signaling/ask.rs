@@ -8,11 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{NewCall, Order, Unable, Want};
 use super::drain::Draining;
+use super::thin::{Came, What, Wish};
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
 use crate::location::Locations;
 use crate::presence::{Kept, Presence, Said};
 use crate::storage::{Batch, StorageError};
+use crate::thin;
 use crate::user::Users;
 
 /// Questions that may wait for the loop; beyond it those who ask wait.
@@ -76,6 +78,10 @@ pub(crate) enum Ask {
     Presence(Vec<String>, oneshot::Sender<Vec<(String, Presence)>>),
     /// To note what a user says.
     Say(String, Kept, oneshot::Sender<Result<Option<Presence>, StorageError>>),
+    /// Something of the switch for an application that is itself a device.
+    Wish(Wish),
+    /// To end what there is of such an application: its login is over.
+    LoginOver(u64),
     /// The calls that are not over, of a user or all.
     Calls(Option<String>, oneshot::Sender<Vec<Arc<View>>>),
 }
@@ -138,6 +144,17 @@ impl Handle {
     ) -> Result<Result<call::Id, Unable>, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.ask(Ask::Make(wanted(answer)), answered).await
+    }
+
+    /// Does something for the application of a login that is itself a device, and waits for what comes of it.
+    pub(crate) async fn wish(&self, login: u64, user: &str, what: What) -> Result<Result<Came, thin::Refusal>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Wish(Wish { login, user: user.to_owned(), what, answer }), answered).await
+    }
+
+    /// Ends what there is of the application of a login as a device.
+    pub(crate) async fn login_over(&self, login: u64) -> Result<(), Stopped> {
+        self.0.send(Ask::LoginOver(login)).await.map_err(|_| Stopped)
     }
 
     /// Takes no new calls, or takes them again.
@@ -229,6 +246,8 @@ impl Signaling {
             }
             Ask::Figures(answer) => drop(answer.send(self.figures())),
             Ask::Order(order) => self.handle_order(order),
+            Ask::Wish(wish) => self.handle_wish(wish),
+            Ask::LoginOver(login) => self.login_over(login),
             Ask::Make(wanted) => self.handle_new_call(wanted),
             Ask::Drain(draining, answer) => {
                 self.set_draining(draining);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Signaling, Unwritten};
+use super::{Description, Signaling, Unwritten};
 use crate::call;
 use crate::call::graph::{Event, Party, Standing, State, View};
 use crate::call::party::{PartyId, Who};
@@ -25,6 +25,8 @@ const ENDED: usize = 1000;
 pub(crate) enum News {
     /// A call began, changed or ended.
     Call(Box<Event>),
+    /// The switch describes media to an application that is itself a device.
+    Described(Box<Description>),
     /// An entry was added to a history, changed in it, or deleted from it.
     Entry(Change, Box<Kept>),
     /// A user's presence is another.

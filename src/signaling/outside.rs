@@ -40,6 +40,7 @@ impl Signaling {
             replaced: self.sip.replaced(&incoming.request),
             target_dialog: self.sip.target_dialog(&incoming.request),
             locations: &self.locations,
+            inside: self.thin.device(&incoming.flow).map(|device| &*device.user),
             challenger: &mut self.challenger,
             registrar: &self.registrar,
             media: self.media_path,
@@ -163,6 +164,9 @@ impl Signaling {
     /// Finds out by which of its devices a user calls: the one that registered the contact, else one that registered from there.
     pub(super) fn calling_device(&self, sender: &Sender, incoming: &Incoming) -> Option<device::Id> {
         let Sender::User(name) = sender else { return None };
+        if let Some(device) = self.thin.device(&incoming.flow) {
+            return Some(device.id());
+        }
         let mut bindings = self.locations.of(&Aor::new(name, &self.domain)?);
         bindings.retain(|binding| !binding.is_expired(self.unix()));
         let contact: Option<NameAddr> = incoming.request.headers.first(Name::Contact).ok();

@@ -6,6 +6,7 @@ import time
 
 from harness import cases
 from harness.browser import Browser, BrowserPhone
+from harness.cas import Cas
 from harness.links import TwoLinks
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
@@ -243,7 +244,8 @@ def desk_phone_without_video_answers_a_call_with_video(world):
     bob.answer()
     alice.wait_event("CALL_ESTABLISHED", since)
     hear_each_other(alice, bob)
-    check("m=video 0 " in alice.command("descriptions")["remote"], "the refused picture is not refused in the answer")
+    video = alice.command("descriptions")["remote"].split("m=video ")[1]
+    check(not video.startswith("0 ") and "a=inactive" in video, f"the line of the refused picture does not rest: {video}")
     hang_up(alice, bob)
     switch.finish()
 
@@ -491,4 +493,28 @@ def browser_changes_its_address_in_the_middle_of_a_call(world, addresses, second
     check(" 10.77.2.2:" in alice.stats()["pair"]["local"], f"the media does not use the new link: {alice.stats()['pair']}")
     equal(invitations(bob), invited, "INVITEs in the desk phone's trace")
     hang_up(bob, alice)  # the BYE finds the browser at its new place
+    switch.finish()
+
+
+# -- pages without SIP ----------------------------------------------------------------------------------------------
+
+
+@case
+def page_with_nothing_but_fetch_and_webrtc_calls_a_desk_phone_and_is_called_by_it(world):
+    """It logs in to CAS over HTTPS, gives and gets descriptions there, and its call goes on when it restarts ICE."""
+    switch = switch_for_browsers(world, https=True)
+    bob = Phone(world, switch, "bob", BOB)
+    alice = Browser(world).page_without_sip(switch, "alice", ALICE)
+    connect(alice, bob)
+    hear_each_other(alice, bob)
+    hang_up(alice, bob)
+    connect(bob, alice)
+    hear_each_other(alice, bob, 0.5)
+    alice.command("restart")
+    since, at_bob = time.monotonic(), bob.ear()
+    alice.wait_hears(BOB, 0.5, since=since)
+    world.wait("the desk phone hears the page again", lambda: at_bob.heard(ALICE) > 0.5)
+    hang_up(bob, alice)
+    alice.quit()
+    world.wait("no device is left of the page", lambda: not Cas(switch).devices("alice"), 5)
     switch.finish()

@@ -48,10 +48,11 @@ async fn run(domain: &'static str, more: &str, work: impl AsyncFnOnce(&Switch)) 
     );
     let config = Config::parse(&folder.path().join("tandem.toml"), &text).unwrap_or_else(|e| panic!("{e}"));
     let run = app::run_beside(&config, async |running| {
-        work(&Switch { running, domain, folder }).await;
+        // the futures of a whole test and a whole switch are more than a thread's stack takes
+        Box::pin(work(&Switch { running, domain, folder })).await;
         Ok(())
     });
-    run.await
+    Box::pin(run).await
 }
 
 pub(crate) struct Switch {

@@ -6,5 +6,6 @@ mod harness;
 mod hostile;
 mod http;
 mod presence;
+mod thin;
 mod torture;
 mod web;

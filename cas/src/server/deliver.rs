@@ -69,12 +69,13 @@ pub(super) struct Poll {
 }
 
 impl Server {
-    /// Tells something to the logins that subscribed to it and may know.
+    /// Tells something to the logins that subscribed to it, or to the one that it is for, if they may know.
     pub(super) fn happened(&mut self, now: Instant, happening: &Happening) {
         let users = happening.users();
         let timestamp = self.unix(now);
         let mut written: Vec<(u32, Arc<Event>)> = Vec::with_capacity(2);
-        for id in self.subscribers.of(happening.topic(), users.as_deref()) {
+        let logins = happening.login().map_or_else(|| self.subscribers.of(happening.topic(), users.as_deref()), |login| vec![login]);
+        for id in logins {
             let Some(login) = self.logins.find(id) else { continue };
             let owner = users.as_deref().map_or(Owner::Service, Owner::Users);
             if decide(&login.caller, event_right(happening.topic()), owner).is_err() {

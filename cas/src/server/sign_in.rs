@@ -171,6 +171,7 @@ impl Server {
         }
         if let Some(login) = self.logins.remove(id) {
             self.subscribers.remove(&login.caller, &login.subscriptions);
+            self.output(Output::LoginOver(id));
         }
     }
 

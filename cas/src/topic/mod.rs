@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, Fault};
+use crate::login::LoginId;
 use crate::permission::{Caller, Right, Rights};
 use crate::provider::Providers;
 use crate::text::{Line, Name, UserName};
@@ -164,6 +165,8 @@ pub(crate) fn event_right(topic: &str) -> Right<'_> {
 pub enum Happening {
     /// A call was made, changed or ended.
     Tel(tel::CallEvent),
+    /// The switch describes media to an application that is itself a device.
+    Described(tel::Described),
     /// A call's graph changed.
     Graph(graph::Changed),
     /// A history changed.
@@ -190,7 +193,7 @@ impl Happening {
     #[must_use]
     pub fn topic(&self) -> &str {
         match self {
-            Self::Tel(_) => "tel",
+            Self::Tel(_) | Self::Described(_) => "tel",
             Self::Graph(_) => "graph",
             Self::History(_) => "history",
             Self::Presence(_) => "presence",
@@ -203,6 +206,7 @@ impl Happening {
     pub(crate) fn users(&self) -> Option<Vec<UserName>> {
         match self {
             Self::Tel(event) => Some(event.call.users()),
+            Self::Described(event) => Some(vec![event.user.clone()]),
             Self::Graph(event) => {
                 let mut users = event.new.users();
                 users.extend(event.old.users());
@@ -216,12 +220,18 @@ impl Happening {
             Self::Plugin { users, .. } => users.clone(),
         }
     }
+
+    /// Returns the one login that is told; none: all that subscribed.
+    pub(crate) fn login(&self) -> Option<LoginId> {
+        if let Self::Described(event) = self { Some(event.login) } else { None }
+    }
 }
 
 impl Seen for Happening {
     fn message(&self) -> &str {
         match self {
             Self::Tel(event) => event.message(),
+            Self::Described(_) => "sdp",
             Self::Graph(event) => event.message(),
             Self::History(event) => event.message(),
             Self::Presence(event) => event.message(),
@@ -234,13 +244,14 @@ impl Seen for Happening {
         match self {
             Self::Tel(event) => event.view(caller),
             Self::History(event) => event.view(caller),
-            Self::Graph(_) | Self::Presence(_) | Self::Admin(_) | Self::Plugin { .. } => 0,
+            Self::Described(_) | Self::Graph(_) | Self::Presence(_) | Self::Admin(_) | Self::Plugin { .. } => 0,
         }
     }
 
     fn write(&self, view: u32, out: &mut Vec<u8>) {
         match self {
             Self::Tel(event) => event.write(view, out),
+            Self::Described(event) => write_body(&event.description, out),
             Self::Graph(event) => event.write(view, out),
             Self::History(event) => event.write(view, out),
             Self::Presence(event) => event.write(view, out),

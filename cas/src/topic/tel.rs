@@ -7,9 +7,11 @@ pub(crate) mod types;
 pub use action::{Act, Actions};
 pub use types::*;
 
+use super::login::Nothing;
 use super::operation::operations;
 use super::{Done, Seen, reply, write_body};
 use crate::error::{Error, Fault};
+use crate::login::LoginId;
 use crate::permission::{Caller, Owner, Reach, Right, decide};
 use crate::provider::Telephony;
 use crate::text::UserName;
@@ -53,8 +55,13 @@ operations! { "tel";
     "move" Move(Move) -> CallReply, Slow, Own;
     /// Splits the user's side over two devices, by kind of media.
     "split" Split(Split) -> CallReply, Slow, Own;
-    /// Renegotiates media of an application that is itself the device: a new offer, and its answer in the reply.
+    /// Renegotiates media of an application that is itself the device: a new offer, whose answer is in the reply, or the answer to the
+    /// switch's.
     "negotiate" Negotiate(Negotiate) -> CallReply, Slow, Own;
+    /// Makes the application itself a device of its user: it rings, and the event `sdp` brings what is offered, until the login is over.
+    "register" Register(Register) -> Registered, Quick, Own;
+    /// Lets the application ring no more; its calls go on.
+    "unregister" Unregister(Nothing) -> Nothing, Quick, Own;
     /// Lists the calls in progress.
     "list" List(List) -> CallList, Quick, Own;
     /// Shows one call.
@@ -86,6 +93,15 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
             let call = telephony.call(&request.call).await?;
             decide(caller, right, Owner::Users(&call.users()))?;
             return reply(&Verdict { call: request.call.clone(), why: telephony.why(&request.call).await? });
+        }
+        Request::Register(request) => {
+            decide(caller, right, Owner::User(&caller.user))?;
+            return reply(&Registered { device: telephony.register(caller, *request).await? });
+        }
+        Request::Unregister(_) => {
+            decide(caller, right, Owner::User(&caller.user))?;
+            telephony.unregister(caller).await?;
+            return reply(&Nothing {});
         }
         Request::Answer(request) => Act::Answer(*request),
         Request::Decline(request) => Act::Decline(*request),
@@ -216,4 +232,15 @@ impl Seen for CallEvent {
         let call = Seeing { call: &self.call, actions: Actions::from_bits(view) };
         write_body(&std::collections::BTreeMap::from([("call", call)]), out);
     }
+}
+
+/// An event of this topic for one login: what the switch describes to the application that is itself the device.
+#[derive(Debug)]
+pub struct Described {
+    /// The login.
+    pub login: LoginId,
+    /// Whose it is.
+    pub user: UserName,
+    /// What it is told.
+    pub description: Description,
 }

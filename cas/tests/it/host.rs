@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cas::Token;
 use cas::error::{Error, Fault};
-use cas::login::Identity;
+use cas::login::{Identity, LoginId};
 use cas::message::{Encoding, Message};
 use cas::pending::ServeId;
 use cas::permission::{Caller, Pattern, Rights, Role};
@@ -142,6 +142,16 @@ impl Telephony for Switch {
             party.state = state;
         }
         Ok(Acted { call: call.clone(), sdp: None })
+    }
+
+    async fn register(&self, caller: &Caller, request: tel::Register) -> Result<DeviceId, Error> {
+        self.note(format!("tel.register {}", caller.user));
+        Ok(request.device.unwrap_or_else(|| DeviceId::parse("thin").unwrap()))
+    }
+
+    async fn unregister(&self, caller: &Caller) -> Result<(), Error> {
+        self.note(format!("tel.unregister {}", caller.user));
+        Ok(())
     }
 
     async fn why(&self, call: &CallId) -> Result<String, Error> {
@@ -340,6 +350,8 @@ pub(crate) struct Host {
     pub(crate) work: VecDeque<(ServeId, Box<Work>)>,
     pub(crate) lazy: bool,
     pub(crate) abandoned: Vec<ServeId>,
+    /// Logins that are over.
+    pub(crate) over: Vec<LoginId>,
     /// Most passwords that were ever asked for.
     pub(crate) verified: usize,
     last_exchange: u64,
@@ -360,6 +372,7 @@ impl Host {
             work: VecDeque::new(),
             lazy: false,
             abandoned: Vec::new(),
+            over: Vec::new(),
             verified: 0,
             last_exchange: 0,
         }
@@ -413,6 +426,7 @@ impl Host {
                     }
                 }
                 Output::Abandon(serve) => self.abandoned.push(serve),
+                Output::LoginOver(login) => self.over.push(login),
             }
         }
     }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::host::{Host, actions, bytes, call, loopback, once, user};
+use crate::host::{Host, actions, bytes, call, call_id, loopback, once, user};
 use cas::error::Fault;
+use cas::login::LoginId;
 use cas::message::Encoding;
 use cas::server::{Channel, Input, Peer, StreamId, Wire};
-use cas::text::UserName;
+use cas::text::{DeviceId, Sdp, UserName};
 use cas::topic::Happening;
-use cas::topic::tel::{CallEvent, Change, PartyState, State};
+use cas::topic::tel::{CallEvent, Change, Described, Description, PartyState, SdpType, State};
 use serde_json::{Value, json};
 
 fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
@@ -442,6 +443,51 @@ fn a_login_has_a_bounded_number_of_waiting_requests_and_streams() {
         host.open(number, Some(&token), None);
     }
     assert_eq!(host.closed.keys().collect::<Vec<_>>(), [&StreamId(0)]);
+}
+
+#[test]
+fn a_description_goes_to_the_login_that_is_the_device_and_to_no_other() {
+    let mut host = Host::new();
+    let (first, second) = (host.sign_in("ann"), host.sign_in("ann"));
+    assert_eq!(host.post(&first, "tel", "register", json!({ "device": "page" })).body, json!({ "device": "page" }));
+    let streams = [host.open(1, Some(&first), None), host.open(2, Some(&second), None)];
+    let description = Description {
+        call: call_id("1"),
+        device: DeviceId::parse("page").unwrap(),
+        r#type: SdpType::Offer,
+        sdp: Some(Sdp::parse("v=0\r\n").unwrap()),
+    };
+    host.input(Input::Happened(Happening::Described(Described { login: LoginId(1), user: user("ann"), description })));
+    let told = host.events(streams[0]);
+    assert_eq!((&told[0]["message"], &told[0]["body"]["type"]), (&json!("sdp"), &json!("offer")));
+    assert_eq!((told.len(), host.events(streams[1]).len()), (1, 0));
+}
+
+#[test]
+fn the_host_learns_of_the_end_of_each_login_once() {
+    let mut host = Host::new();
+    let out = host.sign_in("ann");
+    host.sign_in("ann");
+    host.post(&out, "login", "logout", json!({}));
+    assert_eq!(host.over, [LoginId(1)]);
+    host.advance(Duration::from_secs(301));
+    assert_eq!(host.over, [LoginId(1), LoginId(2)]);
+}
+
+#[test]
+fn a_description_comes_with_an_offer_and_an_answer_and_with_nothing_else() {
+    let mut host = Host::new();
+    host.switch.put(call("1", State::Connected, &[("ann", PartyState::Connected), ("bob", PartyState::Connected)]));
+    let token = host.sign_in("ann");
+    let mut field = |body: Value| {
+        let reply = host.post_preferring(&token, Some("wait=5"), "tel", "negotiate", body);
+        reply.body["field"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(field(json!({ "call": "1", "sdp": "v=0" })), "");
+    assert_eq!(field(json!({ "call": "1", "type": "rollback" })), "");
+    assert_eq!(field(json!({ "call": "1", "type": "answer" })), "sdp");
+    assert_eq!(field(json!({ "call": "1", "type": "rollback", "sdp": "v=0" })), "sdp");
+    assert_eq!(field(json!({ "call": "1", "type": "request", "sdp": "v=0" })), "type");
 }
 
 #[test]

@@ -60,6 +60,8 @@ fn rows() -> Vec<(&'static str, Reach, Object, Value)> {
         ("tel.move", Own, Anns, with("talking", json!({ "device": "desk" }))),
         ("tel.split", Own, Anns, with("talking", json!({ "audio": "desk", "video": "app" }))),
         ("tel.negotiate", Own, Anns, with("talking", json!({ "sdp": "v=0\r\n" }))),
+        ("tel.register", Own, Service, json!({})),
+        ("tel.unregister", Own, Service, json!({})),
         ("tel.list", Own, Anns, json!({ "user": "ann" })),
         ("tel.show", Own, Anns, json!({ "call": "talking" })),
         ("tel.why", Own, Anns, json!({ "call": "talking" })),
@@ -321,7 +323,7 @@ fn what_the_state_does_not_allow_now_is_refused_with_what_it_does() {
 fn the_modes_are_as_the_source_says() {
     // 004-17, 004-18
     for operation in OPERATIONS.iter().copied().flatten() {
-        let slow = operation.topic == "tel" && !["list", "show", "why"].contains(&operation.message);
+        let slow = operation.topic == "tel" && !["list", "show", "why", "register", "unregister"].contains(&operation.message);
         assert_eq!(operation.mode == Mode::Slow, slow, "{}.{}", operation.topic, operation.message);
     }
 }

@@ -283,7 +283,8 @@ fn a_guest_rings_while_the_others_talk_and_comes_in() {
 
 #[test]
 fn a_guest_who_does_not_come_changes_nothing() {
-    let ends: [(&str, Refusal, fn(&mut Scene)); 4] = [
+    type End = (&'static str, Refusal, fn(&mut Scene));
+    let ends: [End; 4] = [
         ("busy", Refusal::Busy, |scene| scene.refuse(CAROL, StatusCode::BUSY_HERE)),
         ("never answers", Refusal::NoAnswer, |scene| scene.advance(NO_ANSWER)),
         ("declines by command", Refusal::Declined, |scene| {

@@ -1,5 +1,6 @@
-//! Random sequences of calls, moves, splits, hold, and either conferences or transfers, park and pickup, device loss and hang-ups: after each step every party hears exactly the others, no leg
-//! is without an owner, no media goes to a leg that left, and the graph equals what the legs carry. Nothing is left in the end.
+//! Random sequences of calls, moves, splits, hold, conferences, transfers, park, pickup, device loss and hang-ups: after each step every
+//! party hears exactly the others, no leg is without an owner, no media goes to a leg that left, and the graph equals what the legs
+//! carry. Nothing is left in the end.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,15 +28,8 @@ const IN_A_SCENE: u64 = 50;
 /// Two tests share the work, so that two cores do.
 const SHARES: u64 = 2;
 
-/// What there is in a scene besides: both at once are too many to find what is wrong.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Acts {
-    Conference,
-    Orders,
-}
-
 /// What phones and people do; the step is drawn by its place.
-fn step(scene: &mut Scene, random: &mut Random, acts: Acts) {
+fn step(scene: &mut Scene, random: &mut Random) {
     let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).expect("small");
     let phone = CALLER + below(scene.phones.len() - 1);
     let party = PartyId(u16::try_from(below(2)).expect("small"));
@@ -45,10 +39,10 @@ fn step(scene: &mut Scene, random: &mut Random, acts: Acts) {
     // The callee's devices are the desk phone and the mobile, the caller's are its phone and the tablet.
     let device = if party == PartyId::CALLER { [CALLER, 4][below(2)] } else { [DESK, MOBILE][below(2)] };
     let target = scene.target(device);
-    match (below(28), call) {
-        (24..=26, _) if acts == Acts::Orders => order(scene, random),
-        (27, _) if acts == Acts::Orders => call_back(scene, below(2) == 0),
-        (24..=27, Some(call)) => confer(scene, call, below(8), video),
+    match (below(34), call) {
+        (24..=28, _) => order(scene, random),
+        (29, _) => call_back(scene, below(2) == 0),
+        (30..=33, Some(call)) => confer(scene, call, below(8), video),
         (0..=6, Some(call)) => {
             let command = match below(10) {
                 0 => Command::Join { call, party, kinds, target },
@@ -88,6 +82,35 @@ fn step(scene: &mut Scene, random: &mut Random, acts: Acts) {
         (20, Some(_)) if has_dialog && below(3) == 0 => scene.withdraw(phone),
         (_, None) => scene.place(if video { FILM } else { PCMU }),
         _ => scene.settle(),
+    }
+}
+
+/// Carol, whose phone is the last one, is called in, calls bob, comes in by that call, is removed; and the conference is locked.
+fn confer(scene: &mut Scene, call: Id, what: usize, video: bool) {
+    let by = |scene: &Scene| scene.calls.view(call).and_then(|view| view.conference.as_ref()?.moderator).unwrap_or(PartyId::CALLER);
+    let command = match what {
+        0..=2 => {
+            let targets = vec![scene.target_of("carol", CAROL)];
+            let guest = Guest { person: person("carol"), headers: Headers::default(), targets };
+            Command::Gather { call, party: by(scene), calls: Vec::new(), guests: vec![guest] }
+        }
+        3 if scene.calls.views().count() == 1 => {
+            scene.place_from(CAROL, ("carol", "bob"), if video { FILM } else { PCMU });
+            scene.settle();
+            return scene.accept_fitting(DESK, video);
+        }
+        3..=5 => {
+            let others = scene.calls.views().map(|view| view.id).filter(|other| *other != call).collect();
+            Command::Gather { call, party: PartyId::CALLEE, calls: others, guests: Vec::new() }
+        }
+        6 => Command::Kick { call, by: by(scene), party: PartyId(2) },
+        _ => Command::Lock { call, by: by(scene), locked: video },
+    };
+    let _refused: Result<_, Refusal> = scene.command(command);
+    scene.settle();
+    if what < 3 && scene.phones[CAROL].dialog.is_some() {
+        scene.accept_fitting(CAROL, video);
+        scene.settle();
     }
 }
 
@@ -140,35 +163,6 @@ fn call_back(scene: &mut Scene, is_found: bool) {
         scene.with_calls(|calls, switch| calls.recall(switch, id, Headers::default(), targets));
     }
     scene.settle();
-}
-
-/// Carol, whose phone is the last one, is called in, calls bob, comes in by that call, is removed; and the conference is locked.
-fn confer(scene: &mut Scene, call: Id, what: usize, video: bool) {
-    let by = |scene: &Scene| scene.calls.view(call).and_then(|view| view.conference.as_ref()?.moderator).unwrap_or(PartyId::CALLER);
-    let command = match what {
-        0..=2 => {
-            let targets = vec![scene.target_of("carol", CAROL)];
-            let guest = Guest { person: person("carol"), headers: Headers::default(), targets };
-            Command::Gather { call, party: by(scene), calls: Vec::new(), guests: vec![guest] }
-        }
-        3 if scene.calls.views().count() == 1 => {
-            scene.place_from(CAROL, ("carol", "bob"), if video { FILM } else { PCMU });
-            scene.settle();
-            return scene.accept_fitting(DESK, video);
-        }
-        3..=5 => {
-            let others = scene.calls.views().map(|view| view.id).filter(|other| *other != call).collect();
-            Command::Gather { call, party: PartyId::CALLEE, calls: others, guests: Vec::new() }
-        }
-        6 => Command::Kick { call, by: by(scene), party: PartyId(2) },
-        _ => Command::Lock { call, by: by(scene), locked: video },
-    };
-    let _refused: Result<_, Refusal> = scene.command(command);
-    scene.settle();
-    if what < 3 && scene.phones[CAROL].dialog.is_some() {
-        scene.accept_fitting(CAROL, video);
-        scene.settle();
-    }
 }
 
 /// The rules, of each call at any time.
@@ -248,7 +242,7 @@ fn check_rest(scene: &mut Scene) {
     }
 }
 
-fn sequence(scene: &mut Scene, random: &mut Random, acts: Acts) {
+fn sequence(scene: &mut Scene, random: &mut Random) {
     scene.place(if random.below(2) == 0 { FILM } else { PCMU });
     scene.settle();
     if random.below(8) != 0 {
@@ -256,7 +250,7 @@ fn sequence(scene: &mut Scene, random: &mut Random, acts: Acts) {
         scene.settle();
     }
     for _ in 0..2 + random.below(8) {
-        step(scene, random, acts);
+        step(scene, random);
         check(scene);
     }
     if random.below(8) == 0 && scene.phones.iter().all(|phone| !phone.dead) {
@@ -286,7 +280,6 @@ fn sequences(share: u64) {
     for seed in (0..SEQUENCES / IN_A_SCENE).filter(|seed| seed % SHARES == share) {
         let run = std::panic::AssertUnwindSafe(|| {
             let mut scene = Scene::seeded(4, seed);
-            let acts = if (seed / SHARES).is_multiple_of(2) { Acts::Conference } else { Acts::Orders };
             scene.targets.truncate(1);
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -295,7 +288,7 @@ fn sequences(share: u64) {
                 phone.on_offer = OnOffer::Fit { video: true };
             }
             for _ in 0..IN_A_SCENE {
-                sequence(&mut scene, &mut random, acts);
+                sequence(&mut scene, &mut random);
             }
             scene.give_up_all();
             scene.assert_over();

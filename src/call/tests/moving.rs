@@ -402,6 +402,80 @@ fn video_joins_a_call_that_had_none() {
     scene.assert_over();
 }
 
+macro_rules! browser {
+    ($setup:literal) => {
+        concat!(
+            "a=group:BUNDLE 0 1\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:",
+            $setup,
+            "\r\na=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n",
+            "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=rtcp-mux\r\n",
+            "m=video 9 UDP/TLS/RTP/SAVPF 97\r\na=mid:1\r\na=rtcp-mux\r\na=rtpmap:97 H264/90000\r\n"
+        )
+    };
+}
+
+/// What a browser whose camera runs has in its video line.
+#[track_caller]
+fn line_of_video(body: &str) -> (bool, bool) {
+    let line = body.split("m=video ").nth(1).expect("a video line");
+    (!line.starts_with("0 "), line.contains("a=inactive"))
+}
+
+#[test]
+fn a_browser_whose_video_the_other_side_does_not_take_keeps_its_camera() {
+    let mut scene = Scene::new(2);
+    scene.targets.truncate(1);
+    scene.place(browser!("actpass"));
+    scene.settle();
+    scene.accept(DESK, NO_PICTURE);
+    scene.settle();
+    assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "200 INVITE")), (true, true), "it stays, and rests");
+    assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (DESK, AUDIO, AUDIO)]);
+    // A refresh from the browser, hold from the desk phone, and the browser's next offer after that.
+    scene.offer(CALLER, browser!("actpass"));
+    scene.settle();
+    assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "200 INVITE")), (true, true));
+    assert_eq!(scene.count(SWITCH, DESK, "INVITE"), 1, "a refresh is the browser's own affair");
+    scene.phones[CALLER].on_offer = OnOffer::Accept(browser!("passive"));
+    for hold in ["m=audio 4000 RTP/AVP 0\r\na=sendonly\r\nm=video 0 RTP/AVP 97\r\n", NO_PICTURE] {
+        scene.offer(DESK, hold);
+        scene.settle();
+        assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "INVITE")), (true, true));
+    }
+    scene.phones[DESK].on_offer = OnOffer::Accept(NO_PICTURE);
+    scene.offer(CALLER, browser!("actpass"));
+    scene.settle();
+    assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "200 INVITE")), (true, true));
+    // Video by name wakes the line again.
+    scene.hand_over(1, VIDEO, MOBILE).unwrap();
+    scene.accept(MOBILE, PICTURE);
+    scene.settle();
+    assert_outcome(&scene, Ok(()));
+    assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "INVITE")), (true, false));
+    assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, AUDIO, AUDIO), (MOBILE, VIDEO, VIDEO)]);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn a_whole_move_offers_no_video_that_rests() {
+    let mut scene = Scene::new(2);
+    scene.targets.truncate(1);
+    scene.place(browser!("actpass"));
+    scene.settle();
+    scene.accept(DESK, NO_PICTURE);
+    scene.settle();
+    scene.hand_over(1, BOTH, MOBILE).unwrap();
+    assert!(!scene.body(SWITCH, MOBILE, "INVITE").contains("m=video"));
+    scene.accept(MOBILE, PCMU);
+    scene.settle();
+    scene.hear(MediaKind::Audio);
+    assert_outcome(&scene, Ok(()));
+    assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 0);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
 #[test]
 fn video_that_the_far_end_does_not_take_joins_nothing() {
     for answer in [OnOffer::Accept(NO_PICTURE), OnOffer::Refuse(StatusCode::NOT_ACCEPTABLE_HERE)] {

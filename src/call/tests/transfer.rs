@@ -455,6 +455,38 @@ fn another_device_of_the_user_takes_the_call_over() {
 }
 
 #[test]
+fn a_device_that_takes_over_without_an_offer_is_made_one() {
+    let mut scene = talking();
+    scene.place = Some(Place::Own(scene.call(), PartyId::CALLEE));
+    scene.place_from(MOBILE, ("bob", "anybody"), "");
+    scene.settle();
+    assert_eq!(scene.refusal, None);
+    assert!(scene.body(SWITCH, MOBILE, "200 INVITE").contains("m=audio "));
+    scene.advance(HEARD);
+    assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.count(SWITCH, CALLER, "INVITE")), (1, 0));
+    scene.assert_hear(CALLER, MOBILE);
+    scene.bye(MOBILE);
+    scene.assert_over();
+}
+
+#[test]
+fn a_device_that_takes_over_and_does_not_answer_our_offer_has_no_call() {
+    for answers in [true, false] {
+        let mut scene = talking();
+        scene.phones[MOBILE].acknowledges = answers;
+        scene.phones[MOBILE].late_answer = "m=audio 0 RTP/AVP 0\r\n";
+        scene.place = Some(Place::Own(scene.call(), PartyId::CALLEE));
+        scene.place_from(MOBILE, ("bob", "anybody"), "");
+        scene.settle();
+        scene.advance(Duration::from_secs(40));
+        assert_eq!((scene.count(SWITCH, MOBILE, "BYE"), scene.count(SWITCH, DESK, "BYE")), (1, 0));
+        scene.assert_hear(CALLER, DESK);
+        scene.bye(CALLER);
+        scene.assert_over();
+    }
+}
+
+#[test]
 fn only_the_user_takes_over_what_is_theirs() {
     let scene = talking();
     let (desk, ann) = (scene.switch_dialog(DESK), scene.switch_dialog(CALLER));
@@ -555,6 +587,21 @@ fn a_parked_call_waits_with_music_until_somebody_takes_it() {
     scene.assert_hear(CALLER, CAROL);
     assert_eq!((scene.calls.in_slot(1), scene.parties(id)), (None, vec!["ann".to_owned(), "carol".to_owned()]));
     assert_eq!(scene.calls.view(id).unwrap().state, State::Connected);
+    scene.bye(CAROL);
+    scene.assert_over();
+}
+
+#[test]
+fn a_parked_call_is_taken_by_a_phone_that_makes_no_offer() {
+    let mut scene = talking();
+    assert_eq!(scene.park(DESK, None), Ok(1));
+    scene.place = scene.calls.in_slot(1).map(Place::Slot);
+    scene.place_from(CAROL, ("carol", "*711"), "");
+    scene.settle();
+    assert_eq!(scene.refusal, None);
+    scene.assert_hear(CALLER, CAROL);
+    assert!(scene.directions().iter().all(|direction| direction == "SendRecv"), "{:?}", scene.directions());
+    assert_eq!(scene.directions().len(), 2);
     scene.bye(CAROL);
     scene.assert_over();
 }

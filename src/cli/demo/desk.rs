@@ -7,8 +7,9 @@ use sip::DialogId;
 use sip::random::Random;
 
 use super::device::Device;
+use super::lines::audio_address;
 use super::phone::{Account, Phone};
-use super::rtp::{Sound, audio_address};
+use super::rtp::Sound;
 use super::talk::Talk;
 use super::tone::Tone;
 

@@ -1,7 +1,6 @@
 //! A scripted mobile: SIP over secure WebSocket, media by WebRTC. Tests of the whole switch may use it too.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -12,15 +11,13 @@ use tokio::time::{interval, sleep};
 use super::device::Device;
 use super::peer::{Media, Peer, Received};
 use super::phone::{Account, Phone};
-use super::picture;
+use super::picture::{Camera, FRAME_TIME};
 use super::talk::{GRACE, PACKETS, PTIME, Pictures, Talk};
 use super::tone::{BLOCK, Tone};
 use crate::clock;
 
 /// Frames that each side sends.
 pub const FRAMES: u32 = 60;
-/// From one frame to the next.
-const FRAME_TIME: Duration = Duration::from_millis(33);
 
 /// The mobile.
 pub struct Mobile {
@@ -43,13 +40,13 @@ impl Mobile {
     /// The switch cannot be reached, or shows another certificate.
     pub async fn open(account: Account<'_>, random: &mut Random) -> anyhow::Result<Self> {
         let ip = account.switch.ip();
-        Ok(Self { phone: Phone::open(account, random).await?, ip, media: Media::Audio })
+        Ok(Self { phone: Phone::open(account, random).await?, ip, media: Media::AUDIO })
     }
 
-    async fn peer(&mut self, media: Media) -> anyhow::Result<Peer> {
+    async fn peer(&mut self) -> anyhow::Result<Peer> {
         let [a, b, c, d, e, f, g, h] = self.phone.number().to_be_bytes();
         let ssrcs = [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])];
-        Peer::open(self.ip, media, ssrcs).await.context("no WebRTC")
+        Peer::open(self.ip, ssrcs).await.context("no WebRTC")
     }
 }
 
@@ -61,8 +58,8 @@ impl Device for Mobile {
     }
 
     async fn call(&mut self, number: &str) -> anyhow::Result<Call> {
-        let mut peer = self.peer(self.media).await?;
-        let offer = peer.offer().await.context("no offer")?;
+        let mut peer = self.peer().await?;
+        let offer = peer.offer(self.media).await.context("no offer")?;
         let (dialog, answer) = self.phone.call(number, offer).await?;
         peer.answered(&answer).await.context("the answer cannot be used")?;
         Ok(Call { dialog, peer })
@@ -70,7 +67,7 @@ impl Device for Mobile {
 
     async fn answer(&mut self) -> anyhow::Result<Call> {
         let (dialog, offer) = self.phone.ring().await?;
-        let mut peer = self.peer(offered(&offer)).await?;
+        let mut peer = self.peer().await?;
         let answer = peer.answer(&offer).await.context("the offer cannot be used")?;
         self.phone.accept(dialog, answer).await?;
         Ok(Call { dialog, peer })
@@ -99,11 +96,6 @@ impl Device for Mobile {
     }
 }
 
-fn offered(offer: &Bytes) -> Media {
-    let has_video = offer.split(|octet| *octet == b'\n').any(|line| line.starts_with(b"m=video ") && !line.starts_with(b"m=video 0 "));
-    if has_video { Media::AudioAndVideo } else { Media::Audio }
-}
-
 /// Sends a tone, and pictures where there is video, and listens and looks at what comes.
 async fn talk(peer: &mut Peer, own: Tone, others: Tone) -> anyhow::Result<Talk> {
     let mut talk = Talk::new(own, others);
@@ -121,12 +113,14 @@ async fn talk(peer: &mut Peer, own: Tone, others: Tone) -> anyhow::Result<Talk> 
                 talk.sent += 1;
             }
             _ = camera.tick(), if pictures.sent < frames => {
-                peer.show(picture::frame(pictures.sent), FRAME_TIME).await?;
+                peer.show(Camera::default().frame(pictures.sent), FRAME_TIME).await?;
                 pictures.sent += 1;
             }
             packet = peer.receive() => match packet? {
                 Received::Audio(packet) => talk.hear(clock::now(), packet.header.timestamp, &packet.payload),
-                Received::Video(packet) => pictures.album.take(&packet.payload, packet.header.marker),
+                Received::Video(packet) => {
+                    pictures.album.take(&packet.payload, packet.header.marker);
+                }
             },
             () = &mut end => break,
         }

@@ -25,6 +25,7 @@ use webrtc::peer_connection::{
 };
 use webrtc::rtp_transceiver::RtpSender;
 
+use super::lines::offered;
 use super::tap::Tap;
 use crate::clock;
 
@@ -37,19 +38,27 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const CHECKS: u16 = 100;
 
 /// What a call carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Media {
     /// Sound.
-    Audio,
-    /// Sound and pictures.
-    AudioAndVideo,
+    pub audio: bool,
+    /// Pictures.
+    pub video: bool,
 }
 
-/// A connection, with a track of ours for each kind of media.
+impl Media {
+    /// Sound alone.
+    pub const AUDIO: Self = Self { audio: true, video: false };
+    /// Sound and pictures.
+    pub const BOTH: Self = Self { audio: true, video: true };
+}
+
+/// A connection, with a track of ours for each kind of media that it ever had.
 pub struct Peer {
     connection: Box<dyn PeerConnection>,
-    audio: Sending,
+    audio: Option<Sending>,
     video: Option<Sending>,
+    ssrcs: [u32; 2],
     signals: Signals,
     packets: mpsc::Receiver<Packet>,
 }
@@ -67,7 +76,7 @@ impl Peer {
     ///
     /// # Errors
     /// There is no port, or no cryptography.
-    pub async fn open(ip: IpAddr, media: Media, ssrcs: [u32; 2]) -> anyhow::Result<Self> {
+    pub async fn open(ip: IpAddr, ssrcs: [u32; 2]) -> anyhow::Result<Self> {
         let (handler, signals) = signals();
         let mut engine = MediaEngine::default();
         engine.register_codec(parameters(codec(RtpCodecKind::Audio), 0), RtpCodecKind::Audio)?;
@@ -79,30 +88,38 @@ impl Peer {
         let settings = settings.with_answering_dtls_role(RTCDtlsRole::Client).build(); // as browsers do (RFC 8842 §5.3)
         let builder = builder.with_setting_engine(settings).with_handler(Arc::new(handler)).with_udp_addrs(vec![SocketAddr::new(ip, 0)]);
         let connection: Box<dyn PeerConnection> = Box::new(builder.build().await?);
-        let [one, other] = ssrcs;
-        let audio = Sending::open(&*connection, RtpCodecKind::Audio, one).await?;
-        let video = match media {
-            Media::Audio => None,
-            Media::AudioAndVideo => Some(Sending::open(&*connection, RtpCodecKind::Video, other).await?),
-        };
-        Ok(Self { connection, audio, video, signals, packets })
+        Ok(Self { connection, audio: None, video: None, ssrcs, signals, packets })
+    }
+
+    /// Makes sure that there is a track for each kind.
+    async fn give(&mut self, media: Media) -> anyhow::Result<()> {
+        let [one, other] = self.ssrcs;
+        if media.audio && self.audio.is_none() {
+            self.audio = Some(Sending::open(&*self.connection, RtpCodecKind::Audio, one).await?);
+        }
+        if media.video && self.video.is_none() {
+            self.video = Some(Sending::open(&*self.connection, RtpCodecKind::Video, other).await?);
+        }
+        Ok(())
     }
 
     /// Returns an offer with every candidate in it.
     ///
     /// # Errors
     /// The library's.
-    pub async fn offer(&mut self) -> anyhow::Result<Bytes> {
+    pub async fn offer(&mut self, media: Media) -> anyhow::Result<Bytes> {
+        self.give(media).await?;
         let offer = self.connection.create_offer(None).await?;
         self.connection.set_local_description(offer).await?;
         self.description().await
     }
 
-    /// Returns the answer to an offer, with every candidate in it.
+    /// Returns the answer to an offer, with every candidate in it: what is offered is taken.
     ///
     /// # Errors
     /// The library refuses the offer.
     pub async fn answer(&mut self, offer: &[u8]) -> anyhow::Result<Bytes> {
+        self.give(offered(offer)).await?;
         let offer = RTCSessionDescription::offer(text(offer)?)?;
         self.connection.set_remote_description(offer).await?;
         let answer = self.connection.create_answer(None).await?;
@@ -124,7 +141,7 @@ impl Peer {
         Ok(Bytes::from(description.sdp))
     }
 
-    /// Waits until ICE and DTLS are done.
+    /// Waits until ICE and DTLS are done, and what was agreed can be sent.
     ///
     /// # Errors
     /// They failed.
@@ -137,9 +154,8 @@ impl Peer {
         if state != RTCPeerConnectionState::Connected {
             bail!("the connection is {state}");
         }
-        self.audio.negotiated().await?;
-        if let Some(video) = &mut self.video {
-            video.negotiated().await?;
+        for sending in [&mut self.audio, &mut self.video].into_iter().flatten() {
+            sending.negotiated().await?;
         }
         Ok(())
     }
@@ -150,12 +166,15 @@ impl Peer {
         self.video.is_some()
     }
 
-    /// Sends a packet of sound.
+    /// Sends a packet of sound; nothing where the call has none.
     ///
     /// # Errors
     /// The connection ended.
     pub async fn speak(&self, block: Bytes, lasts: Duration) -> anyhow::Result<()> {
-        self.audio.send(clock::now(), block, lasts).await
+        match &self.audio {
+            Some(audio) => audio.send(clock::now(), block, lasts).await,
+            None => Ok(()),
+        }
     }
 
     /// Sends a frame; nothing where the call has no video.
@@ -176,8 +195,8 @@ impl Peer {
     pub async fn receive(&mut self) -> anyhow::Result<Received> {
         loop {
             let packet = self.packets.recv().await.context("the connection ended")?;
-            let payload_type = packet.header.payload_type;
-            if payload_type == self.audio.payload_type {
+            let payload_type = Some(packet.header.payload_type);
+            if self.audio.as_ref().is_some_and(|audio| payload_type == audio.payload_type) {
                 return Ok(Received::Audio(packet));
             }
             if self.video.as_ref().is_some_and(|video| payload_type == video.payload_type) {
@@ -200,7 +219,8 @@ struct Sending {
     track: Arc<TrackLocalStaticSample>,
     sender: Arc<dyn RtpSender>,
     ssrc: u32,
-    payload_type: u8,
+    /// What offer and answer came to, for as long as there is the connection.
+    payload_type: Option<u8>,
 }
 
 impl Sending {
@@ -213,19 +233,22 @@ impl Sending {
         let track = MediaStreamTrack::new("demo".to_owned(), kind.to_string(), kind.to_string(), kind, vec![coding]);
         let track = Arc::new(TrackLocalStaticSample::new(clock::now(), track)?);
         let sender = connection.add_track(Arc::clone(&track) as Arc<dyn TrackLocal>).await?;
-        Ok(Self { track, sender, ssrc, payload_type: 0 })
+        Ok(Self { track, sender, ssrc, payload_type: None })
     }
 
-    /// Looks up the payload type that offer and answer came to.
+    /// Looks up the payload type.
     async fn negotiated(&mut self) -> anyhow::Result<()> {
-        let parameters = self.sender.get_parameters().await?.rtp_parameters;
-        self.payload_type = parameters.codecs.first().context("the other side takes no such media")?.payload_type;
+        if self.payload_type.is_none() {
+            let parameters = self.sender.get_parameters().await?.rtp_parameters;
+            self.payload_type = Some(parameters.codecs.first().context("the other side takes no such media")?.payload_type);
+        }
         Ok(())
     }
 
     async fn send(&self, now: Instant, data: Bytes, lasts: Duration) -> anyhow::Result<()> {
         let sample = Sample { data, duration: lasts, ..Sample::new(now) };
-        Ok(self.track.write_sample(self.ssrc, self.payload_type, &sample, &[]).await?)
+        let payload_type = self.payload_type.context("nothing was agreed")?;
+        Ok(self.track.write_sample(self.ssrc, payload_type, &sample, &[]).await?)
     }
 }
 

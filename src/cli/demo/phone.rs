@@ -227,6 +227,11 @@ impl Phone {
         self.line.flush().await
     }
 
+    /// Returns a source of random numbers of the device's own.
+    pub(super) fn random(&mut self) -> Random {
+        Random::new(seed(&mut self.random))
+    }
+
     /// Returns a random number.
     pub fn number(&mut self) -> u64 {
         self.random.number()

@@ -1,48 +1,74 @@
 //! Synthetic video: frames that look like VP8 to those who only forward them, and say to those who made them whether they came whole
-//! (RFC 7741). They decode to nothing.
+//! (RFC 7741). They decode to nothing, and each is a key frame, so that nobody
+//! has to ask for one.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use rtc::rtp::codec::vp8::Vp8Packet;
 use rtc::rtp::packetizer::Depacketizer as _;
 
+/// From one frame to the next.
+pub const FRAME_TIME: Duration = Duration::from_millis(33);
 /// Octets of a frame: a little more than two packets of the usual 1200.
 const SIZE: usize = 2500;
 /// The frame tag and start code of a key frame (RFC 6386 §9.1).
 const KEY_FRAME: [u8; 6] = [0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a];
 
-/// Returns the frame with a number. No two are alike.
-#[must_use]
-pub fn frame(number: u32) -> Bytes {
+/// A camera by its number: its frames are no other one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Camera(pub u8);
+
+impl Camera {
+    /// Returns the frame with a number, of which 24 bits count. No two are alike.
+    #[must_use]
+    pub fn frame(self, number: u32) -> Bytes {
+        frame(u32::from(self.0) << 24 | number & 0x00ff_ffff)
+    }
+
+    /// Returns whose frame has this number.
+    fn of(number: u32) -> Self {
+        let [camera, ..] = number.to_be_bytes();
+        Self(camera)
+    }
+}
+
+/// Returns the frame that a number of 32 bits makes.
+fn frame(number: u32) -> Bytes {
     let filling = (number..).flat_map(u32::to_be_bytes);
     KEY_FRAME.into_iter().chain(filling).take(SIZE).collect()
 }
 
 /// Puts frames together again.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Album {
     /// Frames that came as they were made, each once.
     pub whole: u32,
-    /// The number that the next frame has at least.
-    next: u32,
+    /// The number of the last one.
+    last: Option<u32>,
     part: Vec<u8>,
 }
 
 impl Album {
-    /// Takes the payload of the next packet, and whether its marker says that the frame ends.
-    pub fn take(&mut self, payload: &Bytes, marker: bool) {
+    /// Takes the payload of the next packet, and whether its marker says that the frame ends. Returns the camera of a frame that is whole
+    /// now, and no older than the last one of the same camera.
+    pub fn take(&mut self, payload: &Bytes, marker: bool) -> Option<Camera> {
         let mut descriptor = Vp8Packet::default();
-        let Ok(part) = descriptor.depacketize(payload) else { return };
+        let part = descriptor.depacketize(payload).ok()?;
         if descriptor.s == 1 {
             self.part.clear();
         }
         self.part.extend_from_slice(&part);
-        if marker || self.part.len() > SIZE {
-            if let Some(number) = number(&self.part).filter(|number| *number >= self.next) {
-                self.whole += 1;
-                self.next = number.saturating_add(1);
-            }
-            self.part.clear();
+        if !marker && self.part.len() <= SIZE {
+            return None;
         }
+        let number = number(&std::mem::take(&mut self.part))?;
+        if self.last.is_some_and(|last| Camera::of(last) == Camera::of(number) && number <= last) {
+            return None;
+        }
+        self.whole += 1;
+        self.last = Some(number);
+        Some(Camera::of(number))
     }
 }
 
@@ -77,5 +103,8 @@ mod tests {
         assert_eq!(take(&[second[0].clone(), second[2].clone(), second[1].clone()]), 1, "in the wrong order");
         assert_eq!(take(&[Bytes::new(), second[1].clone(), second[2].clone()]), 1, "without its beginning");
         assert_eq!(take(&second), 2);
+        let other = Vp8Payloader::default().payload(1200, &Camera(3).frame(0)).unwrap();
+        assert_eq!(take(&other), 3, "of another camera");
+        assert_eq!(take(&second), 4, "and the first one's again");
     }
 }

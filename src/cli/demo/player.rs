@@ -1,6 +1,7 @@
 //! A scripted device that lives by itself: it rings, talks and is hung up while the script does something else, and tells what it sees.
 //! The script gives it orders and reads its reports.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,12 +11,15 @@ use sip::random::Random;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, interval};
 
-use super::peer::{Media, Peer, Received};
+use super::ends::{Came, Ends, Own, Ports};
+use super::lines::offered;
+use super::peer::Media;
 use super::phone::{Account, News, Phone};
-use super::rtp::{Sound, Voice, audio_address};
-use super::stream::{Block, Stream};
+use super::picture::FRAME_TIME;
+use super::sight::Sight;
+use super::stream::Stream;
 use super::talk::PTIME;
-use super::tone::{BLOCK, Tone};
+use super::tone::Tone;
 use crate::clock;
 
 /// Orders that may wait.
@@ -24,9 +28,9 @@ const ORDERS: usize = 4;
 /// What kind of device it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Make {
-    /// Plain RTP.
+    /// Plain RTP: calls with sound, and takes video when it is offered.
     Desk,
-    /// WebRTC.
+    /// WebRTC: takes what it is offered.
     Mobile,
 }
 
@@ -54,6 +58,8 @@ pub(super) struct Report {
     pub(super) offers: u32,
     /// What it hears since the call is up.
     pub(super) stream: Stream,
+    /// What it sees since then.
+    pub(super) sight: Sight,
 }
 
 /// The script's end of a device.
@@ -65,10 +71,13 @@ pub(super) struct Remote {
 /// The device.
 pub(super) struct Player {
     phone: Phone,
-    sound: Sound,
+    random: Random,
+    ip: IpAddr,
+    ports: Ports,
     make: Make,
-    /// What it says, and what it may hear.
-    tones: (Tone, &'static [Tone]),
+    own: Own,
+    /// What it may hear.
+    others: &'static [Tone],
     orders: mpsc::Receiver<Order>,
     reports: watch::Sender<Report>,
     ringing: Option<(DialogId, Bytes)>,
@@ -78,21 +87,17 @@ pub(super) struct Player {
 struct Call {
     dialog: DialogId,
     ends: Ends,
-    pace: Interval,
-}
-
-/// Where its media goes.
-enum Ends {
-    Rtp(std::net::SocketAddr, Voice),
-    WebRtc(Box<Peer>, u32),
+    /// From one packet of sound, and from one frame, to the next.
+    paces: (Interval, Interval),
 }
 
 /// What comes next.
 enum Next {
     Order(Option<Order>),
     News(News),
-    Heard(Block),
+    Came(Came),
     Speak,
+    Show,
 }
 
 impl Remote {
@@ -117,15 +122,17 @@ impl Player {
     pub(super) async fn open(
         account: Account<'_>,
         make: Make,
-        tones: (Tone, &'static [Tone]),
+        (own, others): (Own, &'static [Tone]),
         random: &mut Random,
     ) -> anyhow::Result<(Self, Remote)> {
-        let sound = Sound::open(account.switch.ip()).await.context("no port for media")?;
+        let ip = account.switch.ip();
+        let ports = Ports::open(ip).await.context("no port for media")?;
         let mut phone = Phone::open(account, random).await?;
         phone.register(Duration::from_secs(600)).await?;
         let (order, orders) = mpsc::channel(ORDERS);
         let (reports, report) = watch::channel(Report::default());
-        let player = Self { phone, sound, make, tones, orders, reports, ringing: None, call: None };
+        let random = phone.random();
+        let player = Self { phone, random, ip, ports, make, own, others, orders, reports, ringing: None, call: None };
         Ok((player, Remote { orders: order, reports: report }))
     }
 
@@ -136,18 +143,24 @@ impl Player {
                 Next::Order(None | Some(Order::Leave)) => return self.phone.register(Duration::ZERO).await,
                 Next::Order(Some(order)) => self.obey(order).await?,
                 Next::News(news) => self.take(news).await?,
-                Next::Heard(block) => {
-                    let now = clock::now();
-                    self.reports.send_modify(|report| report.stream.hear(now, &block, self.tones.1));
+                Next::Came(came) => self.note(&came),
+                Next::Speak => {
+                    if let Some(call) = &mut self.call {
+                        call.ends.speak(&self.ports, self.own).await?;
+                    }
                 }
-                Next::Speak => self.speak().await?,
+                Next::Show => {
+                    if let Some(call) = &mut self.call {
+                        call.ends.show(&self.ports, self.own).await?;
+                    }
+                }
             }
         }
     }
 
     async fn next(&mut self) -> anyhow::Result<Next> {
-        let Self { phone, sound, orders, call, .. } = self;
-        let Some(Call { ends, pace, .. }) = call else {
+        let Self { phone, ports, orders, call, .. } = self;
+        let Some(Call { ends, paces: (voice, camera), .. }) = call else {
             return tokio::select! {
                 biased;
                 order = orders.recv() => Ok(Next::Order(order)),
@@ -156,11 +169,20 @@ impl Player {
         };
         tokio::select! {
             biased;
-            _ = pace.tick() => Ok(Next::Speak),
-            block = listen(sound, ends) => block.map(Next::Heard),
+            _ = voice.tick() => Ok(Next::Speak),
+            _ = camera.tick() => Ok(Next::Show),
+            came = ends.receive(ports) => came.map(Next::Came),
             order = orders.recv() => Ok(Next::Order(order)),
             news = phone.news() => news.map(Next::News),
         }
+    }
+
+    fn note(&self, came: &Came) {
+        let now = clock::now();
+        self.reports.send_modify(|report| match came {
+            Came::Sound(block) => report.stream.hear(now, block, self.others),
+            Came::Picture(piece) => report.sight.see(now, piece),
+        });
     }
 
     async fn obey(&mut self, order: Order) -> anyhow::Result<()> {
@@ -168,15 +190,15 @@ impl Player {
             Order::Call(number) => {
                 let (dialog, ends) = match self.make {
                     Make::Desk => {
-                        let (dialog, answer) = self.phone.call(number, self.sound.description()).await?;
-                        (dialog, self.rtp(&answer)?)
+                        let (dialog, answer) = self.phone.call(number, self.ports.offer()).await?;
+                        (dialog, Ends::rtp(&answer, self.own, &mut self.random)?)
                     }
                     Make::Mobile => {
-                        let mut peer = self.peer().await?;
-                        let offer = peer.offer().await.context("no offer")?;
+                        let mut peer = Ends::webrtc(self.ip, &mut self.random).await?;
+                        let offer = peer.offer(Media::AUDIO).await.context("no offer")?;
                         let (dialog, answer) = self.phone.call(number, offer).await?;
                         peer.answered(&answer).await.context("the answer cannot be used")?;
-                        (dialog, Ends::WebRtc(Box::new(peer), 0))
+                        (dialog, Ends::WebRtc { peer, media: Media::AUDIO, sent: (0, 0) })
                     }
                 };
                 self.begin(dialog, ends).await
@@ -184,11 +206,11 @@ impl Player {
             Order::Answer => {
                 let (dialog, offer) = self.ringing.take().context("nothing rings")?;
                 let (answer, ends) = match self.make {
-                    Make::Desk => (self.sound.description(), self.rtp(&offer)?),
+                    Make::Desk => (self.ports.answer(&offer), Ends::rtp(&offer, self.own, &mut self.random)?),
                     Make::Mobile => {
-                        let mut peer = self.peer().await?;
+                        let mut peer = Ends::webrtc(self.ip, &mut self.random).await?;
                         let answer = peer.answer(&offer).await.context("the offer cannot be used")?;
-                        (answer, Ends::WebRtc(Box::new(peer), 0))
+                        (answer, Ends::WebRtc { peer, media: offered(&offer), sent: (0, 0) })
                     }
                 };
                 self.phone.accept(dialog, answer).await?;
@@ -212,10 +234,8 @@ impl Player {
             }
             News::Offered { dialog, offer } => {
                 self.reports.send_modify(|report| report.offers += 1);
-                let answer = match &mut self.call {
-                    Some(Call { ends: Ends::WebRtc(peer, _), .. }) => peer.answer(&offer).await.context("the offer cannot be used")?,
-                    Some(_) | None => self.sound.description(),
-                };
+                let call = self.call.as_mut().context("an offer came without a call")?;
+                let answer = call.ends.take(&mut self.ports, &offer, self.own, &mut self.random).await?;
                 self.phone.agree(dialog, answer).await
             }
             News::Over(dialog) => self.over(dialog).await,
@@ -223,11 +243,14 @@ impl Player {
     }
 
     async fn begin(&mut self, dialog: DialogId, mut ends: Ends) -> anyhow::Result<()> {
-        if let Ends::WebRtc(peer, _) = &mut ends {
+        if let Ends::WebRtc { peer, .. } = &mut ends {
             peer.connected().await?;
         }
-        self.call = Some(Call { dialog, ends, pace: interval(PTIME) });
-        self.reports.send_modify(|report| (report.rings, report.talks, report.stream) = (false, true, Stream::default()));
+        self.call = Some(Call { dialog, ends, paces: (interval(PTIME), interval(FRAME_TIME)) });
+        self.reports.send_modify(|report| {
+            (report.rings, report.talks) = (false, true);
+            (report.stream, report.sight) = (Stream::default(), Sight::default());
+        });
         Ok(())
     }
 
@@ -239,45 +262,8 @@ impl Player {
         }
         if let Some(call) = self.call.take_if(|call| call.dialog == dialog) {
             self.reports.send_modify(|report| report.talks = false);
-            if let Ends::WebRtc(peer, _) = call.ends {
-                peer.close().await?;
-            }
+            call.ends.close().await?;
         }
         Ok(())
-    }
-
-    async fn speak(&mut self) -> anyhow::Result<()> {
-        match self.call.as_mut().map(|call| &mut call.ends) {
-            Some(Ends::Rtp(remote, voice)) => Ok(self.sound.speak(*remote, voice).await?),
-            Some(Ends::WebRtc(peer, packets)) => {
-                let block = self.tones.0.block(packets.wrapping_mul(BLOCK as u32));
-                *packets = packets.wrapping_add(1);
-                peer.speak(Bytes::copy_from_slice(&block), PTIME).await
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn rtp(&mut self, description: &[u8]) -> anyhow::Result<Ends> {
-        let remote = audio_address(description).context("there is no audio")?;
-        Ok(Ends::Rtp(remote, Voice::new(self.tones.0, self.phone.number())))
-    }
-
-    async fn peer(&mut self) -> anyhow::Result<Peer> {
-        let [a, b, c, d, e, f, g, h] = self.phone.number().to_be_bytes();
-        let ssrcs = [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])];
-        Peer::open(self.sound.ip(), Media::Audio, ssrcs).await.context("no WebRTC")
-    }
-}
-
-async fn listen(sound: &Sound, ends: &mut Ends) -> anyhow::Result<Block> {
-    match ends {
-        Ends::Rtp(remote, _) => Ok(sound.listen(*remote).await?),
-        Ends::WebRtc(peer, _) => loop {
-            if let Received::Audio(packet) = peer.receive().await? {
-                let (header, payload) = (packet.header, packet.payload);
-                return Ok(Block { ssrc: header.ssrc, sequence: header.sequence_number, timestamp: header.timestamp, payload });
-            }
-        },
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn play(
     stage.scene(&mut ann, &mut bob).await?;
     stage.scene(&mut carol, &mut bob).await?;
     stage.scene(&mut bob, &mut carol).await?;
-    carol.device.media = Media::AudioAndVideo;
+    carol.device.media = Media::BOTH;
     stage.scene(&mut carol, &mut dave).await?;
     say("unregistered", register(&mut ann, &mut bob, Duration::ZERO).await?);
     say("unregistered", register(&mut carol, &mut dave, Duration::ZERO).await?);

@@ -17,9 +17,9 @@ pub(super) struct Block {
     pub(super) payload: Bytes,
 }
 
-/// A stream as it arrives.
+/// The numbers of the packets of a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Stream {
+pub(super) struct Numbers {
     /// Packets.
     pub(super) packets: u32,
     /// Sequence numbers that were left out.
@@ -28,6 +28,51 @@ pub(super) struct Stream {
     pub(super) repeated: u32,
     /// Changes of the SSRC.
     pub(super) breaks: u32,
+    last: Option<(u32, u16)>,
+}
+
+/// Where a packet stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is the first, or has another SSRC.
+    New,
+    /// It is later than all before.
+    On,
+    /// It came twice, or too late.
+    Back,
+}
+
+impl Numbers {
+    /// Takes a packet.
+    pub(super) fn take(&mut self, ssrc: u32, sequence: u16) -> Step {
+        self.packets += 1;
+        let step = match self.last {
+            Some((before, last)) if before == ssrc => match sequence.wrapping_sub(last).cast_signed() {
+                ahead @ 1.. => {
+                    self.lost += u32::from(ahead.unsigned_abs()) - 1;
+                    Step::On
+                }
+                ..=0 => {
+                    self.repeated += 1;
+                    return Step::Back;
+                }
+            },
+            Some(_) => {
+                self.breaks += 1;
+                Step::New
+            }
+            None => Step::New,
+        };
+        self.last = Some((ssrc, sequence));
+        step
+    }
+}
+
+/// The sound as it arrives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Stream {
+    /// Its packets.
+    pub(super) numbers: Numbers,
     /// The longest silence, by the timestamps: what a listener misses, whenever the packets come.
     pub(super) silence: Duration,
     /// The longest time from one packet to the next on this computer.
@@ -40,8 +85,6 @@ pub(super) struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Last {
     at: Instant,
-    ssrc: u32,
-    sequence: u16,
     /// Where in time the newest packet ends.
     end: u32,
     quiet: u32,
@@ -50,34 +93,27 @@ struct Last {
 impl Stream {
     /// Takes a packet; the tones are those of the devices that may be heard.
     pub(super) fn hear(&mut self, now: Instant, block: &Block, tones: &[Tone]) {
-        self.packets += 1;
+        let step = self.numbers.take(block.ssrc, block.sequence);
+        if let Some(last) = self.last {
+            self.pause = self.pause.max(now.saturating_duration_since(last.at));
+        }
+        if step == Step::Back {
+            return;
+        }
         let samples = u32::try_from(block.payload.len()).unwrap_or(u32::MAX);
         let mut ear = Ear::new(tones);
         ear.hear(&block.payload);
         let tone = tones.iter().copied().find(|tone| ear.share(*tone) >= CLEAR);
         let mut quiet = if tone.is_some() { 0 } else { samples };
-        if let Some(last) = self.last {
-            self.pause = self.pause.max(now.saturating_duration_since(last.at));
-            if last.ssrc == block.ssrc {
-                match block.sequence.wrapping_sub(last.sequence).cast_signed() {
-                    1 => {}
-                    ahead @ 2.. => self.lost += u32::from(ahead.unsigned_abs()) - 1,
-                    ..=0 => {
-                        self.repeated += 1;
-                        return;
-                    }
-                }
-                let missing = block.timestamp.wrapping_sub(last.end).cast_signed().max(0).unsigned_abs();
-                self.note_silence(last.quiet.saturating_add(missing));
-                quiet = if tone.is_some() { 0 } else { last.quiet.saturating_add(missing).saturating_add(samples) };
-            } else {
-                self.breaks += 1;
-            }
+        if let Some(last) = self.last.filter(|_| step == Step::On) {
+            let missing = block.timestamp.wrapping_sub(last.end).cast_signed().max(0).unsigned_abs();
+            self.note_silence(last.quiet.saturating_add(missing));
+            quiet = if tone.is_some() { 0 } else { last.quiet.saturating_add(missing).saturating_add(samples) };
         }
         self.note_silence(quiet);
         self.heard = tone.map(|tone| (tone, self.heard.filter(|(before, _)| *before == tone).map_or(0, |(_, count)| count) + 1));
         let end = block.timestamp.wrapping_add(samples);
-        self.last = Some(Last { at: now, ssrc: block.ssrc, sequence: block.sequence, end, quiet });
+        self.last = Some(Last { at: now, end, quiet });
     }
 
     fn note_silence(&mut self, samples: u32) {
@@ -113,7 +149,8 @@ mod tests {
     }
 
     fn figures(stream: &Stream) -> (u32, u32, u32, u128) {
-        (stream.lost, stream.repeated, stream.breaks, stream.silence.as_millis())
+        let Numbers { lost, repeated, breaks, .. } = stream.numbers;
+        (lost, repeated, breaks, stream.silence.as_millis())
     }
 
     #[test]

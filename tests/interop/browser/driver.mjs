@@ -33,14 +33,17 @@ const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 /** The page has an origin of 127.0.0.1: a secure context, which WebRTC wants. */
 function serve() {
     const plain = (name, type) => [type, readFileSync(join(HERE, name))];
+    const bundled = (name) => ["text/javascript", buildSync({
+        entryPoints: [join(HERE, name)], bundle: true, write: false, format: "iife", nodePaths: [MODULES],
+    }).outputFiles[0].contents];
     const files = {
         "/": plain("page.html", "text/html"),
         "/desk": plain("desk.html", "text/html"), // it is served as it is: what it uses, every browser has
         "/desk.js": plain("desk.js", "text/javascript"),
         "/cas.js": plain("cas.js", "text/javascript"),
-        "/phone.js": ["text/javascript", buildSync({
-            entryPoints: [join(HERE, "page.js")], bundle: true, write: false, format: "iife", nodePaths: [MODULES],
-        }).outputFiles[0].contents],
+        "/phone.js": bundled("page.js"),
+        "/thin": plain("thin.html", "text/html"),
+        "/thin.js": bundled("thin.js"),
     };
     const server = createServer((request, response) => {
         const [type, body] = files[request.url] ?? [];

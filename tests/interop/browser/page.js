@@ -45,12 +45,6 @@ function watch(call, outgoing) {
     on("hold", (e) => ({ by: e.originator }));
     on("unhold", (e) => ({ by: e.originator }));
     on("reinvite");
-    // A line that was refused took its camera with it: an app that wants to be seen gives it again when the line comes back.
-    call.on("reinvite", ({ request }) => {
-        const isSent = call.connection.getTransceivers().some((t) => t.direction !== "stopped" && t.sender.track?.kind === "video");
-        if (!state.video || isSent || !/^m=video [1-9]/m.test(request.body ?? "")) return;
-        for (const track of source({ ...mine, video: true }).getVideoTracks()) call.connection.addTrack(track);
-    });
     on("update");
     on("newDTMF", (e) => ({ by: e.originator, digit: e.dtmf.tone }));
     on("newInfo", (e) => ({ by: e.originator, body: e.info.body }));

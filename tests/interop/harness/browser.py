@@ -115,6 +115,9 @@ class Browser:
     def phone(self, switch, user, tone, **kinds):
         return BrowserPhone(self, switch, user, tone, **kinds)
 
+    def page_without_sip(self, switch, user, tone):
+        return PagePhone(self, switch, user, tone)
+
 
 class Desk:
     """A page without SIP and media, that shows a person's calls and does with them what CAS lets it: `Desk(browser, switch, "bob")`."""
@@ -340,3 +343,29 @@ class BrowserPhone:
             self.world.wait(f"{self.name} sees {frames} frames of {colour}", sees, within, every=0.1)
         except Failed as error:
             raise Failed(f"{error}; it sees {self.command('seen')}") from None
+
+
+class PagePhone(BrowserPhone):
+    """A page without SIP: it logs in to CAS and is a device of its user by that."""
+
+    transport = "cas"
+
+    def __init__(self, browser, switch, user, tone):
+        self.browser, self.world, self.switch, self.user, self.tone = browser, browser.world, switch, user, tone
+        self.name, self.colour, self.video = f"{user}-{len(browser.phones)}", "red", False
+        self.events = []
+        self._pictures = 0
+        browser.phones[self.name] = self
+        self.command("open", path="/thin")
+        self.command("setup", name=user, tone=tone)
+        self.device = self.command("login", base=f"https://{switch.host}:{switch.ports['http']}", user=user, password=user + "-secret",
+                                   device="page")
+
+    def dial(self, target):
+        since = self.mark()
+        self.command("call", target=target)
+        return since
+
+    def answer(self, seconds=10, since=0):
+        self.wait_event("CALL_INCOMING", since, seconds)
+        self.command("answer")

@@ -22,7 +22,7 @@ class Tandem:
     domain = DOMAIN
 
     def __init__(self, world, users=USERS, trunks=(), ipv6=False, plain=("udp", "tcp"), tls=True, ws=False, extra="",
-                 capture=True, limits="", wait=True, sip_extra="", prefix=()):
+                 capture=True, limits="", wait=True, sip_extra="", prefix=(), https=False):
         self.world = world
         self.prefix = list(prefix)
         self.address = "::1" if ipv6 else world.address(1)
@@ -44,7 +44,7 @@ class Tandem:
         self.config = world.write("tandem.toml", "\n".join([
             f'domain = "{self.domain}"', f'data_dir = "{self.data}"', "", "[sip]", listen, "dns = false", sip_extra, "",
             f'[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n' if tls else "",
-            f'[http]\nlisten = ["{self.host}:{self.ports["http"]}"]\nplain = true\n',
+            f'[http]\nlisten = ["{self.host}:{self.ports["http"]}"]\nplain = {str(not https).lower()}\n',
             f'[media]\naddress = "{self.address}"\nrtp_ports = "{self.rtp[0]}-{self.rtp[1]}"',
             f'webrtc_port = {self.ports["webrtc"]}\nallow_loopback = true\n',
             f"[limits]\n{limits}\n" if limits else "",

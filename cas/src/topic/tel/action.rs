@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::types::{
     Action, Answer, Call, Conference, Decline, Dtmf, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Pickup, Plain,
-    Split, State, Transfer,
+    SdpType, Split, State, Transfer,
 };
 use crate::error::Error;
 use crate::text::{CallId, UserName};
@@ -208,6 +208,13 @@ impl Act {
             }
             Self::Conference(Conference { calls, destinations, .. }) if calls.len() > MAX_JOINED || destinations.len() > MAX_JOINED => {
                 Err(Error::field("calls", format!("at most {MAX_JOINED} calls and {MAX_JOINED} destinations join at once")))
+            }
+            Self::Negotiate(Negotiate { r#type: Some(kind @ (SdpType::Pranswer | SdpType::Request)), .. }) => {
+                let detail = format!("field type: an application gives no {}", kind.name());
+                Err(Error::field("type", detail).accepting([SdpType::Offer, SdpType::Answer, SdpType::Rollback].map(SdpType::name)))
+            }
+            Self::Negotiate(Negotiate { r#type, sdp, .. }) if sdp.is_none() != (*r#type == Some(SdpType::Rollback)) => {
+                Err(Error::field("sdp", "field sdp: expected with an offer and an answer, and not with a rollback"))
             }
             _ => Ok(()),
         }

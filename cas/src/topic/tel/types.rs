@@ -164,8 +164,20 @@ bodies! {
         call: CallId,
         /// For whom; absent: the caller.
         user: Option<UserName> = default,
-        /// The offer, or the answer to the switch's offer.
-        sdp: Sdp,
+        /// What `sdp` is: an offer, or the answer to the switch's offer; `rollback`, without it, refuses that. Absent: an offer.
+        r#type: Option<SdpType> = default,
+        /// The description; only a `rollback` has none.
+        sdp: Option<Sdp> = default,
+    }
+    /// Request of `register`.
+    Register {
+        /// What the device is called, so that it is the same one the next time; absent: as the login says, else it lives as long as the login.
+        device: Option<DeviceId> = default,
+    }
+    /// Reply of `register`.
+    Registered {
+        /// The device, as calls and lists name it.
+        device: DeviceId,
     }
     /// Request of `list`.
     List {
@@ -202,6 +214,17 @@ bodies! {
     CallEventBody {
         /// The call as it is now.
         call: CallView,
+    }
+    /// Body of the event `sdp`, which only the application gets that is itself the device: what the switch describes to it.
+    Description {
+        /// The call.
+        call: CallId,
+        /// The device.
+        device: DeviceId,
+        /// What it is; an offer waits for `answer` or `negotiate`.
+        r#type: SdpType,
+        /// The description; a `request` and a `rollback` have none.
+        sdp: Option<Sdp> = default,
     }
     /// How a call came about.
     Constructed {
@@ -296,6 +319,19 @@ words! {
         Audio = "audio",
         /// Video.
         Video = "video",
+    }
+    /// What a description is, in the words of WebRTC.
+    SdpType {
+        /// An offer.
+        Offer = "offer",
+        /// An answer to what was offered before the call is answered: early media.
+        Pranswer = "pranswer",
+        /// The answer.
+        Answer = "answer",
+        /// The last offer is taken back, or refused.
+        Rollback = "rollback",
+        /// The switch asks for an offer.
+        Request = "request",
     }
     /// What a guided call is made for.
     Purpose {

@@ -1,0 +1,110 @@
+// A phone in a web page without SIP: CAS for the calls, RTCPeerConnection for the media. Needs client.js.
+//
+//   const phone = await Phone.open("https://switch.example:8443", "ann", "secret", "my page");
+//   phone.onRing = (call) => phone.answer(call.id, stream);
+//   const call = await phone.call("501", stream);      // a MediaStream to send
+//   call.connection.ontrack = ({ track }) => …         // what the other side sends
+//   await phone.hangUp(call.id);
+
+"use strict";
+
+class Phone {
+    // Signs in and becomes a device of the user, the same one at each visit with the same name.
+    static async open(base, user, password, name) {
+        const phone = new Phone(await Cas.login(base, user, password));
+        phone.cas.onEvent = ({ topic, message, body }) => topic === "tel" && phone.#told(message, body);
+        phone.device = (await phone.cas.ask("tel", "register", { device: name })).device;
+        return phone;
+    }
+
+    onRing = () => {}; // somebody calls, or a call is moved here: answer or decline
+    onCall = () => {}; // a call changed: its id, its state, its connection
+    calls = new Map(); // by number; each has its id, and its connection once there is one
+
+    constructor(cas) {
+        this.cas = cas;
+    }
+
+    // Calls; done when the other side has answered.
+    async call(destination, stream) {
+        const connection = this.#connection(stream);
+        const sdp = await this.#describe(connection, await connection.createOffer());
+        const { call, sdp: answer } = await this.cas.ask("tel", "make-call", { destination, sdp });
+        await connection.setRemoteDescription({ type: "answer", sdp: answer });
+        return this.#note(call.id, { state: call.state, connection });
+    }
+
+    async answer(id, stream) {
+        const call = this.calls.get(id);
+        const connection = this.#connection(stream);
+        if (call.offer) {
+            await connection.setRemoteDescription({ type: "offer", sdp: call.offer });
+            await this.#say(id, "answer", await this.#describe(connection, await connection.createAnswer()));
+        } else { // the switch asked for an offer
+            const { sdp } = await this.#say(id, "offer", await this.#describe(connection, await connection.createOffer()));
+            await connection.setRemoteDescription({ type: "answer", sdp });
+        }
+        this.#note(id, { connection });
+    }
+
+    decline = (id) => this.#say(id, "rollback");
+    hangUp = (id) => this.cas.ask("tel", "drop", { call: id });
+
+    // After a change of the connection (a track more or less, restartIce): offers it to the switch. Where the switch offers at the same
+    // time its offer comes first, and this one is refused with `not-now`.
+    async offer(id) {
+        const { connection } = this.calls.get(id);
+        const { sdp } = await this.#say(id, "offer", await this.#describe(connection, await connection.createOffer()));
+        await connection.setRemoteDescription({ type: "answer", sdp });
+    }
+
+    #say(call, type, sdp) {
+        return this.cas.ask("tel", "negotiate", { call, type, sdp });
+    }
+
+    #connection(stream) {
+        const connection = new RTCPeerConnection();
+        for (const track of stream.getTracks()) connection.addTrack(track, stream);
+        return connection;
+    }
+
+    // No need to wait for candidates: the switch has one address, and answers whoever checks it.
+    async #describe(connection, description) {
+        await connection.setLocalDescription(description);
+        return connection.localDescription.sdp;
+    }
+
+    #note(id, news) {
+        const call = Object.assign(this.calls.get(id) ?? { id }, news);
+        this.calls.set(id, call);
+        this.onCall(call);
+        return call;
+    }
+
+    async #told(message, body) {
+        if (message !== "sdp") return this.#changed(message, body.call);
+        const known = this.calls.get(body.call);
+        if (body.type === "rollback") { // somebody else answered, the caller gave up, or the change is off
+            if (known?.connection?.signalingState === "have-remote-offer") await known.connection.setRemoteDescription({ type: "rollback" });
+            else if (known && !known.connection) this.#changed("ended", { id: body.call, state: "ended" });
+        } else if (body.type === "offer" && known?.connection) { // something changes on the other side
+            await known.connection.setRemoteDescription({ type: "offer", sdp: body.sdp });
+            await this.#say(body.call, "answer", await this.#describe(known.connection, await known.connection.createAnswer()));
+        } else if (body.type === "offer" || body.type === "request") {
+            this.onRing(this.#note(body.call, { offer: body.sdp }));
+        }
+    }
+
+    #changed(message, { id, state }) {
+        const call = this.calls.get(id);
+        if (!call) return;
+        if (message === "ended") {
+            call.connection?.close();
+            this.calls.delete(id);
+        }
+        Object.assign(call, { state });
+        this.onCall(call);
+    }
+}
+
+if (typeof module !== "undefined") module.exports = { Phone };

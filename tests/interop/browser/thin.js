@@ -1,0 +1,75 @@
+// A phone without SIP: the example of `examples/cas` with the commands that the tests give it; see page.js.
+
+import { Cas } from "../../../examples/cas/client.js";
+import { Phone } from "../../../examples/cas/phone.js";
+import { Ear, digest, source } from "./media.js";
+
+globalThis.Cas = Cas; // a page has both as scripts
+
+let phone, mine, call; // `call`: the latest one
+
+const say = (event, data = {}) => window.tell(event, data);
+
+/** Ears for what arrives. */
+function attend(connection) {
+    connection.addEventListener("track", ({ track }) => { if (track.kind === "audio") call.ear = new Ear(track); });
+    for (const { receiver } of connection.getTransceivers()) if (receiver.track.kind === "audio") call.ear = new Ear(receiver.track);
+    connection.addEventListener("connectionstatechange", () => say("connection", { state: connection.connectionState }));
+}
+
+function followed(it) {
+    if (it !== call) return;
+    if (it.connection && !it.attended) {
+        it.attended = true;
+        attend(it.connection);
+    }
+    if (it.state === "connected" && it.connection && !it.confirmed) {
+        it.confirmed = true;
+        say("confirmed", { call: it.id });
+    }
+    if (it.state === "ended") say("ended", { call: it.id });
+}
+
+const command = {
+    setup({ name, tone, colour }) {
+        mine = { tone, colour };
+        document.getElementById("name").textContent = `${name}: ${tone} Hz`;
+    },
+
+    async login({ base, user, password, device }) {
+        phone = await Phone.open(base, user, password, device);
+        phone.onCall = followed;
+        phone.onRing = (it) => {
+            call = it;
+            say("incoming", { call: it.id });
+        };
+        say("registered", { device: phone.device });
+        return phone.device;
+    },
+
+    /** The command ends at once: the test waits for `confirmed`. */
+    call({ target }) {
+        const calling = phone.call(target, source(mine));
+        calling.then((it) => { call = it; followed(it); }, (error) => say("failed", { cause: error.message }));
+    },
+
+    answer: () => phone.answer(call.id, source(mine)),
+    hangup: () => phone.hangUp(call.id),
+
+    restart() {
+        call.connection.restartIce();
+        return phone.offer(call.id);
+    },
+
+    async stop() {
+        await phone.cas.logout();
+        say("disconnected");
+    },
+
+    stats: () => digest(call.connection),
+    heard: ({ tone, since = 0, least = 0.5 }) => call.ear?.heard(tone, since, least) ?? 0,
+    loudness: ({ since = 0 } = {}) => call.ear?.loudness(since) ?? 0,
+    gap: ({ tone, since }) => call.ear?.gap(tone, since) ?? 1e9,
+};
+
+window.phone = (name, given) => command[name](given ?? {});
