@@ -188,6 +188,7 @@ fn who_waits_hears_the_early_media_of_the_target() {
     scene.bye(DESK);
     scene.settle();
     assert_eq!(scene.media.bridged.len(), 2, "ann hears carol's phone");
+    assert!(scene.media.arranged.values().flatten().all(|member| member.gives.audio && member.takes.audio));
     assert_eq!(scene.played(), [None, None]);
     scene.accept(CAROL, PCMU);
     scene.settle();
