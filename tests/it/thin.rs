@@ -58,7 +58,7 @@ impl Page {
     async fn open(switch: &Switch, user: &str) -> Self {
         let client = Client::sign_in(switch.address(Transport::Ws), user).await;
         let events = client.socket(Some(0)).await;
-        let peer = Box::pin(Peer::open(HOME.parse().unwrap(), Media::Audio, [11, 12])).await.unwrap();
+        let peer = Box::pin(Peer::open(HOME.parse().unwrap(), [11, 12])).await.unwrap();
         Self { client, events, peer }
     }
 
@@ -127,7 +127,7 @@ fn media_address(description: &[u8]) -> SocketAddr {
 async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
     switch(WEB, async |switch| {
         let (mut bob, mut ann) = (Desk::open(switch, "bob").await, Page::open(switch, "ann").await);
-        let offer = text(&Box::pin(ann.peer.offer()).await.unwrap());
+        let offer = text(&Box::pin(ann.peer.offer(Media::AUDIO)).await.unwrap());
         let calling = ann.client.ask("tel", "make-call", json!({ "destination": "bob", "sdp": offer }));
         let answering = async {
             let (dialog, offered) = bob.phone.ring().await.unwrap();
@@ -142,7 +142,7 @@ async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
         Box::pin(hear_each_other(&mut ann.peer, &bob.sound, towards)).await;
         assert_eq!(ann.event("connected").await["call"]["id"], call["id"]);
         // a second offer within the call: the answer comes with the reply
-        let again = text(&Box::pin(ann.peer.offer()).await.unwrap());
+        let again = text(&Box::pin(ann.peer.offer(Media::AUDIO)).await.unwrap());
         let reply = ann.client.ask("tel", "negotiate", json!({ "call": call["id"], "sdp": again })).await;
         Box::pin(ann.peer.answered(ok(&reply)["sdp"].as_str().unwrap().as_bytes())).await.unwrap();
         ok(&ann.client.ask("tel", "drop", json!({ "call": call["id"] })).await);
