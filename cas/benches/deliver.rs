@@ -60,6 +60,8 @@ fn call(number: u64, first: u64) -> Call {
         name: Some("Somebody".into()),
         state: PartyState::Connected,
         devices: vec![Carrying { device: DeviceId::parse("desk-phone").expect("a device"), media: vec![Media::Audio] }],
+        muted: Vec::new(),
+        moderator: false,
     };
     Call {
         id: CallId::parse(&format!("{number:016x}")).expect("an id"),
@@ -70,6 +72,8 @@ fn call(number: u64, first: u64) -> Call {
         answered_at: Some(1_700_000_001_000),
         ended_at: None,
         slot: None,
+        room: None,
+        locked: false,
         why: None,
     }
 }
