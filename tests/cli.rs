@@ -489,6 +489,7 @@ fn a_dry_run_prints_a_request_that_the_interface_takes() {
         "call answer 1 --device abc --video-device def",
         "call decline 1 --busy",
         "call move 1 --to abc --only video",
+        "call move 1 --to abc --keep",
         "call decline 1",
         "call move 1 --to abc",
         "call split 1 --user ann --audio a --video b",

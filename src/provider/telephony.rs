@@ -112,7 +112,10 @@ fn want(act: Act) -> Result<Option<Want>, Error> {
         Act::Decline(request) if request.reason == Some(tel::DeclineReason::Busy) => Want::Decline(StatusCode::BUSY_HERE),
         Act::Decline(_) => Want::Decline(StatusCode::DECLINE),
         Act::Dtmf(request) => Want::Digits(request.digits.as_str().to_owned()),
-        Act::Move(request) => Want::Move(device_id(&request.device), kinds(&request.media).unwrap_or(Kinds::BOTH)),
+        Act::Move(request) => {
+            let (device, kinds) = (device_id(&request.device), kinds(&request.media).unwrap_or(Kinds::BOTH));
+            if request.keep { Want::Join(device, kinds) } else { Want::Move(device, kinds) }
+        }
         Act::Split(request) => Want::Split(device_id(&request.audio), device_id(&request.video)),
         Act::Transfer(request) => match (request.destination, request.consult) {
             (Some(destination), _) => Want::Transfer(destination.as_str().to_owned()),

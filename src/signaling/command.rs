@@ -39,6 +39,8 @@ pub(crate) enum Want {
     Digits(String),
     /// The kinds go to this device.
     Move(device::Id, Kinds),
+    /// This device has the kinds, too.
+    Join(device::Id, Kinds),
     /// Audio goes to the first device, video to the second.
     Split(device::Id, device::Id),
     /// The other party is sent to what was dialled.
@@ -176,10 +178,11 @@ impl Signaling {
                 (targets, Box::new(finish))
             }
             Want::Move(device, kinds) => {
-                let finish = move |targets: Vec<Target>| match <[Target; 1]>::try_from(targets) {
-                    Ok([target]) => Ok(Command::Move { call, party, kinds, target }),
-                    Err(_) => Err(Refusal::NoDevice),
-                };
+                let finish = move |targets| Ok(Command::Move { call, party, kinds, target: only(targets)? });
+                (self.targets(user, Some(&device))?, Box::new(finish))
+            }
+            Want::Join(device, kinds) => {
+                let finish = move |targets| Ok(Command::Join { call, party, kinds, target: only(targets)? });
                 (self.targets(user, Some(&device))?, Box::new(finish))
             }
             Want::Split(audio, video) => {
@@ -308,4 +311,9 @@ impl Signaling {
         }
         self.settle();
     }
+}
+
+/// Returns the one device that was asked for.
+fn only(targets: Vec<Target>) -> Result<Target, Refusal> {
+    <[Target; 1]>::try_from(targets).map(|[target]| target).map_err(|_| Refusal::NoDevice)
 }

@@ -252,6 +252,35 @@ def hang_up_during_a_move_ends_the_call(world):
 
 
 @case
+def both_devices_are_in_the_call_at_once(world):
+    """Each sends and receives, neither hears the other, and who hangs up one of them stays in the call with the other."""
+    person = Person(world)
+    person.connect(person.desk)
+    at = person.mobile.mark()
+    joined = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile], keep=True)
+    person.mobile.wait_event("CALL_INCOMING", at)
+    person.mobile.command("answer", video=False)
+    joined()
+    equal(sorted(person.cas.carried(person.call, "alice")), sorted(person.ids.values()), "Alice's devices in the call")
+    since = time.monotonic()
+    ear, desk_ear = person.bob.ear(), person.desk.ear()
+    trace = lambda tone: sum(share(p.samples, tone, 8000) > 0.2 for p in ear.since(since))
+    world.wait("Bob hears both", lambda: trace(DESK) > 50 and trace(MOBILE) > 50)
+    world.wait("the desk phone hears Bob", lambda: desk_ear.heard(FAR, since) > 0.5)
+    person.mobile.wait_hears(FAR, since=since)
+    echo = sum(share(p.samples, MOBILE, 8000) > 0.05 for p in desk_ear.since(since))
+    check(not echo and not person.mobile.trace_of(DESK, since), "a device hears the other one")
+    at_desk = person.desk.mark()
+    person.desk.hang_up()
+    person.desk.wait_event("CALL_CLOSED", at_desk)
+    since = time.monotonic()
+    person.mobile.wait_hears(FAR, since=since)
+    world.wait("Bob hears the browser alone", lambda: ear.heard(MOBILE, since) > 0.5)
+    equal(list(person.cas.carried(person.call, "alice")), [person.ids[person.mobile]], "Alice's devices in the call")
+    person.end()
+
+
+@case
 def audio_on_the_desk_phone_and_video_on_the_browser(world):
     """Split: each leg carries only its kind, the other side sees one participant with both."""
     person = Person(world, video=True)

@@ -193,6 +193,9 @@ pub(super) struct Move {
     /// What goes there; absent: everything
     #[arg(long, value_name = "MEDIA", value_parser = ["audio", "video"])]
     only: Option<String>,
+    /// The devices that have it go on, too
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Arguments of `split`.
@@ -211,7 +214,7 @@ pub(super) struct Split {
 impl Move {
     /// Makes the request.
     pub(super) fn command(&self) -> Command {
-        self.side.acts("move", json!({ "device": self.to, "media": self.only.as_ref().map(|only| [only]) }))
+        self.side.acts("move", json!({ "device": self.to, "media": self.only.as_ref().map(|only| [only]), "keep": self.keep }))
     }
 }
 

@@ -146,6 +146,8 @@ bodies! {
         device: DeviceId,
         /// What goes there; absent: everything.
         media: Vec<Media> = default,
+        /// Whether the devices that carry it now go on, too: the user is in the call with several at once.
+        keep: bool = default,
     }
     /// Request of `split`.
     Split {
