@@ -57,6 +57,15 @@ class Cas:
         check(reply.get("response") not in (0, 202), f"{topic} {message} {body or ''} was not refused: {reply}")
         return reply["body"]
 
+    def document(self):
+        """Returns `/cas/openapi.json`."""
+        connection = _UnixConnection(os.path.join(self.switch.data, "tandem.sock"), 25)
+        try:
+            connection.request("GET", "/cas/openapi.json")
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
     def begin(self, topic, message, **body):
         """Asks for something that ends when somebody answers; returns what waits for its end, and raises what it came to."""
         result = []
