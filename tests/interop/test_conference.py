@@ -189,14 +189,16 @@ def fifty_people_are_in_a_room(world):
     for first in range(0, 50, 10):
         for n, person in enumerate(people):
             person.says = tone(tones[n - first], 2500) if first <= n < first + 10 else SILENCE
-        time.sleep(0.6)
-        for n, person in enumerate(people):
-            block = [ULAW[b] for _, payload in list(person.heard)[-6:] for b in payload]
-            others = [hertz for k, hertz in enumerate(tones) if first + k != n]
-            faint = [(hertz, share(block, hertz, 8000)) for hertz in others]
-            check(all(part > 0.5 / len(others) for _, part in faint), f"{n} hears {faint} of those from {first} on")
-            if first <= n < first + 10:
-                check(share(block, tones[n - first], 8000) < 0.02, f"{n} hears itself")
+        blocks = lambda: [[ULAW[b] for _, payload in list(person.heard)[-6:] for b in payload] for person in people]
+
+        def unheard():
+            pairs = ((n, k) for n in range(50) for k in range(10) if first + k != n)
+            now = blocks()
+            return [(n, first + k) for n, k in pairs if share(now[n], tones[k], 8000) <= 0.5 / 10]
+
+        world.wait(f"each hears all of the ten from {first} on", lambda: not unheard(), 8)
+        for n, block in list(enumerate(blocks()))[first:first + 10]:
+            check(share(block, tones[n - first], 8000) < 0.02, f"{n} hears itself")
     crowd.hang_up()
     equal(Cas(switch).calls(), [], "calls in the end")
     switch.finish()
