@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import threading
 
 from harness.cas import Cas
 from harness.cases import case
@@ -46,25 +45,7 @@ class Console:
 
     def begin(self, *words):
         """Runs a command that ends when somebody answers; returns what waits for it."""
-        result = []
-
-        def run():
-            try:
-                result.append(self.run(*words))
-            except Exception as error:  # noqa: BLE001: handed to whoever waits
-                result.append(error)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-
-        def wait():
-            thread.join(self.world.left())
-            check(result, f"`call {' '.join(words)}` did not end")
-            if isinstance(result[0], Exception):
-                raise result[0]
-            return result[0]
-
-        return wait
+        return self.world.begin(f"`call {' '.join(words)}`", lambda: self.run(*words))
 
     def validate(self):
         with open(MANUAL) as manual:

@@ -1,7 +1,6 @@
 """One person, several devices: a call moves between desk phone and browser, is split over both, and the other side notices nothing."""
 
 import functools
-import threading
 import time
 
 from harness import cases
@@ -10,7 +9,7 @@ from harness.cas import Cas
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
 from harness.tone import share
-from harness.world import Failed, check, equal
+from harness.world import check, equal, fails
 
 DESK, MOBILE, FAR, FAR_MOBILE = 400, 850, 650, 1050  # Hz
 ORIGINS = 'origins = ["http://127.0.0.1:*"]'  # the pages' own web server
@@ -53,35 +52,13 @@ class Person:
         began, at = time.monotonic(), to.mark()
         leaves = self.desk if to is self.mobile else self.mobile
         at_leaves = leaves.mark()
-        command = self.begin("move", call=self.call, user="alice", device=self.ids[to])
+        command = self.cas.begin("tel", "move", call=self.call, user="alice", device=self.ids[to])
         to.wait_event("CALL_INCOMING", at)
         to.command("accept") if to is self.desk else to.command("answer", video=False)
         leaves.wait_event("CALL_CLOSED", at_leaves)
         command()
         equal(list(self.cas.carried(self.call, "alice")), [self.ids[to]], "Alice's devices in the call")
         return began
-
-    def begin(self, message, **body):
-        """Asks for something that ends when somebody answers; returns what waits for its end."""
-        result = []
-
-        def ask():
-            try:
-                result.append(self.cas.ask("tel", message, **body))
-            except Exception as error:  # noqa: BLE001: handed to whoever waits
-                result.append(error)
-
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-
-        def wait():
-            thread.join(self.world.left())
-            check(result, f"{message} was not answered")
-            if isinstance(result[0], Exception):
-                raise result[0]
-            return result[0]
-
-        return wait
 
     def end(self):
         """Alice hangs up; Bob's phone got no new offer before."""
@@ -100,15 +77,6 @@ def breaks(ear, since):
     packets = ear.since(since)
     steps = ((a, b, (b.sequence - a.sequence) & 0xFFFF) for a, b in zip(packets, packets[1:]))
     return [f"{voice(a)} +{step} {voice(b)} after {(b.at - a.at) * 1000:.0f} ms" for a, b, step in steps if step != 1]
-
-
-def fails(outcome):
-    """Waits for something that must be refused, and returns what was said of it."""
-    try:
-        done = outcome()
-    except Failed as error:
-        return str(error)
-    raise Failed(f"it was said to be done: {done}")
 
 
 @case(seconds=180, slow=True)
@@ -158,7 +126,7 @@ def a_declined_move_leaves_the_call_where_it_is(world):
     person.connect(person.desk)
     ear = person.bob.ear()
     at = person.mobile.mark()
-    outcome = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    outcome = person.cas.begin("tel", "move", call=person.call, user="alice", device=person.ids[person.mobile])
     person.mobile.wait_event("CALL_INCOMING", at)
     person.mobile.hang_up(486)
     why = fails(outcome)
@@ -175,7 +143,7 @@ def a_move_that_nobody_answers_leaves_the_call_where_it_is(world):
     person.connect(person.desk)
     ear = person.bob.ear()
     at = person.mobile.mark()
-    outcome = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    outcome = person.cas.begin("tel", "move", call=person.call, user="alice", device=person.ids[person.mobile])
     person.mobile.wait_event("CALL_INCOMING", at)
     why = fails(outcome)
     check("nobody answered" in why, f"Alice is told {why}")
@@ -193,7 +161,7 @@ def old_device_that_vanishes_during_a_move_leaves_the_call_to_the_new_one(world)
     person.connect(person.desk)
     ear = person.bob.ear()
     at = person.mobile.mark()
-    outcome = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    outcome = person.cas.begin("tel", "move", call=person.call, user="alice", device=person.ids[person.mobile])
     person.mobile.wait_event("CALL_INCOMING", at)
     person.desk.vanish()
     person.mobile.command("answer", video=False)
@@ -213,8 +181,8 @@ def both_sides_move_at_the_same_moment(world):
     (far_id,) = {d["device"] for d in person.cas.devices("bob")} - old
     person.connect(person.desk)
     at, at_far, at_desk = person.mobile.mark(), far.mark(), person.desk.mark()
-    alice = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
-    bob = person.begin("move", call=person.call, user="bob", device=far_id)
+    alice = person.cas.begin("tel", "move", call=person.call, user="alice", device=person.ids[person.mobile])
+    bob = person.cas.begin("tel", "move", call=person.call, user="bob", device=far_id)
     person.mobile.wait_event("CALL_INCOMING", at)
     far.wait_event("CALL_INCOMING", at_far)
     for phone in (person.mobile, far):
@@ -241,7 +209,7 @@ def hang_up_during_a_move_ends_the_call(world):
     person = Person(world)
     person.connect(person.desk)
     at, at_desk = person.mobile.mark(), person.desk.mark()
-    outcome = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    outcome = person.cas.begin("tel", "move", call=person.call, user="alice", device=person.ids[person.mobile])
     person.mobile.wait_event("CALL_INCOMING", at)
     person.bob.hang_up()
     person.desk.wait_event("CALL_CLOSED", at_desk)
@@ -257,7 +225,7 @@ def both_devices_are_in_the_call_at_once(world):
     person = Person(world)
     person.connect(person.desk)
     at = person.mobile.mark()
-    joined = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile], keep=True)
+    joined = person.cas.begin("tel", "move", call=person.call, user="alice", device=person.ids[person.mobile], keep=True)
     person.mobile.wait_event("CALL_INCOMING", at)
     person.mobile.command("answer", video=False)
     joined()
@@ -295,7 +263,7 @@ def audio_on_the_desk_phone_and_video_on_the_browser(world):
     person.call = person.cas.only_call()
     at_mobile = person.mobile.mark()
     asked = time.monotonic()
-    split = person.begin("split", call=person.call, user="alice", audio=person.ids[person.desk], video=person.ids[person.mobile])
+    split = person.cas.begin("tel", "split", call=person.call, user="alice", audio=person.ids[person.desk], video=person.ids[person.mobile])
     person.mobile.wait_event("CALL_INCOMING", at_mobile)
     person.mobile.command("answer", video=True)
     up = person.mobile.wait_event("CALL_ESTABLISHED", at_mobile)["at"]
@@ -315,7 +283,7 @@ def audio_on_the_desk_phone_and_video_on_the_browser(world):
     carol.screenshot()
     # The split collapses: everything is on the browser.
     at_desk = person.desk.mark()
-    move = person.begin("move", call=person.call, user="alice", device=person.ids[person.mobile])
+    move = person.cas.begin("tel", "move", call=person.call, user="alice", device=person.ids[person.mobile])
     person.desk.wait_event("CALL_CLOSED", at_desk)
     move()
     since = time.monotonic()
@@ -344,7 +312,7 @@ def video_moves_from_one_browser_to_another(world):
     person.call = person.cas.only_call()
     at, at_mobile = tablet.mark(), person.mobile.mark()
     asked = time.monotonic()
-    move = person.begin("move", call=person.call, user="alice", device=tablet_id)
+    move = person.cas.begin("tel", "move", call=person.call, user="alice", device=tablet_id)
     tablet.answer(since=at)
     up = tablet.wait_event("CALL_ESTABLISHED", at)["at"]
     move()

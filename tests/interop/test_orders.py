@@ -7,7 +7,7 @@ from harness.cases import case
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
 from harness.wire import Agent, Media
-from harness.world import Failed, check, equal
+from harness.world import check, equal, fails
 
 ALICE, BOB, CAROL, RINGBACK = 400, 650, 1000, 425  # Hz
 GROUP = '[[group]]\nname = "house"\nmembers = ["bob", "carol"]\n'
@@ -40,14 +40,6 @@ def taken(phone, at):
     phone.wait_event("CALL_INCOMING", at)
     phone.command("accept")
     phone.wait_event("CALL_ESTABLISHED", at)
-
-
-def fails(outcome):
-    try:
-        done = outcome()
-    except Failed as error:
-        return str(error)
-    raise Failed(f"it was said to be done: {done}")
 
 
 def states(cas, call):

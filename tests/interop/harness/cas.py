@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import socket
-import threading
 import time
 
 from .world import Failed, check
@@ -68,25 +67,7 @@ class Cas:
 
     def begin(self, topic, message, **body):
         """Asks for something that ends when somebody answers; returns what waits for its end, and raises what it came to."""
-        result = []
-
-        def ask():
-            try:
-                result.append(self.ask(topic, message, **body))
-            except Exception as error:  # noqa: BLE001: handed to whoever waits
-                result.append(error)
-
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-
-        def wait():
-            thread.join(self.world.left())
-            check(result, f"{topic} {message} was not answered")
-            if isinstance(result[0], Exception):
-                raise result[0]
-            return result[0]
-
-        return wait
+        return self.world.begin(f"{topic} {message}", lambda: self.ask(topic, message, **body))
 
     def device(self, user):
         """The only device of a user."""

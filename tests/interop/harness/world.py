@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 
@@ -25,6 +26,15 @@ class Skip(Exception):
 
 class Failed(AssertionError):
     """The system under test did something else than the test's name says."""
+
+
+def fails(outcome):
+    """Waits for something that must be refused, and returns what was said of it."""
+    try:
+        done = outcome()
+    except Failed as error:
+        return str(error)
+    raise Failed(f"it was said to be done: {done}")
 
 
 def check(condition, message):
@@ -123,6 +133,28 @@ class World:
         with open(path, "w") as f:
             f.write(text)
         return path
+
+    def begin(self, what, act):
+        """Does beside the test what ends when somebody answers; returns what waits for its end, and raises what it came to."""
+        result = []
+
+        def run():
+            try:
+                result.append(act())
+            except Exception as error:  # noqa: BLE001: handed to whoever waits
+                result.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+
+        def wait():
+            thread.join(self.left())
+            check(result, f"{what} did not end")
+            if isinstance(result[0], Exception):
+                raise result[0]
+            return result[0]
+
+        return wait
 
     def left(self):
         return max(0.0, self.deadline - time.monotonic())
