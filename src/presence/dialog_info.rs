@@ -126,8 +126,16 @@ mod tests {
     use crate::call::party::PartyId;
 
     fn party(id: u16, who: Who, address: &str, state: Standing) -> Party {
-        let leg =
-            Leg { id: LegId(id.into()), device: None, dialog: None, contact: String::new(), state, gives: Kinds::NONE, takes: Kinds::NONE };
+        let leg = Leg {
+            id: LegId(id.into()),
+            device: None,
+            application: false,
+            dialog: None,
+            contact: String::new(),
+            state,
+            gives: Kinds::NONE,
+            takes: Kinds::NONE,
+        };
         let name = Some(format!("\"{id}\" & co"));
         Party {
             id: PartyId(id),
@@ -137,6 +145,7 @@ mod tests {
             anonymous: false,
             state,
             came_at: 0,
+            held_at_device: false,
             muted: Kinds::NONE,
             legs: vec![leg],
         }

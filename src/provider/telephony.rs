@@ -153,9 +153,10 @@ fn slot(line: &Line) -> Result<u16, Error> {
 /// Tells why something was not done with a call.
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice,
-        NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread, Present,
-        Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, Unreachable, WhichDevice,
+        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
+        NoDevice, NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
+        NothingRegistered, OtherThread, Present, Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, UnknownDevice,
+        Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -163,6 +164,7 @@ fn refused(unable: &Unable) -> Error {
         Unable::UnknownDestination => {
             return Error { field: Some("destination".into()), ..Error::new(Fault::NotFound, unable.to_string()) };
         }
+        Unable::UnknownUser => return Error { field: Some("user".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
         Unable::OwnNumber => return Error::field("destination", unable.to_string()),
         Unable::Refused(refusal) => match refusal {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
@@ -170,12 +172,12 @@ fn refused(unable: &Unable) -> Error {
             BadDigits => Fault::BadMessage,
             TooManyCalls => Fault::TooMany,
             WhichDevice => return Error::field("device", unable.to_string()),
+            UnknownDevice => return Error { field: Some("device".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
             NotByItself => Fault::NotSupported,
-            NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference
-            | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
-            NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere | OtherThread => {
-                Fault::Conflict
-            }
+            HoldsItself | NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver
+            | NoConference | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
+            NothingRegistered | NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere
+            | OtherThread => Fault::Conflict,
         },
     };
     Error::new(fault, unable.to_string())

@@ -87,13 +87,17 @@ fn party(view: &View, party: &graph::Party) -> Party {
     };
     let device = |leg: &graph::Leg| {
         let device = DeviceId::parse(leg.device.as_ref()?.as_str()).ok()?;
-        Some(Carrying { device, media: carried(leg) })
+        Some(Carrying { device, media: carried(leg), application: leg.application })
     };
     Party {
         user,
         number,
         name: party.name.clone().filter(|_| !party.anonymous),
-        state: standing(party.state),
+        state: match standing(party.state) {
+            PartyState::Connected | PartyState::Held if view.state == graph::State::Parked => PartyState::Parked,
+            state => state,
+        },
+        held_at_device: party.held_at_device,
         muted: media(party.muted),
         moderator: moderates(view, party),
         devices: party.legs.iter().filter_map(device).collect(),

@@ -151,7 +151,19 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
         decide(caller, right, Owner::Users(&other.users()))?;
     }
     let possible = call.possible(&user);
-    if !possible.contains(act.action()) {
+    // Who is no party of a call and names none means the whole of it.
+    let ends_all = matches!(&act, Act::Drop(request) if request.user.is_none()) && !is_party && call.state != State::Ended;
+    if !possible.contains(act.action()) && !ends_all {
+        if !is_party && call.state != State::Ended && act.action() != Action::Pickup {
+            let detail = match act.user() {
+                Some(_) => "field user: they are not in the call",
+                None => "field user: say whose side of the call is meant",
+            };
+            return Err(Error::field("user", detail).accepting(call.users().iter().map(UserName::as_str)));
+        }
+        if act.is_moderation() && !call.is_conference() {
+            return Err(Error::new(Fault::NotNow, "the call is no conference"));
+        }
         let allowed = possible.iter().filter(|action| may(caller, *action, &owners)).map(Action::name);
         let detail = format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user));
         return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
@@ -226,9 +238,23 @@ impl Seen for CallEvent {
     }
 
     fn write(&self, view: u32, out: &mut Vec<u8>) {
-        let call = Seeing { call: &self.call, actions: Actions::from_bits(view) };
-        write_body(&std::collections::BTreeMap::from([("call", call)]), out);
+        write_call(&self.call, view, out);
     }
+}
+
+/// Appends the body of an event about a call, as JSON.
+pub(crate) fn write_call(call: &Call, actions: u32, out: &mut Vec<u8>) {
+    let call = Seeing { call, actions: Actions::from_bits(actions) };
+    write_body(&std::collections::BTreeMap::from([("call", call)]), out);
+}
+
+/// An event of this topic for users who left a call that goes on: to them it is over.
+#[derive(Debug)]
+pub struct Left {
+    /// Who.
+    pub users: Vec<UserName>,
+    /// The call as it ended for them.
+    pub call: Call,
 }
 
 /// An event of this topic for one login: what the switch describes to the application that is itself the device.

@@ -9,7 +9,7 @@ use cas::message::Encoding;
 use cas::server::{Channel, Input, Peer, StreamId, Wire};
 use cas::text::{DeviceId, Sdp, UserName};
 use cas::topic::Happening;
-use cas::topic::tel::{CallEvent, Change, Described, Description, PartyState, SdpType, State};
+use cas::topic::tel::{CallEvent, Change, Described, Description, Left, PartyState, SdpType, State};
 use serde_json::{Value, json};
 
 fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
@@ -18,6 +18,48 @@ fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
 
 fn numbers(events: &[Value]) -> Vec<u64> {
     events.iter().map(|event| event["sequence-id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn who_leaves_a_call_that_goes_on_is_told_that_it_is_over_for_them() {
+    // 004-39
+    let mut host = Host::new();
+    let logins = ["ann", "bob", "root"].map(|name| (name, host.sign_in(name)));
+    host.post(&logins[2].1, "subscription", "add", json!({ "topic": "tel" }));
+    let left = Left { users: vec![user("ann")], call: call("77", State::Ended, &[("ann", PartyState::Left), ("bob", PartyState::Left)]) };
+    host.input(changed(Change::Changed, call("77", State::Connected, &[("bob", PartyState::Connected)])));
+    host.input(Input::Happened(Happening::Left(left)));
+    let told = logins.map(|(name, token)| {
+        let poll = host.poll(&token, None, Some(0));
+        let body = host.reply(poll).unwrap().body;
+        let events = body["events"].as_array().unwrap();
+        let mut told: Vec<(String, usize)> = Vec::new();
+        for event in events.iter().filter(|event| event["topic"] == "tel") {
+            told.push((event["message"].as_str().unwrap().to_owned(), actions(&event["body"]).len()));
+        }
+        (name, told.iter().map(|(message, _)| message.clone()).collect::<Vec<_>>(), told.iter().any(|(_, actions)| *actions == 0))
+    });
+    let expected = |name, messages: &[&str], is_over| (name, messages.iter().map(ToString::to_string).collect::<Vec<_>>(), is_over);
+    assert_eq!(told, [expected("ann", &["ended"], true), expected("bob", &["changed"], false), expected("root", &["changed"], false)]);
+}
+
+#[test]
+fn who_is_no_party_says_whose_side_is_meant_or_ends_the_whole_call() {
+    let mut host = Host::new();
+    let root = host.sign_in("root");
+    host.switch.put(call("77", State::Connected, &[("ann", PartyState::Connected), ("bob", PartyState::Connected)]));
+    for (user, accepted) in [(json!(null), json!(["ann", "bob"])), (json!("eve"), json!(["ann", "bob"]))] {
+        host.post(&root, "tel", "hold", json!({ "call": "77", "user": user }));
+        let poll = host.poll(&root, None, Some(0));
+        let refused = host.reply(poll).unwrap().body["events"][0].clone();
+        assert_eq!(
+            (&refused["response"], &refused["body"]["field"], &refused["body"]["accepted"]),
+            (&json!(400), &json!("user"), &accepted)
+        );
+    }
+    host.switch.asked();
+    host.post(&root, "tel", "drop", json!({ "call": "77" }));
+    assert_eq!(host.switch.asked().last().map(String::as_str), Some("tel.drop root 77"));
 }
 
 #[test]
@@ -40,7 +82,7 @@ fn a_call_from_login_to_event() {
         (&done["sequence-id"], &done["pending-id"], &done["request-id"], &done["response"]),
         (&json!(1), &json!(1), &json!(26), &json!(0))
     );
-    assert_eq!(actions(&done["body"]), ["drop", "negotiate"]);
+    assert_eq!(actions(&done["body"]), ["drop"]);
 
     let poll = host.poll(&token, Some(1), None);
     let talking = call("77", State::Connected, &[("ann", PartyState::Connected)]);
@@ -238,7 +280,7 @@ fn a_websocket_signs_in_asks_and_hears_on_one_connection() {
     host.input(changed(Change::Ringing, call("9", State::Ringing, &[("ann", PartyState::Dialing), ("bob", PartyState::Ringing)])));
     assert_eq!(host.say(stream, "tel", "list", json!({})).unwrap().response, Some(0));
     let events = host.events(stream);
-    assert_eq!((numbers(&events), actions(&events[0]["body"])), (vec![1], vec!["answer", "decline", "negotiate"]));
+    assert_eq!((numbers(&events), actions(&events[0]["body"])), (vec![1], vec!["answer", "decline"]));
     assert_eq!(host.say(stream, "login", "logout", json!({})).unwrap().response, Some(0));
     assert_eq!(host.closed[&stream].fault, Fault::LoginRequired);
 }
