@@ -518,3 +518,28 @@ def page_with_nothing_but_fetch_and_webrtc_calls_a_desk_phone_and_is_called_by_i
     alice.quit()
     world.wait("no device is left of the page", lambda: not Cas(switch).devices("alice"), 5)
     switch.finish()
+
+
+@case
+def page_without_sip_that_vanishes_ends_its_call_and_rings_no_more(world):
+    """Killed without a word: so long as a page takes to be loaded anew nothing happens, and then it is as with a phone that is gone."""
+    switch = switch_for_browsers(world, https=True)
+    bob = Phone(world, switch, "bob", BOB)
+    browser = Browser(world)
+    alice = browser.page_without_sip(switch, "alice", ALICE)
+    connect(alice, bob)
+    host, at_bob = Cas(switch), bob.mark()
+    call = host.only_call()
+    alice.vanish()
+    gone = time.monotonic()
+    closed = bob.wait_event("CALL_CLOSED", at_bob, seconds=25)
+    check(13 < closed["at"] - gone < 20, f"the call ended after {closed['at'] - gone:.1f} s")
+    equal(host.ask("tel", "why", call=call)["why"], "a device is gone", "why the call ended")
+    equal(host.devices("alice"), [], "devices of who is gone")
+    at_bob = bob.mark()
+    bob.dial("alice")
+    check("480" in bob.wait_event("CALL_CLOSED", at_bob, seconds=3)["param"], "who is gone cannot be reached")
+    again = browser.page_without_sip(switch, "alice", ALICE)
+    connect(bob, again)
+    hear_each_other(again, bob, 0.5)
+    switch.finish()
