@@ -543,3 +543,15 @@ def page_without_sip_that_vanishes_ends_its_call_and_rings_no_more(world):
     connect(bob, again)
     hear_each_other(again, bob, 0.5)
     switch.finish()
+
+
+@case
+def pages_without_sip_see_each_other(world):
+    switch = switch_for_browsers(world, https=True)
+    browser = Browser(world)
+    alice, bob = (browser.page_without_sip(switch, *who) for who in (("alice", ALICE, "red"), ("bob", BOB, "blue")))
+    connect(alice, bob, video=True)
+    hear_each_other(alice, bob, 0.5)
+    see_each_other(alice, bob)
+    hang_up(bob, alice)
+    switch.finish()

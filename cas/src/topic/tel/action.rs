@@ -240,6 +240,8 @@ impl Call {
         use Action::{Answer, Conference, Decline, Drop, Dtmf, Hold, Move, Negotiate, Park, Pickup, Resume, Split, Transfer};
         let actions: &[Action] = match (self.state, self.party(user).map(|party| party.state)) {
             (State::Ended, _) => &[],
+            // their devices ring for a call that they pick up
+            (State::Parked, Some(PartyState::Ringing)) => &[Answer, Decline, Pickup, Negotiate],
             (State::Parked, _) | (State::Ringing, None) => &[Pickup],
             (_, Some(PartyState::Dialing)) => &[Drop, Negotiate],
             (_, Some(PartyState::Ringing)) => &[Answer, Decline, Negotiate],
@@ -314,6 +316,9 @@ pub(crate) mod tests {
         assert_eq!(names(ringing.actions(&caller("bob", Rights::default()))), ["answer", "decline", "negotiate"]);
         assert_eq!(names(ringing.actions(&caller("ann", Rights::default()))), ["drop", "negotiate"]);
         assert_eq!(names(ringing.actions(&caller("eve", Rights::default()))), ["pickup"]);
+        let picked_up = call(State::Parked, PartyState::Ringing, PartyState::Connected);
+        assert_eq!(names(picked_up.actions(&caller("ann", Rights::default()))), ["answer", "decline", "pickup", "negotiate"]);
+        assert_eq!(names(picked_up.actions(&caller("bob", Rights::default()))), ["pickup"]);
         assert_eq!(names(call(State::Ended, PartyState::Left, PartyState::Left).actions(&caller("ann", Rights::default()))), [""; 0]);
     }
 
