@@ -341,6 +341,27 @@ fn presence_is_told_until_cancel_logout_or_abandonment() {
 }
 
 #[test]
+fn a_guided_call_needs_what_is_to_happen_to_the_call_that_waits() {
+    // 004-15
+    let mut host = Host::new();
+    let (ann, eve) = (host.sign_in("ann"), host.sign_in("eve"));
+    host.switch.put(call("1", State::Connected, &[("ann", PartyState::Held), ("bob", PartyState::Connected)]));
+    host.switch.put(call("2", State::Ringing, &[("ann", PartyState::Ringing), ("bob", PartyState::Dialing)]));
+    let guided = |call: &str, purpose: &str| json!({ "destination": "501", "guided": { "call": call, "purpose": purpose } });
+    let wait = Some("wait=5");
+    let stranger = host.post_preferring(&eve, wait, "tel", "make-call", guided("1", "transfer"));
+    assert_eq!((stranger.response, &stranger.body["right"]), (Some(403), &json!("tel.transfer")));
+    let ringing = host.post_preferring(&ann, wait, "tel", "make-call", guided("2", "conference"));
+    assert_eq!((&ringing.body["error"], &ringing.body["accepted"]), (&json!("not-now"), &json!(["answer", "decline", "negotiate"])));
+    assert_eq!(host.post_preferring(&ann, wait, "tel", "make-call", guided("3", "transfer")).response, Some(404));
+    assert_eq!(host.switch.asked(), [""; 0], "nothing was done");
+    for purpose in ["transfer", "conference"] {
+        assert_eq!(host.post_preferring(&ann, wait, "tel", "make-call", guided("1", purpose)).response, Some(0));
+        assert_eq!(host.switch.asked(), ["tel.make-call ann 501"]);
+    }
+}
+
+#[test]
 fn a_client_that_listens_to_nothing_is_away_until_it_asks_for_something() {
     let mut host = Host::new();
     let token = host.sign_in("ann");
