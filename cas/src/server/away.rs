@@ -26,11 +26,11 @@ impl Server {
 
     /// Looks whether a client is still there. One that listens is looked at again when it has stopped.
     pub(super) fn away_due(&mut self, now: Instant, id: LoginId) {
-        let is_listening = self.polls.contains_key(&id) || self.streams_of.contains_key(&id);
+        let is_polling = self.polls.contains_key(&id);
         let Some(login) = self.logins.find_mut(id) else { return };
         let ends = login.last_active + AWAY_LIMIT;
         match () {
-            () if is_listening => login.is_watched = false,
+            () if is_polling || !login.streams.is_empty() => login.is_watched = false,
             () if login.waiting > 0 => self.after(now + AWAY_LIMIT, Timer::Away(id)),
             () if now < ends => self.after(ends, Timer::Away(id)),
             () => {
