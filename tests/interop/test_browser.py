@@ -520,7 +520,7 @@ def page_with_nothing_but_fetch_and_webrtc_calls_a_desk_phone_and_is_called_by_i
     switch.finish()
 
 
-@case
+@case(slow=True)
 def page_without_sip_that_vanishes_ends_its_call_and_rings_no_more(world):
     """Killed without a word: so long as a page takes to be loaded anew nothing happens, and then it is as with a phone that is gone."""
     switch = switch_for_browsers(world, https=True)
