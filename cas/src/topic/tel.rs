@@ -153,19 +153,14 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
         let other = telephony.call(other).await?;
         decide(caller, right, Owner::Users(&other.users()))?;
     }
-    check_possible(caller, &call, (&user, &owners), act.action())?;
+    let possible = call.possible(&user);
+    if !possible.contains(act.action()) {
+        let allowed = possible.iter().filter(|action| may(caller, *action, &owners)).map(Action::name);
+        let detail = format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user));
+        return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
+    }
     let acted = telephony.act(caller, &user, act).await?;
     reply(&CallReply::new(acted, caller))
-}
-
-fn check_possible(caller: &Caller, call: &Call, (user, owners): (&UserName, &[UserName]), action: Action) -> Result<(), Error> {
-    let possible = call.possible(user);
-    if possible.contains(action) {
-        return Ok(());
-    }
-    let allowed = possible.iter().filter(|action| may(caller, *action, owners)).map(Action::name);
-    let detail = format!("{} is not possible while the call is {}", action.name(), call.state_for(user));
-    Err(Error::new(Fault::NotNow, detail).accepting(allowed))
 }
 
 /// A call is made for another one: what is to happen to that one needs the right for it, and has to be possible now.
@@ -177,7 +172,11 @@ async fn check_guided<T: Telephony>(telephony: &T, caller: &Caller, user: &UserN
     let call = telephony.call(&guided.call).await?;
     let owners = if call.party(user).is_some() { vec![user.clone()] } else { call.users() };
     decide(caller, Request::right_of(action), Owner::Users(&owners))?;
-    check_possible(caller, &call, (user, &owners), action)
+    if call.possible(user).contains(action) {
+        return Ok(());
+    }
+    let detail = format!("field guided: {} is not possible while the call is {}", action.name(), call.state_for(user));
+    Err(Error::new(Fault::NotNow, detail))
 }
 
 /// Whose side is meant if the request does not say: one's own, or the moderator's for what only that may do, or the only other one, or
