@@ -80,6 +80,9 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
         Request::MakeCall(request) => {
             let user = request.user.clone().unwrap_or_else(|| caller.user.clone());
             decide(caller, right, Owner::User(&user))?;
+            if let Some(guided) = &request.guided {
+                check_guided(telephony, caller, &user, guided).await?;
+            }
             let acted = telephony.make_call(caller, &user, *request).await?;
             return reply(&CallReply::new(acted, caller));
         }
@@ -170,6 +173,22 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
     }
     let acted = telephony.act(caller, &user, act).await?;
     reply(&CallReply::new(acted, caller))
+}
+
+/// A call is made for another one: what is to happen to that one needs the right for it, and has to be possible now.
+async fn check_guided<T: Telephony>(telephony: &T, caller: &Caller, user: &UserName, guided: &Guided) -> Result<(), Error> {
+    let action = match guided.purpose {
+        Purpose::Transfer => Action::Transfer,
+        Purpose::Conference => Action::Conference,
+    };
+    let call = telephony.call(&guided.call).await?;
+    let owners = if call.party(user).is_some() { vec![user.clone()] } else { call.users() };
+    decide(caller, Request::right_of(action), Owner::Users(&owners))?;
+    if call.possible(user).contains(action) {
+        return Ok(());
+    }
+    let detail = format!("field guided: {} is not possible while the call is {}", action.name(), call.state_for(user));
+    Err(Error::new(Fault::NotNow, detail))
 }
 
 /// Whose side is meant if the request does not say: one's own, or the moderator's for what only that may do, or the only other one, or

@@ -242,6 +242,8 @@ impl Call {
         let actions: &[Action] = match (self.state, party.map(|party| party.state)) {
             (State::Ended, _) | (State::Connected, None) | (_, Some(PartyState::Left)) => &[],
             (State::Parked | State::Ringing, None) => &[Pickup],
+            // who parked it, or picks it up, may as well take it by another device
+            (State::Parked, Some(PartyState::Ringing)) => &[Answer, Decline, Pickup, Negotiate],
             (_, Some(PartyState::Ringing)) => &[Answer, Decline, Negotiate],
             (_, Some(PartyState::Dialing | PartyState::Parked)) | (State::Parked, Some(_)) => &[Drop, Negotiate],
             (_, Some(PartyState::Connected)) => &[Hold, Drop, Transfer, Conference, Park, Dtmf, Move, Split, Negotiate],
@@ -345,7 +347,7 @@ pub(crate) mod tests {
         let mut parked = call(State::Parked, PartyState::Left, PartyState::Parked);
         assert_eq!((names(&parked, "bob"), names(&parked, "eve"), names(&parked, "ann")), (vec!["drop"], vec!["pickup"], vec![]));
         parked.parties[0].state = PartyState::Ringing;
-        assert_eq!(names(&parked, "ann"), ["answer", "decline"], "it rings again at who parked it");
+        assert_eq!(names(&parked, "ann"), ["answer", "decline", "pickup"], "it rings again at who parked it");
         let mut talking = call(State::Connected, PartyState::Connected, PartyState::Held);
         let has = |call: &Call, of: &str, name: &str| names(call, of).contains(&name);
         assert!(has(&talking, "ann", "transfer") && has(&talking, "ann", "move") && has(&talking, "bob", "resume"));

@@ -35,7 +35,7 @@ bodies! {
     Guided {
         /// The call that waits.
         call: CallId,
-        /// What happens to it when the destination agrees.
+        /// What happens to it when the destination answers; until then it is on hold, and where nobody answers the user has it back.
         purpose: Purpose,
     }
     /// Request of `answer`.
