@@ -93,9 +93,9 @@ fn party(view: &View, party: &graph::Party) -> Party {
         user,
         number,
         name: party.name.clone().filter(|_| !party.anonymous),
-        state: match standing(party.state) {
-            PartyState::Connected | PartyState::Held if view.state == graph::State::Parked => PartyState::Parked,
-            state => state,
+        state: match party.state {
+            Standing::Connected | Standing::Holding if view.state == graph::State::Parked => PartyState::Parked,
+            state => standing(state),
         },
         held_at_device: party.held_at_device,
         muted: media(party.muted),

@@ -6,7 +6,7 @@ mod watch;
 use cas::text::{CallId, Destination, DeviceId, Digits, Line, UserName};
 use serde_json::{Value, json};
 
-use super::command::{Command, Does, Options, run as run_command, with};
+use super::command::{Command, Does, Options, run as run_command};
 use super::table::{View, plain};
 
 pub(super) use show::{COLUMNS, sentence};

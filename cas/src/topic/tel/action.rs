@@ -251,6 +251,7 @@ impl Call {
         };
         let is_application = party.is_some_and(|party| party.devices.iter().any(|device| device.application));
         let is_settled = self.is_conference() || !self.is_coming();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others depend on nothing else")]
         let allowed = actions.iter().copied().filter(|action| match action {
             Negotiate => is_application,
             Conference => !self.locked && is_settled,
