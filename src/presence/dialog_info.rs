@@ -21,7 +21,9 @@ pub enum Sight {
     State,
     /// Also with whom.
     Parties,
-    /// Also what an INVITE with Replaces needs to take it over (RFC 3891).
+    /// Also what an INVITE with Replaces needs to pick one up that rings (RFC 3891).
+    Ringing,
+    /// Also what it needs to take over one that is established: only the user's own devices may.
     Whole,
 }
 
@@ -61,7 +63,7 @@ pub fn print(aor: &Aor, version: u32, sight: Sight, shown: &[Shown<'_>]) -> Byte
 fn push_dialog(text: &mut String, aor: &Aor, sight: Sight, shown: &Shown<'_>) {
     let leg = shown.leg.map_or(0, |leg| leg.id.0);
     text.push_str(&format!("<dialog id=\"{}-{}-{leg}\"", shown.view.id, shown.party.id.0));
-    if let Some(names) = shown.names.as_ref().filter(|_| sight == Sight::Whole) {
+    if let Some(names) = shown.names.as_ref().filter(|_| is_named(shown, sight)) {
         for (name, value) in [("call-id", &names.call_id), ("local-tag", &names.to_tag), ("remote-tag", &names.from_tag)] {
             text.push_str(&format!(" {name}=\""));
             push_escaped(text, value);
@@ -84,6 +86,12 @@ fn push_dialog(text: &mut String, aor: &Aor, sight: Sight, shown: &Shown<'_>) {
         push_remote(text, aor, other);
     }
     text.push_str("</dialog>");
+}
+
+/// Returns true where a watcher sees what names a dialog. Whoever knows it could try to speak in it: it is told only where it is of use (S5).
+fn is_named(shown: &Shown<'_>, sight: Sight) -> bool {
+    let rings = shown.leg.is_some_and(|leg| leg.state == Standing::Ringing);
+    sight == Sight::Whole || (sight == Sight::Ringing && rings)
 }
 
 fn state(shown: &Shown<'_>) -> &'static str {
@@ -184,6 +192,22 @@ mod tests {
         assert!(text.contains("<dialog id=\"0000000000000005-1-1\" direction=\"recipient\"><state>early</state></dialog>"), "{text}");
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::Parties);
         assert!(text.contains("<remote>") && !text.contains("call-id"), "{text}");
+    }
+
+    #[test]
+    fn what_names_a_dialog_is_for_who_may_pick_it_up_and_for_its_own_user() {
+        // S5
+        for (of, standing, colleague) in [
+            (0, Standing::Calling, false),
+            (1, Standing::Ringing, true),
+            (0, Standing::Connected, false),
+            (1, Standing::Connected, false),
+            (1, Standing::Holding, false),
+        ] {
+            let view = view(standing, standing, Some(1));
+            let named = |sight| printed(&view, of, sight).contains("call-id");
+            assert_eq!((named(Sight::Ringing), named(Sight::Whole)), (colleague, true), "{standing:?}");
+        }
     }
 
     #[test]

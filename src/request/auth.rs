@@ -7,6 +7,7 @@ use sip::{Aor, Incoming};
 use tracing::info;
 
 use super::{Context, Rejection};
+use crate::config::Trunk;
 use crate::pii::Pii;
 
 /// A sender who is known.
@@ -24,8 +25,7 @@ pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side)
         return Ok(Sender::User(user.to_owned()));
     }
     let source = incoming.flow.remote.ip();
-    let trunk = context.trunks.iter().find(|trunk| trunk.addresses.iter().any(|network| network.contains(&source)));
-    if let Some(trunk) = trunk.filter(|_| side == Side::Proxy) {
+    if let Some(trunk) = trunk(context, incoming).filter(|_| side == Side::Proxy) {
         return Ok(Sender::Trunk(trunk.name.as_str().to_owned()));
     }
     let request = &incoming.request;
@@ -53,6 +53,12 @@ pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side)
         }
         Verdict::Malformed(reason) => Err(Rejection::Malformed(reason)),
     }
+}
+
+/// Returns the trunk that a request came from, by its address.
+pub(super) fn trunk<'a>(context: &Context<'a>, incoming: &Incoming) -> Option<&'a Trunk> {
+    let source = incoming.flow.remote.ip();
+    context.trunks.iter().find(|trunk| trunk.addresses.iter().any(|network| network.contains(&source)))
 }
 
 /// Checks that a user's From names that user: what goes on unchanged must not carry another identity (S6).

@@ -9,6 +9,7 @@ pub mod publish;
 mod refer;
 mod register;
 pub mod subscribe;
+pub mod within;
 
 use std::time::Instant;
 
