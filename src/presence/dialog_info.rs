@@ -7,6 +7,7 @@ use sip::message::header::Replaces;
 use super::xml::{push_escaped, push_uri};
 use crate::call::graph::{self, Standing, View};
 use crate::call::party::Who;
+use crate::config::Trunk;
 
 /// The content type.
 pub const TYPE: &str = "application/dialog-info+xml";
@@ -83,7 +84,7 @@ fn push_dialog(text: &mut String, aor: &Aor, sight: Sight, shown: &Shown<'_>) {
     }
     let other = shown.view.parties.iter().find(|party| party.id != shown.party.id && party.state != Standing::Left);
     if let Some(other) = other.filter(|other| sight >= Sight::Parties && !other.anonymous) {
-        push_remote(text, aor, other);
+        push_remote(text, other);
     }
     text.push_str("</dialog>");
 }
@@ -104,10 +105,10 @@ fn state(shown: &Shown<'_>) -> &'static str {
     }
 }
 
-fn push_remote(text: &mut String, aor: &Aor, other: &graph::Party) {
+fn push_remote(text: &mut String, other: &graph::Party) {
     let remote = match &other.who {
         Who::User(_) => Aor::parse(&other.address),
-        Who::Outside { number, .. } => Aor::new(number, aor.domain()),
+        Who::Outside { trunk, number } => Aor::new(number, &Trunk::domain(trunk)), // whatever it is, it is nobody's of ours (S6)
     };
     let Some(remote) = remote else { return };
     text.push_str("<remote><identity");
@@ -180,8 +181,8 @@ mod tests {
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::Whole);
         assert!(text.contains("version=\"3\" state=\"full\" entity=\"sip:bob@h\""), "{text}");
         let dialog = "<dialog id=\"0000000000000005-1-1\" call-id=\"c&lt;1\" local-tag=\"device\" remote-tag=\"ours\" direction=\"recipient\">\
-                      <state>early</state><remote><identity display=\"&quot;0&quot; &amp; co\">sip:+4930%3C@h</identity>\
-                      <target uri=\"sip:+4930%3C@h\"/></remote></dialog>";
+                      <state>early</state><remote><identity display=\"&quot;0&quot; &amp; co\">sip:+4930%3C@t.invalid</identity>\
+                      <target uri=\"sip:+4930%3C@t.invalid\"/></remote></dialog>";
         assert!(text.contains(dialog), "{text}");
     }
 

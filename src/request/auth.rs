@@ -1,8 +1,6 @@
 //! Who sent this: a user who proved the password, here or to CAS, a trunk by its address, or a stranger, who is challenged (S5).
 
 use sip::digest::{Side, Stale, Standing, Verdict};
-use sip::message::Name;
-use sip::message::header::NameAddr;
 use sip::{Aor, Incoming};
 use tracing::info;
 
@@ -59,22 +57,4 @@ pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side)
 pub(super) fn trunk<'a>(context: &Context<'a>, incoming: &Incoming) -> Option<&'a Trunk> {
     let source = incoming.flow.remote.ip();
     context.trunks.iter().find(|trunk| trunk.addresses.iter().any(|network| network.contains(&source)))
-}
-
-/// Checks that a user's From names that user: what goes on unchanged must not carry another identity (S6).
-pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> Result<(), Rejection> {
-    let Sender::User(name) = sender else { return Ok(()) };
-    let from: NameAddr = incoming.request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
-    match context.user(&from.uri) {
-        Ok(user) if *user.name == **name => Ok(()),
-        Ok(_) | Err(_) => Err(Rejection::Forbidden("From is not the authenticated user")),
-    }
-}
-
-/// Returns the identity that we assert for a user (RFC 3325 §5).
-pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
-    match sender {
-        Sender::User(name) => Aor::new(name, context.domain)?.uri().map(NameAddr::new),
-        Sender::Trunk(_) => None,
-    }
 }

@@ -3,6 +3,7 @@
 
 mod auth;
 mod forward;
+pub mod identity;
 mod invite;
 mod options;
 pub mod publish;

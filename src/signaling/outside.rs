@@ -127,9 +127,7 @@ impl Signaling {
             Outcome::Visit(visit) => self.visit(incoming, *visit),
             Outcome::Refer { user, session } => self.take_refer(incoming, &user, session),
             Outcome::Forward(targets, asserted) => {
-                if let Some(asserted) = asserted {
-                    assert_identity(&mut incoming.request.headers, &asserted);
-                }
+                request::identity::cleanse(&mut incoming.request, asserted.as_ref());
                 self.forward(&incoming, targets);
             }
         }
@@ -260,14 +258,6 @@ fn profiles(target: &Reachable, srtp: Srtp) -> &'static [Profile] {
         Srtp::Prefer => &[Profile::Plain, Profile::Sdes, Profile::Dtls],
         Srtp::Require => &[Profile::Sdes, Profile::Dtls],
     }
-}
-
-/// Puts our word in the place of what a user says of itself (S6).
-fn assert_identity(headers: &mut Headers, identity: &NameAddr) {
-    for name in [Name::PPreferredIdentity, Name::RemotePartyId, Name::Diversion, Name::HistoryInfo] {
-        headers.remove(name);
-    }
-    headers.set(Name::PAssertedIdentity, identity.to_string());
 }
 
 fn routes(header: &str) -> Vec<NameAddr> {
