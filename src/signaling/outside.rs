@@ -55,7 +55,7 @@ impl Signaling {
         &mut self,
         incoming: &Incoming,
         decide: impl FnOnce(&mut Context<'_>) -> Result<R, Rejection>,
-    ) -> Result<R, (Rejection, Response)> {
+    ) -> Result<R, (Rejection, Box<Response>)> {
         let mut context = Context {
             now: self.now,
             unix: self.unix(),
@@ -79,7 +79,7 @@ impl Signaling {
             if !matches!(rejection, Rejection::Challenge(..)) {
                 info!(method = %incoming.request.method, source = %incoming.flow.remote, status = %response.status, reason = %rejection, "refused");
             }
-            (rejection, response)
+            (rejection, Box::new(response))
         })
     }
 

@@ -223,3 +223,22 @@ async fn a_message_carries_no_order_and_no_claim() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_answer_to_a_stranger_is_hardly_longer_than_what_it_asked() {
+    // S11: the shortest requests there are; a challenge has realm and nonce to say, which no request has
+    switch("", async |switch| {
+        let mut stranger = switch.phone("eve", Udp).await;
+        for (method, most) in [("OPTIONS", 2), ("INVITE", 3)] {
+            let request = format!(
+                "{method} sip:tandem.test SIP/2.0\r\nv:SIP/2.0/UDP {};branch=z9hG4bK{method}\r\nf:<sip:a@b>;tag=1\r\nt:<sip:tandem.test>\r\n\
+                 i:{method}\r\nCSeq:1 {method}\r\n\r\n",
+                stranger.local
+            );
+            stranger.send(request.as_bytes()).await;
+            let answer = stranger.raw().await.unwrap();
+            assert!(answer.len() <= most * request.len(), "{} to {}: {answer:?}", answer.len(), request.len());
+        }
+    })
+    .await;
+}
