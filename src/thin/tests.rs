@@ -66,7 +66,12 @@ impl Bench {
                         self.taken.extend(self.switch.take(self.now, *incoming).map(|dialog| (dialog, offer)));
                     }
                     Event::Dialog(dialog, event) => self.events.push_back((dialog, event)),
-                    other @ (Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..)) => {
+                    other @ (Event::Forward(_)
+                    | Event::Elsewhere(..)
+                    | Event::Cancel(_)
+                    | Event::Response(..)
+                    | Event::Refer(..)
+                    | Event::Subscription(..)) => {
                         panic!("{other:?}");
                     }
                 }
