@@ -167,7 +167,7 @@ impl Signaling {
             thin: parts.thin,
             wishes: HashMap::new(),
             calls: parts.calls,
-            media: MediaPorts(parts.media),
+            media: MediaPorts::new(parts.media),
             media_events: parts.media_events,
             writer: parts.writer,
             users: parts.users,

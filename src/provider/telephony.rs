@@ -154,8 +154,9 @@ fn slot(line: &Line) -> Result<u16, Error> {
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
         BadDigits, Busy, CallOver, Declined, Elsewhere, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice,
-        NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread, Present,
-        Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, Unreachable, WhichDevice,
+        NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread,
+        Present, Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, TooManyOfTrunk, TooManyOfUser, TooManyParked, UnderWay,
+        Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -168,7 +169,8 @@ fn refused(unable: &Unable) -> Error {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
             NotYours => Fault::MissingRight,
             BadDigits => Fault::BadMessage,
-            TooManyCalls => Fault::TooMany,
+            TooManyCalls | TooManyOfUser | TooManyOfTrunk | TooManyParked => Fault::TooMany,
+            NoPorts => Fault::Unavailable,
             WhichDevice => return Error::field("device", unable.to_string()),
             NotByItself => Fault::NotSupported,
             NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference
