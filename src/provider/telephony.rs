@@ -176,9 +176,9 @@ fn slot(line: &Line) -> Result<u16, Error> {
 fn refused(unable: &Unable) -> Error {
     use Refusal::{
         BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
-        NoDevice, NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
-        NothingRegistered, OtherThread, Present, Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, UnknownDevice,
-        Unreachable, WhichDevice,
+        NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
+        NothingRegistered, OtherThread, Present, Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, TooManyOfTrunk, TooManyOfUser,
+        TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -192,7 +192,8 @@ fn refused(unable: &Unable) -> Error {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
             NotYours => Fault::MissingRight,
             BadDigits => Fault::BadMessage,
-            TooManyCalls => Fault::TooMany,
+            TooManyCalls | TooManyOfUser | TooManyOfTrunk | TooManyParked => Fault::TooMany,
+            NoPorts => Fault::Unavailable,
             WhichDevice => return Error::field("device", unable.to_string()),
             UnknownDevice => return Error { field: Some("device".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
             NotByItself => Fault::NotSupported,

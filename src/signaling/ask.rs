@@ -1,9 +1,11 @@
 //! The loop's door: what others ask it for, and how it answers. One bounded queue; while the loop is busy they wait. Who we serve is read
-//! and changed here, by the loop that owns it: a change takes effect at once and is answered when it is durable.
+//! and changed here, by the loop that owns it: a change takes effect at once and is answered when it is durable. One that cannot be made
+//! durable is taken back before that is told.
 
 use std::sync::Arc;
 
-use sip::UnixTime;
+use sip::registrar::Binding;
+use sip::{Aor, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::{NewCall, Order, Unable, Want};
@@ -12,11 +14,11 @@ use super::guide::Guide;
 use super::thin::{Came, What, Wish};
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
-use crate::location::Locations;
+use crate::location::{Former, Locations};
 use crate::presence::{Kept, Presence, Said};
 use crate::storage::{Batch, StorageError};
 use crate::thin;
-use crate::user::Users;
+use crate::user::{self, Users};
 
 /// Questions that may wait for the loop; beyond it those who ask wait.
 const QUEUE: usize = 1024;
@@ -52,6 +54,35 @@ pub(crate) struct People<'a> {
     pub(crate) now: UnixTime,
     /// Whose devices a change touched.
     pub(crate) touched: Option<String>,
+    /// What their bindings were before.
+    replaced: Vec<(Aor, Former)>,
+}
+
+impl People<'_> {
+    /// Replaces the bindings of an AOR; the returned write makes it last.
+    pub(crate) fn replace(&mut self, aor: &Aor, bindings: &[Binding]) -> Batch {
+        let (batch, former) = self.locations.replace(aor, bindings);
+        self.replaced.push((aor.clone(), former));
+        batch
+    }
+}
+
+/// What takes a change back that could not be made durable.
+#[derive(Default)]
+pub(super) struct Undo {
+    /// Of users, numbers and keys.
+    users: user::Undo,
+    /// Of their devices.
+    replaced: Vec<(Aor, Former)>,
+    /// What somebody said before.
+    said: Option<(String, Said)>,
+}
+
+impl Undo {
+    /// Takes back what somebody said.
+    pub(super) fn said(user: &str, before: Said) -> Self {
+        Self { said: Some((user.to_owned(), before)), ..Self::default() }
+    }
 }
 
 type Look = Box<dyn FnOnce(&mut People<'_>) + Send>;
@@ -110,7 +141,7 @@ impl Handle {
         self.ask(Ask::Look(look), answered).await
     }
 
-    /// Changes people, and waits until the change is durable.
+    /// Changes people, and waits until the change is durable. What was done before a refusal is taken back.
     pub(crate) async fn change<T: Send + 'static, E: Send + 'static>(
         &self,
         change: impl FnOnce(&mut People<'_>) -> Result<(Batch, T), E> + Send + 'static,
@@ -240,24 +271,38 @@ impl Signaling {
         }
     }
 
+    /// Takes a change back.
+    pub(super) fn take_back(&mut self, undo: Undo) {
+        let Undo { users, replaced, said } = undo;
+        self.users.restore(users);
+        for (aor, former) in replaced {
+            self.locations.restore(&aor, former);
+        }
+        if let Some((user, said)) = said {
+            self.look_at(&user);
+            self.presences.say(self.now, &user, said);
+        }
+    }
+
     pub(super) fn handle_ask(&mut self, ask: Ask) {
         let now = self.unix();
         let (users, locations, domain) = (&mut self.users, &mut self.locations, &*self.domain);
-        let mut people = People { users, locations, domain, now, touched: None };
+        let mut people = People { users, locations, domain, now, touched: None, replaced: Vec::new() };
         match ask {
             Ask::Look(look) => look(&mut people),
             Ask::Change(change) => {
                 let changed = change(&mut people);
-                let touched = people.touched;
-                if let Some((batch, answer)) = changed {
-                    self.write(&batch, Unwritten::Asked(answer));
-                }
+                let (touched, replaced) = (people.touched, people.replaced);
+                let mut undo = Undo { users: self.users.take_undo(), replaced, said: None };
+                let Some((batch, answer)) = changed else { return self.take_back(undo) };
                 if let Some(user) = touched {
                     self.look_at(&user);
                     if self.users.named(&user).is_none() {
-                        self.presences.say(self.now, &user, Said::default()); // the next one of that name has said nothing
+                        let before = self.presences.say(self.now, &user, Said::default()); // the next one of that name has said nothing
+                        undo.said = Some((user, before));
                     }
                 }
+                self.write(&batch, Unwritten::Asked(answer, Box::new(undo)));
             }
             Ask::Figures(answer) => drop(answer.send(self.figures())),
             Ask::Order(order) => self.handle_order(order),

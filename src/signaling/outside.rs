@@ -145,8 +145,8 @@ impl Signaling {
                 info!(aor = %Pii(&aor), source = %incoming.flow.remote, transport = %incoming.flow.transport, added, removed, "registered");
             }
         }
-        let batch = self.locations.replace(&aor, &registered.bindings);
-        self.write(&batch, Unwritten::Registered(Box::new(Registered { server, response, flow: incoming.flow, aor })));
+        let (batch, former) = self.locations.replace(&aor, &registered.bindings);
+        self.write(&batch, Unwritten::Registered(Box::new(Registered { server, response, flow: incoming.flow, aor, former })));
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
