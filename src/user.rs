@@ -269,7 +269,9 @@ impl Users {
     pub fn remove(&mut self, name: &str) -> Result<Batch, Refusal> {
         let numbers = std::mem::take(&mut self.own_mut(name)?.numbers);
         let mut batch = Batch::new();
-        batch.remove(Table::User, name.as_bytes()).remove(Table::Rights, name.as_bytes()).remove(Table::Presence, name.as_bytes());
+        for table in [Table::User, Table::Rights, Table::Presence, Table::Publication] {
+            batch.remove(table, name.as_bytes());
+        }
         for number in numbers {
             batch.remove(Table::Number, number.as_bytes());
             self.by_number.remove(&number);
