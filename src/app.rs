@@ -165,7 +165,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let media = Media::start(media_config(config, &net, random.number())?, events)?;
     let guesses = digest::Policy {
         guesses_per_minute: config.limits.failed_logins_per_minute.get(),
-        offered: config.sip.digest.clone(),
+        offer: config.sip.digest.clone(),
         own: listeners.0.iter().map(|(_, address)| address.ip()).collect(),
         ..digest::Policy::default()
     };

@@ -169,7 +169,14 @@ impl Handle {
         let stream = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
         let (outlet, from) = mpsc::channel(OUTLET);
         self.say(Message::Open(Open { stream, peer, token, after, encoding }, outlet)).await?;
-        Ok(Stream { stream, encoding, inbox: self.inbox.clone(), from, room: Arc::new(Semaphore::new(MAX_SAID)), written: Written::default() })
+        Ok(Stream {
+            stream,
+            encoding,
+            inbox: self.inbox.clone(),
+            from,
+            room: Arc::new(Semaphore::new(MAX_SAID)),
+            written: Written::default(),
+        })
     }
 
     /// Returns how much there is of everything that clients fill.

@@ -59,6 +59,8 @@ pub struct Watch {
     pub watcher: Arc<str>,
     /// The user who is watched.
     pub user: Arc<str>,
+    /// Under which name or number: it is what the documents are about, for phones compare that with what they asked for.
+    pub address: Arc<str>,
     /// What is watched.
     pub package: Package,
 }
@@ -79,12 +81,12 @@ pub struct Kept {
 impl Kept {
     /// Adds the write that makes it last.
     pub fn put(&self, id: SubscriptionId, batch: &mut Batch) {
-        let Watch { watcher, user, package } = &self.watch;
-        let mut value = Vec::with_capacity(16 + watcher.len() + user.len() + self.dialog.len());
+        let Watch { watcher, user, address, package } = &self.watch;
+        let mut value = Vec::with_capacity(16 + watcher.len() + user.len() + address.len() + self.dialog.len());
         value.extend([FORM, package.number()]);
         value.extend(self.start.to_be_bytes());
         value.extend(self.version.to_be_bytes());
-        for name in [watcher, user] {
+        for name in [watcher, user, address] {
             // a longer name than that is no user's
             value.extend(u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
             value.extend(name.as_bytes());
@@ -103,10 +105,11 @@ impl Kept {
         let (start, rest) = rest.split_first_chunk()?;
         let (version, rest) = rest.split_first_chunk()?;
         let (watcher, rest) = name(rest)?;
-        let (user, dialog) = name(rest)?;
+        let (user, rest) = name(rest)?;
+        let (address, dialog) = name(rest)?;
         let package = [Package::Presence, Package::Dialog].into_iter().find(|one| one.number() == *package)?;
         let (start, version) = (u32::from_be_bytes(*start), u32::from_be_bytes(*version));
-        (*form == FORM).then(|| Self { watch: Watch { watcher, user, package }, version, start, dialog: dialog.to_vec() })
+        (*form == FORM).then(|| Self { watch: Watch { watcher, user, address, package }, version, start, dialog: dialog.to_vec() })
     }
 
     /// Returns the version of the next document in a later start: none is used twice, although the store does not hear of each.
@@ -166,7 +169,7 @@ mod tests {
     use super::*;
 
     fn kept(start: u32) -> Kept {
-        let watch = Watch { watcher: "bob".into(), user: "ann".into(), package: Package::Dialog };
+        let watch = Watch { watcher: "bob".into(), user: "ann".into(), address: "501".into(), package: Package::Dialog };
         Kept { watch, version: 7, start, dialog: b"dialog".to_vec() }
     }
 

@@ -10,6 +10,9 @@ use super::{Context, Outcome, Rejection, Sender, auth};
 use crate::presence::right::sight;
 use crate::presence::watch::{Package, Watch};
 
+/// The longest address that is kept with a subscription; documents are about the user's name where one is longer.
+const MAX_ADDRESS: usize = 64;
+
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
     let sender = auth::sender(context, incoming, Side::Proxy)?;
@@ -23,7 +26,9 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     if context.users.named(watcher).and_then(|watcher| sight(watcher, user)).is_none() {
         return Err(Rejection::Forbidden("no right to watch this user"));
     }
-    Ok(Outcome::Subscribe(Watch { watcher: watcher.as_str().into(), user: (*user.name).into(), package }))
+    let address = request.uri.user_unescaped().filter(|address| address.len() <= MAX_ADDRESS);
+    let address = address.map_or_else(|| (*user.name).into(), |address| address.as_str().into());
+    Ok(Outcome::Subscribe(Watch { watcher: watcher.as_str().into(), user: (*user.name).into(), address, package }))
 }
 
 /// Returns the package that Event names; without one, none is meant.

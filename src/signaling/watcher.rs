@@ -140,10 +140,11 @@ impl Signaling {
     /// Writes the document that a watcher is due, by the rights of this moment.
     fn notify(&mut self, id: SubscriptionId) {
         let Some(entry) = self.watchers.entry(id) else { return };
-        let Watch { watcher, user, package } = entry.watch.clone();
+        let Watch { watcher, user, address, package } = entry.watch.clone();
         let version = entry.version;
         entry.version = version.saturating_add(1);
-        let watched = self.users.named(&user).and_then(|user| Some((user, Aor::new(&user.name, &self.domain)?)));
+        let aor = || Aor::new(&address, &self.domain).or_else(|| Aor::new(&user, &self.domain));
+        let watched = self.users.named(&user).and_then(|user| Some((user, aor()?)));
         let Some((watched, aor)) = watched else {
             return self.end_watch(id, Termination::NoResource);
         };
@@ -284,7 +285,7 @@ mod tests {
     use super::*;
 
     fn watch(watcher: &str, user: &str, package: Package) -> Watch {
-        Watch { watcher: watcher.into(), user: user.into(), package }
+        Watch { watcher: watcher.into(), user: user.into(), address: user.into(), package }
     }
 
     #[test]

@@ -80,7 +80,7 @@ async fn a_lamp_follows_a_call_and_shows_no_more_than_the_watcher_may_see() {
             let invite = bob.request().await;
             bob.answer(&invite, "180 Ringing").await;
             let early = notified(&mut lamp).await.2;
-            assert!(early.contains("direction=\"recipient\"><state>early</state></dialog>"), "{early}");
+            assert!(early.contains("direction=\"recipient\"><state>early</state><local>"), "{early}");
             assert!(!early.contains("call-id") && !early.contains("remote"), "{early}");
             // Bob's own other phone sees who rings, and what it needs to take the call
             let own = loop {
@@ -129,6 +129,20 @@ async fn what_a_device_publishes_reaches_the_watchers() {
         assert_eq!(publish(&mut bob, "bob", &format!("SIP-If-Match: {tag}\r\n"), "").await.0, 412);
         assert_eq!(publish(&mut bob, "bob", &format!("SIP-If-Match: {next}\r\nExpires: 0\r\n"), "").await.0, 200);
         assert!(!notified(&mut ann).await.2.contains("rpid:activities"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lamp_is_of_the_address_that_the_phone_asked_for() {
+    let numbers = "[[user]]\nname = \"carol\"\npassword = \"carol-secret\"\nnumbers = [\"503\"]\n";
+    switch(numbers, async |switch: &Switch| {
+        for (event, asked) in [("dialog", "503"), ("presence", "503"), ("dialog", "carol")] {
+            let mut ann = switch.phone("ann", Transport::Udp).await;
+            assert_eq!(subscribe(&mut ann, asked, event, "").await, 200);
+            let body = notified(&mut ann).await.2;
+            assert!(body.contains(&format!("entity=\"sip:{asked}@tandem.test\"")), "{body}");
+        }
     })
     .await;
 }

@@ -199,7 +199,11 @@ impl Subscription {
         let kept = kept::decode(stored)?;
         // the clock may have been set back since: nobody stays longer than was granted
         let left = Duration::from_secs(kept.expires_at.0.saturating_sub(restart.unix.0)).min(kept.granted).min(MAX_EXPIRES);
-        let way = kept.way().filter(|way| core.transactions.listeners().towards(way).is_some());
+        let way = kept.way().and_then(|way| {
+            // the listeners may be others than before
+            let local = core.transactions.listeners().towards(&way)?;
+            Some(if let Hop::Flow(flow) = way { Hop::Flow(Flow { local, ..flow }) } else { way })
+        });
         let Kept { mut dialog, event, flow, .. } = kept;
         let skipped = restart.starts.checked_mul(MAX_NOTIFIES)?;
         dialog.local_seq = dialog.local_seq.checked_add(skipped).filter(|number| *number < 1 << 31)?;

@@ -599,6 +599,16 @@ fn a_subscription_goes_on_after_a_restart() {
 }
 
 #[test]
+fn a_watcher_is_told_from_the_listener_that_there_is_now() {
+    let mut notifier = Notifier::on(Bench { flow: Flow { local: address("10.0.0.9:5060"), ..Bench::new().flow }, ..Bench::new() });
+    let (id, _) = notifier.subscribed();
+    assert!(notifier.restart(id, 1, Duration::ZERO));
+    notifier.advance(SPREAD);
+    let (notify, ..) = notifier.notified();
+    assert_eq!(notify.hop, Hop::Flow(Flow { local: address(OURS), ..notifier.bench.flow }));
+}
+
+#[test]
 fn no_number_is_used_twice_however_often_it_restarts_and_whatever_was_sent() {
     let mut notifier = Notifier::new();
     let id = notifier.take(&subscribe(1, "3600")).expect("taken");
