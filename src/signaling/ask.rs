@@ -12,7 +12,7 @@ use super::thin::{Came, What, Wish};
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
 use crate::location::Locations;
-use crate::presence::{Kept, Presence, Said};
+use crate::presence::{Kept, Presence};
 use crate::storage::{Batch, StorageError};
 use crate::thin;
 use crate::user::Users;
@@ -240,7 +240,7 @@ impl Signaling {
                 if let Some(user) = touched {
                     self.look_at(&user);
                     if self.users.named(&user).is_none() {
-                        self.presences.say(self.now, &user, Said::default()); // the next one of that name has said nothing
+                        self.forget_user(&user);
                     }
                 }
             }

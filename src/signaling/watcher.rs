@@ -16,7 +16,7 @@ use crate::pii::Pii;
 use crate::presence::dialog_info::{self, Shown};
 use crate::presence::right::sight;
 use crate::presence::watch::{Package, Watch};
-use crate::presence::{Kept, Presence, PublishError, pidf, telephony};
+use crate::presence::{Kept, Presence, PublishError, Said, pidf, telephony};
 use crate::request::publish::Publication;
 use crate::storage::StorageError;
 
@@ -234,6 +234,16 @@ impl Signaling {
         let until: Option<Instant> =
             bindings.iter().filter(|binding| !binding.is_expired(unix)).map(|binding| now + left(binding.expires_at)).max();
         self.presences.registered(now, user, until);
+    }
+
+    /// A user is none any more: nobody watches what there is not, and the next one of that name has said nothing.
+    pub(super) fn forget_user(&mut self, user: &str) {
+        self.presences.say(self.now, user, Said::default());
+        for package in [Package::Presence, Package::Dialog] {
+            for id in self.watchers.of(&user.into(), package) {
+                self.end_watch(id, Termination::NoResource);
+            }
+        }
     }
 
     /// What a call comes to for each user in it.

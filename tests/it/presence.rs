@@ -247,3 +247,22 @@ async fn who_loses_the_right_to_watch_is_told_no_more() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nobody_watches_a_user_who_is_removed() {
+    switch(WEB, async |switch: &Switch| {
+        let eve = json!({ "user": "eve", "password": "eve-secret" });
+        ok(&super::http::host(switch, "admin", "add-user", eve.clone()).await);
+        let (mut lamp, mut list) = (switch.phone("ann", Transport::Udp).await, switch.phone("ann", Transport::Udp).await);
+        for (phone, event) in [(&mut lamp, "dialog"), (&mut list, "presence")] {
+            assert_eq!(subscribe(phone, "eve", event, "").await, 200);
+            notified(phone).await;
+        }
+        ok(&super::http::host(switch, "admin", "remove-user", json!({ "user": "eve" })).await);
+        ok(&super::http::host(switch, "admin", "add-user", eve).await);
+        for phone in [&mut lamp, &mut list] {
+            assert_eq!(notified(phone).await.1, "terminated;reason=noresource");
+        }
+    })
+    .await;
+}

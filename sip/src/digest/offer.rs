@@ -1,6 +1,7 @@
 //! Which algorithms a challenge offers (RFC 8760 §2.4): both, the strong one first. Many clients cannot read that, although RFC 3261 §22.1
-//! has them pass over what they do not know: they look at the first challenge alone, or give up when any names SHA-256. Those that are
-//! known to ([`KNOWN`]) get what they can read, and so does who asks again without an answer ([`Unanswered`]).
+//! has them pass over what they do not know: they look at the first challenge alone, or give up when any names SHA-256. (Some look at the
+//! last alone, and that is MD5.) Those that are known to stumble ([`KNOWN`]) get what they can read, and so does who asks again without an
+//! answer ([`Unanswered`]).
 //!
 //! Nothing is lost by that: what a request says of its sender anybody on the way can write, and so can they take a challenge out.
 
@@ -11,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use super::Algorithm;
 use crate::message::{Name, NameAddr, Request, Via};
-use crate::transport::Transport;
 
 /// What a switch offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +40,6 @@ const MD5_ALONE: &[Algorithm] = &[Algorithm::Md5];
 enum Mark {
     /// How its User-Agent begins.
     Product(&'static str),
-    /// Its transport.
-    WebSocket,
     /// Its branches: numbers, as `z9hG4bK-4711-1-0`.
     Branch,
 }
@@ -53,8 +51,6 @@ const KNOWN: &[(Mark, &[Algorithm], &str)] = &[
     (Mark::Product("baresip v2."), MD5_ALONE, "gives up when any challenge names SHA-256"),
     (Mark::Product("baresip v3."), MD5_ALONE, "as before up to 3.11, which is not told from later ones"),
     (Mark::Product("sipsak"), MD5_FIRST, "reads the first challenge alone (seen: 0.9.8.1)"),
-    (Mark::Product("JsSIP"), MD5_FIRST, "reads the first challenge alone and knows MD5 alone (seen: 3.13.8)"),
-    (Mark::WebSocket, MD5_FIRST, "is JsSIP or one of its kin, whatever the page calls it"),
     (Mark::Branch, MD5_FIRST, "is SIPp, which does not name itself: it reads the first challenge alone (seen: 3.6.1)"),
     (Mark::Product("Asterisk"), MD5_FIRST, "reads the first challenge alone as a client"),
     (Mark::Product("FPBX"), MD5_FIRST, "is Asterisk"),
@@ -63,11 +59,9 @@ const KNOWN: &[(Mark, &[Algorithm], &str)] = &[
 
 impl Mark {
     fn is_on(&self, request: &Request) -> bool {
-        let via = || request.headers.first::<Via>(Name::Via).ok();
         match self {
             Self::Product(product) => request.headers.get(Name::UserAgent).is_some_and(|agent| agent.starts_with(product.as_bytes())),
-            Self::WebSocket => via().and_then(|via| Transport::parse(&via.transport)).is_some_and(Transport::is_websocket),
-            Self::Branch => via().and_then(|via| via.branch().map(is_numbers)).unwrap_or(false),
+            Self::Branch => request.headers.first::<Via>(Name::Via).is_ok_and(|via| via.branch().is_some_and(is_numbers)),
         }
     }
 }
@@ -169,7 +163,7 @@ mod tests {
             (UDP, "Linphonec/5.1.65", None),
             (UDP, "Twinkle/1.10.2", None),
             (UDP, "", None),
-            ("SIP/2.0/WSS 192.0.2.156;branch=z9hG4bK592141", "our web phone", Some(MD5_FIRST)),
+            ("SIP/2.0/WSS 192.0.2.156;branch=z9hG4bK592141", "JsSIP 3.13.8", None),
             ("SIP/2.0/TCP 127.0.0.1:5060;branch=z9hG4bK-18134-1-0", "", Some(MD5_FIRST)),
             ("SIP/2.0/TCP 127.0.0.1:5060;branch=z9hG4bK-jyhxsogbec4d", "snomD345/10.1.159.12", None),
             ("SIP/2.0/TCP 127.0.0.1:5060;branch=z9hG4bK-524287-1", "", None),
