@@ -22,7 +22,8 @@ use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::rtp::{self, Media, music};
 use crate::net::{Listener, Net, Place};
-use crate::presence::Kept;
+use crate::presence::watch::Found;
+use crate::presence::{Kept, publication};
 use crate::provider::Provider;
 use crate::signaling::{self, Parts, Signaling};
 use crate::storage::{Options, Storage, StorageError, Table};
@@ -148,6 +149,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let mut users = Users::new(config);
     users.keep(&storage).await?;
     let said = Kept::load(&storage)?;
+    let (watches, published) = (Found::load(&storage).await?, publication::load(&storage)?);
     let locations = Locations::load(&storage, UnixTime(clock::unix().as_secs()))?;
     let listeners = Listeners(net.listeners().iter().filter(|l| l.place == Place::Sip).map(|l| (l.transport, l.address)).collect());
     let local = http::listen(&config.data_dir)?;
@@ -163,7 +165,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let media = Media::start(media_config(config, &net, random.number())?, events)?;
     let guesses = digest::Policy {
         guesses_per_minute: config.limits.failed_logins_per_minute.get(),
-        offered: config.sip.digest.clone(),
+        offer: config.sip.digest.clone(),
         own: listeners.0.iter().map(|(_, address)| address.ip()).collect(),
         ..digest::Policy::default()
     };
@@ -183,6 +185,8 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
         users,
         locations,
         said,
+        published,
+        watches,
         challenger: Challenger::new(seed()?, config.domain.as_str(), guesses, clock::now()),
         random,
         registrar: registrar::Policy {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use sip::digest::Algorithm;
+use sip::digest::Offer;
 
 pub use feature::{Code, Feature, Features, Group, Room};
 pub use file::ConfigError;
@@ -86,10 +86,10 @@ pub struct Sip {
     pub origins: Vec<Origin>,
     /// Whether names are looked up (RFC 3263); default true. False: only literal addresses are reachable.
     pub dns: bool,
-    /// Digest algorithms of challenges (RFC 8760), the preferred one first; default `["MD5"]`, because many phones give up when they see
-    /// SHA-256.
-    #[serde(deserialize_with = "value::algorithms")]
-    pub digest: Vec<Algorithm>,
+    /// Digest algorithms of challenges (RFC 8760), the preferred one first; default both, SHA-256 first, but to clients that stumble over
+    /// that what they can read. What is said here is offered to all.
+    #[serde(deserialize_with = "value::offer")]
+    pub digest: Offer,
     /// Shortest registration; a shorter one is refused with 423; default `"60s"`.
     #[serde(deserialize_with = "value::duration")]
     pub min_expires: Duration,
@@ -111,7 +111,7 @@ impl Default for Sip {
             wss: Vec::new(),
             origins: Vec::new(),
             dns: true,
-            digest: vec![Algorithm::Md5],
+            digest: Offer::ByClient,
             min_expires: Duration::from_secs(60),
             default_expires: Duration::from_secs(3600),
             max_expires: Duration::from_secs(7200),

@@ -7,8 +7,9 @@
 pub mod dialog_info;
 mod kept;
 pub mod pidf;
-mod publication;
+pub mod publication;
 pub mod right;
+pub mod watch;
 mod xml;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,7 +23,8 @@ pub use kept::Kept;
 pub use publication::{Publish, PublishError};
 
 use crate::call::graph::{Standing, View};
-use publication::Publications;
+use crate::storage::Batch;
+use publication::{Lasting, Publications};
 
 /// What users say themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +90,17 @@ impl Presences {
     /// See [`PublishError`].
     pub fn publish(&mut self, now: Instant, user: &str, publish: Publish, tag: &str) -> Result<(), PublishError> {
         self.with(now, user, |person| person.publications.publish(now, publish, tag))
+    }
+
+    /// Returns the write that makes what is published of a user last; `unix` is the time of day in milliseconds.
+    #[must_use]
+    pub fn kept(&self, now: Instant, unix: u64, user: &str) -> Batch {
+        publication::batch(user, &self.people.get(user).map_or_else(Vec::new, |person| person.publications.kept(now, unix)))
+    }
+
+    /// Goes on with what was published in an earlier process; `unix` is the time of day in milliseconds.
+    pub fn restore(&mut self, now: Instant, unix: u64, user: &str, published: Vec<Lasting>) {
+        self.with(now, user, |person| person.publications.restore(now, unix, published));
     }
 
     /// Forgets a user who is none any more.

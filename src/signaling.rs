@@ -11,6 +11,7 @@ mod dispatch;
 mod drain;
 mod forward;
 mod guide;
+mod lasting;
 mod load;
 mod news;
 mod outside;
@@ -18,6 +19,7 @@ mod port;
 mod refer;
 mod resolve;
 mod thin;
+mod unwritten;
 mod watcher;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,9 +33,9 @@ use futures_util::stream::FuturesUnordered;
 use media::Event as MediaEvent;
 use sip::digest::Challenger;
 use sip::random::Random;
-use sip::{Aor, Endpoint, Hop, Response, ServerId, UnixTime, registrar};
+use sip::{Endpoint, Hop, UnixTime, registrar};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
 use crate::call::command::Ticket;
 use crate::call::conference::room::{Pin, Room};
@@ -41,9 +43,11 @@ use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
 use crate::inside;
-use crate::location::{Former, Locations};
+use crate::location::Locations;
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
+use crate::presence::publication::Lasting;
+use crate::presence::watch::Found;
 use crate::presence::{Kept, Presences};
 use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
@@ -61,6 +65,7 @@ pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
 pub(crate) use thin::{Came, Description, What};
+use unwritten::{Registered, Unwritten};
 use watcher::Watchers;
 
 /// A change of the time of day by more than that besides the time that passed is worth a word.
@@ -78,6 +83,8 @@ pub(crate) struct Parts {
     pub(crate) users: Users,
     pub(crate) locations: Locations,
     pub(crate) said: Vec<(String, Kept)>,
+    pub(crate) published: Vec<(String, Vec<Lasting>)>,
+    pub(crate) watches: Found,
     pub(crate) challenger: Challenger,
     pub(crate) random: Random,
     pub(crate) registrar: registrar::Policy,
@@ -137,25 +144,6 @@ pub(crate) struct Signaling {
     unix: Duration,
 }
 
-/// What waits for a write.
-enum Unwritten {
-    /// A response to a REGISTER.
-    Registered(Box<Registered>),
-    /// Somebody who asked for a change, and what takes it back.
-    Asked(Box<dyn FnOnce(Result<(), StorageError>) + Send>, Box<ask::Undo>),
-}
-
-/// A response to a REGISTER whose bindings are on their way to the disk.
-struct Registered {
-    server: ServerId,
-    response: Response,
-    /// The flow that a registration lives on from now on, and whose it is.
-    flow: sip::Flow,
-    aor: Aor,
-    /// The bindings before.
-    former: Former,
-}
-
 impl Signaling {
     pub(crate) fn new(parts: Parts, config: &Config) -> Self {
         let (now, unix) = (clock::now(), clock::unix());
@@ -165,7 +153,7 @@ impl Signaling {
                 presences.say(now, &user, kept.said(now, millis(unix)));
             }
         }
-        Self {
+        let mut signaling = Self {
             net: parts.net,
             sip: parts.sip,
             thin: parts.thin,
@@ -203,9 +191,11 @@ impl Signaling {
             looks_up: config.sip.dns,
             resolving: FuturesUnordered::new(),
             load: Load::new(clock::now()),
-            now: clock::now(),
-            unix: clock::unix(),
-        }
+            now,
+            unix,
+        };
+        signaling.take_up(parts.watches, parts.published);
+        signaling
     }
 
     /// Runs until told to stop, or until it is drained.
@@ -290,73 +280,6 @@ impl Signaling {
                 NetEvent::KeepAlive { .. } => {}
             }
             next = self.net.try_next();
-        }
-    }
-
-    fn handle_committed(&mut self, committed: Result<Vec<u64>, StorageError>) {
-        match committed {
-            Ok(tokens) => {
-                for token in tokens {
-                    let Some((since, unwritten)) = self.unwritten.remove(&token) else { continue };
-                    self.metrics.commit.record(self.now.saturating_duration_since(since));
-                    match unwritten {
-                        Unwritten::Registered(registered) => {
-                            self.metrics.registrations.increment(1);
-                            self.net.keep(&registered.flow);
-                            self.locations.registered(&registered.flow, &registered.aor);
-                            self.sip.respond(self.now, registered.server, &registered.response);
-                        }
-                        Unwritten::Asked(answer, _) => answer(Ok(())),
-                    }
-                }
-            }
-            Err(error) => {
-                error!(%error, "nothing can be kept any more: no registration and no change is acknowledged");
-                let mut unwritten: Vec<_> = std::mem::take(&mut self.unwritten).into_iter().collect();
-                unwritten.sort_unstable_by_key(|(token, _)| std::cmp::Reverse(*token)); // what came last is taken back first
-                for (_, (_, unwritten)) in unwritten {
-                    self.refuse_unwritten(unwritten, &error);
-                }
-                self.store = Some(error);
-            }
-        }
-    }
-
-    /// What could not be made durable is taken back and not acknowledged.
-    fn refuse_unwritten(&mut self, unwritten: Unwritten, error: &StorageError) {
-        match unwritten {
-            Unwritten::Asked(answer, undo) => {
-                self.take_back(*undo);
-                answer(Err(error.clone()));
-            }
-            Unwritten::Registered(registered) => {
-                self.locations.restore(&registered.aor, registered.former);
-                let mut response = Response::to_headers(&registered.response.headers, sip::StatusCode::SERVER_INTERNAL_ERROR);
-                response.headers.push(sip::message::Name::RetryAfter, (30 + self.random.below(60)).to_string());
-                self.sip.respond(self.now, registered.server, &response);
-            }
-        }
-    }
-
-    /// Submits a write that somebody waits for.
-    fn write(&mut self, batch: &Batch, unwritten: Unwritten) {
-        self.next_write += 1;
-        match self.writer.submit(batch, self.next_write) {
-            Ok(()) => {
-                self.unwritten.insert(self.next_write, (self.now, unwritten));
-            }
-            Err(error) => {
-                warn!(%error, "a write is refused");
-                self.refuse_unwritten(unwritten, &error);
-                self.note_failure(error);
-            }
-        }
-    }
-
-    /// A store that failed has failed for ever.
-    fn note_failure(&mut self, error: StorageError) {
-        if matches!(error, StorageError::Failed(_)) {
-            self.store.get_or_insert(error);
         }
     }
 

@@ -320,7 +320,9 @@ impl Users {
         self.note_user(name);
         let numbers = self.by_name.remove(name).map(|user| user.numbers).unwrap_or_default();
         let mut batch = Batch::new();
-        batch.remove(Table::User, name.as_bytes()).remove(Table::Rights, name.as_bytes()).remove(Table::Presence, name.as_bytes());
+        for table in [Table::User, Table::Rights, Table::Presence, Table::Publication] {
+            batch.remove(table, name.as_bytes());
+        }
         for number in numbers {
             batch.remove(Table::Number, number.as_bytes());
             self.note_number(&number);

@@ -266,13 +266,14 @@ impl Endpoint {
 
     fn tell_failed(&mut self, now: Instant) {
         while let Some(Failed { client, owner, status }) = self.core.transactions.next_failed() {
-            let response = Response::new(status);
             match owner {
                 Owner::Dialog(id) if self.subscriptions.contains_key(&id) => {
-                    self.with_subscription(now, id, |subscription, core| subscription.handle_response(core, now, client, &response));
+                    self.with_subscription(now, id, |subscription, core| subscription.handle_failure(core, now, client, status));
                 }
-                Owner::Dialog(dialog) => self.with(now, dialog, |invite, core| invite.handle_response(core, now, client, response)),
-                Owner::Host => self.core.events.push_back(Event::Response(client, Box::new(response))),
+                Owner::Dialog(dialog) => {
+                    self.with(now, dialog, |invite, core| invite.handle_response(core, now, client, Response::new(status)));
+                }
+                Owner::Host => self.core.events.push_back(Event::Response(client, Box::new(Response::new(status)))),
                 Owner::Nobody => {}
             }
         }

@@ -12,12 +12,13 @@ pub mod message;
 pub mod proxy;
 pub mod random;
 pub mod registrar;
+mod stored;
 pub mod time;
 pub mod transaction;
 pub mod transport;
 
 pub use dialog::invite::{CommandError, DialogEvent, DialogId, Ender};
-pub use dialog::subscription::{SubscriptionEvent, SubscriptionId, Termination};
+pub use dialog::subscription::{Restart, SubscriptionEvent, SubscriptionId, Termination};
 pub use endpoint::{Endpoint, Event, Incoming, Named, OutgoingInvite, Refer, ReferId, Setup, Within};
 pub use message::{Aor, Host, Message, Method, Request, Response, StatusCode, Uri};
 pub use time::UnixTime;

@@ -26,7 +26,7 @@ impl Config {
             "sip": {
                 "udp": texts(&sip.udp), "tcp": texts(&sip.tcp), "tls": texts(&sip.tls), "ws": texts(&sip.ws), "wss": texts(&sip.wss),
                 "origins": texts(&sip.origins),
-                "digest": sip.digest.iter().map(|algorithm| algorithm.token()).collect::<Vec<_>>(),
+                "digest": sip.digest.algorithms().iter().map(|algorithm| algorithm.token()).collect::<Vec<_>>(),
                 "dns": sip.dns,
                 "min_expires": in_units(sip.min_expires),
                 "default_expires": in_units(sip.default_expires),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
-use sip::digest::Algorithm;
+use sip::digest::{Algorithm, Offer};
 
 /// Reads a string by `read`; what it refuses becomes a sentence that says what is accepted.
 fn text<'de, D: Deserializer<'de>, T>(
@@ -277,7 +277,7 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
 }
 
 /// Reads a list of digest algorithms, at least one.
-pub(super) fn algorithms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Algorithm>, D::Error> {
+pub(super) fn offer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Offer, D::Error> {
     struct Item(Algorithm);
     impl<'de> Deserialize<'de> for Item {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -288,7 +288,7 @@ pub(super) fn algorithms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<V
     if algorithms.is_empty() {
         return Err(serde::de::Error::custom("no digest algorithm; accepted: \"MD5\", \"SHA-256\", or both"));
     }
-    Ok(algorithms)
+    Ok(Offer::Fixed(algorithms))
 }
 
 /// Reads one address.

@@ -76,11 +76,16 @@ fn push_dialog(text: &mut String, aor: &Aor, sight: Sight, shown: &Shown<'_>) {
     text.push_str("><state>");
     text.push_str(state(shown));
     text.push_str("</state>");
+    // Phones with several keys for a user tell the calls apart by it.
+    text.push_str("<local><identity>");
+    push_uri(text, aor);
+    text.push_str("</identity><target uri=\"");
+    push_uri(text, aor);
     if shown.party.state == Standing::Holding {
         // RFC 4235 §4.1.3.2 and RFC 5359 §2.1: the local end renders no media.
-        text.push_str("<local><target uri=\"");
-        push_uri(text, aor);
         text.push_str("\"><param pname=\"+sip.rendering\" pvalue=\"no\"/></target></local>");
+    } else {
+        text.push_str("\"/></local>");
     }
     let other = shown.view.parties.iter().find(|party| party.id != shown.party.id && party.state != Standing::Left);
     if let Some(other) = other.filter(|other| sight >= Sight::Parties && !other.anonymous) {
@@ -190,7 +195,8 @@ mod tests {
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::Whole);
         assert!(text.contains("version=\"3\" state=\"full\" entity=\"sip:bob@h\""), "{text}");
         let dialog = "<dialog id=\"0000000000000005-1-1\" call-id=\"c&lt;1\" local-tag=\"device\" remote-tag=\"ours\" direction=\"recipient\">\
-                      <state>early</state><remote><identity display=\"&quot;0&quot; &amp; co\">sip:+4930%3C@t.invalid</identity>\
+                      <state>early</state><local><identity>sip:bob@h</identity><target uri=\"sip:bob@h\"/></local>\
+                      <remote><identity display=\"&quot;0&quot; &amp; co\">sip:+4930%3C@t.invalid</identity>\
                       <target uri=\"sip:+4930%3C@t.invalid\"/></remote></dialog>";
         assert!(text.contains(dialog), "{text}");
     }
@@ -199,7 +205,9 @@ mod tests {
     fn a_watcher_without_the_right_sees_the_state_alone() {
         // S5
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::State);
-        assert!(text.contains("<dialog id=\"0000000000000005-1-1\" direction=\"recipient\"><state>early</state></dialog>"), "{text}");
+        let dialog = "<dialog id=\"0000000000000005-1-1\" direction=\"recipient\"><state>early</state>\
+                      <local><identity>sip:bob@h</identity><target uri=\"sip:bob@h\"/></local></dialog>";
+        assert!(text.contains(dialog), "{text}");
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::Parties);
         assert!(text.contains("<remote>") && !text.contains("call-id"), "{text}");
     }

@@ -6,6 +6,7 @@ use cas::text::Line;
 use cas::topic::presence::{Status, Telephony};
 use quick_xml::events::{BytesRef, Event};
 use quick_xml::reader::Reader;
+use serde::{Deserialize, Serialize};
 use sip::Aor;
 
 use super::xml::{push_escaped, push_uri};
@@ -17,7 +18,7 @@ pub const TYPE: &str = "application/pidf+xml";
 const MAX_DEPTH: usize = 16;
 
 /// What a document says of a person.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Whether one of its tuples is open; none without any.
     pub open: Option<bool>,

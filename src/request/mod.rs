@@ -9,7 +9,7 @@ mod options;
 pub mod publish;
 mod refer;
 mod register;
-pub mod subscribe;
+mod subscribe;
 pub mod within;
 
 use std::time::Instant;
@@ -24,6 +24,7 @@ use sip::{Aor, DialogId, Incoming, Listeners, Method, Request, Response, StatusC
 
 use crate::config::{Feature, Features, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
+use crate::presence::watch::Watch;
 use crate::user::{User, Users};
 
 pub use auth::Sender;
@@ -88,7 +89,7 @@ pub enum Outcome {
     /// whose word we take (RFC 3325 §6).
     Forward(Vec<Target>, Option<NameAddr>),
     /// Let the sender watch somebody.
-    Subscribe(subscribe::Watch),
+    Subscribe(Watch),
     /// Take what a device says of its user.
     Publish(Box<publish::Publication>),
 }

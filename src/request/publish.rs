@@ -5,8 +5,9 @@ use sip::digest::Side;
 use sip::message::Name;
 use sip::{Incoming, Request};
 
-use super::subscribe::{Package, package};
+use super::subscribe::package;
 use super::{Context, Outcome, Rejection, Sender, auth, identity};
+use crate::presence::watch::Package;
 use crate::presence::{Publish, pidf};
 
 /// A PUBLISH that may be taken.

@@ -8,47 +8,10 @@ use sip::message::{HeaderError, Name};
 
 use super::{Context, Outcome, Rejection, Sender, auth, identity};
 use crate::presence::right::sight;
-use crate::presence::{dialog_info, pidf};
+use crate::presence::watch::{Package, Watch};
 
-/// An event package that is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Package {
-    /// `presence` (RFC 3856).
-    Presence,
-    /// `dialog` (RFC 4235).
-    Dialog,
-}
-
-impl Package {
-    /// Reads its name, which is compared byte by byte (RFC 6665 §8.2.1).
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        match name {
-            "presence" => Some(Self::Presence),
-            "dialog" => Some(Self::Dialog),
-            _ => None,
-        }
-    }
-
-    /// Returns the type of its documents.
-    #[must_use]
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Presence => pidf::TYPE,
-            Self::Dialog => dialog_info::TYPE,
-        }
-    }
-}
-
-/// A subscription that may begin.
-#[derive(Debug)]
-pub struct Watch {
-    /// The user who watches.
-    pub watcher: Box<str>,
-    /// The user who is watched.
-    pub user: Box<str>,
-    /// What is watched.
-    pub package: Package,
-}
+/// The longest address that is kept with a subscription; documents are about the user's name where one is longer.
+const MAX_ADDRESS: usize = 64;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
@@ -63,7 +26,9 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     if context.users.named(watcher).and_then(|watcher| sight(watcher, user)).is_none() {
         return Err(Rejection::Forbidden("no right to watch this user"));
     }
-    Ok(Outcome::Subscribe(Watch { watcher: watcher.as_str().into(), user: user.name.clone(), package }))
+    let address = request.uri.user_unescaped().filter(|address| address.len() <= MAX_ADDRESS);
+    let address = address.map_or_else(|| (*user.name).into(), |address| address.as_str().into());
+    Ok(Outcome::Subscribe(Watch { watcher: watcher.as_str().into(), user: (*user.name).into(), address, package }))
 }
 
 /// Returns the package that Event names; without one, none is meant.

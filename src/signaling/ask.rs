@@ -298,8 +298,7 @@ impl Signaling {
                 if let Some(user) = touched {
                     self.look_at(&user);
                     if self.users.named(&user).is_none() {
-                        let before = self.presences.say(self.now, &user, Said::default()); // the next one of that name has said nothing
-                        undo.said = Some((user, before));
+                        undo.said = Some((user.clone(), self.forget_user(&user)));
                     }
                 }
                 self.write(&batch, Unwritten::Asked(answer, Box::new(undo)));

@@ -235,7 +235,7 @@ pub(super) fn who(sender: &Sender, caller: &str) -> Who {
 }
 
 /// Whether two contacts lead to the same place, whatever their parameters say.
-fn is_same_place(one: &Uri, other: &Uri) -> bool {
+pub(super) fn is_same_place(one: &Uri, other: &Uri) -> bool {
     one.user() == other.user() && one.host() == other.host() && one.port() == other.port()
 }
 

@@ -16,9 +16,9 @@ use crate::call::graph::{self, State, View};
 use crate::pii::Pii;
 use crate::presence::dialog_info::{self, Shown};
 use crate::presence::right::sight;
-use crate::presence::{Kept, Presence, PublishError, pidf, telephony};
+use crate::presence::watch::{Package, Watch};
+use crate::presence::{Kept, Presence, PublishError, Said, pidf, telephony};
 use crate::request::publish::Publication;
-use crate::request::subscribe::{Package, Watch};
 use crate::storage::StorageError;
 
 /// The subscriptions and what each is for.
@@ -27,15 +27,20 @@ pub(super) struct Watchers {
     watches: HashMap<SubscriptionId, Entry>,
     by_user: BTreeSet<(Arc<str>, Package, SubscriptionId)>,
     by_watcher: HashMap<Arc<str>, usize>,
+    /// The subscriptions of an earlier process whose watcher was not heard since, by watcher.
+    absent: HashMap<Arc<str>, BTreeSet<SubscriptionId>>,
+    /// Which start of the process on its store this is.
+    pub(super) start: u32,
 }
 
+/// One subscription.
 #[derive(Debug)]
-struct Entry {
-    watcher: Arc<str>,
-    user: Arc<str>,
-    package: Package,
+pub(super) struct Entry {
+    pub(super) watch: Watch,
     /// Of the next document (RFC 4235 §4.1.1).
-    version: u32,
+    pub(super) version: u32,
+    /// The store has it, or will.
+    pub(super) is_kept: bool,
 }
 
 impl Watchers {
@@ -47,19 +52,48 @@ impl Watchers {
     }
 
     fn insert(&mut self, id: SubscriptionId, watch: Watch) {
-        let (watcher, user): (Arc<str>, Arc<str>) = (watch.watcher.into(), watch.user.into());
-        *self.by_watcher.entry(Arc::clone(&watcher)).or_default() += 1;
-        self.by_user.insert((Arc::clone(&user), watch.package, id));
-        self.watches.insert(id, Entry { watcher, user, package: watch.package, version: 0 });
+        *self.by_watcher.entry(Arc::clone(&watch.watcher)).or_default() += 1;
+        self.by_user.insert((Arc::clone(&watch.user), watch.package, id));
+        self.watches.insert(id, Entry { watch, version: 0, is_kept: false });
+    }
+
+    /// Notes a subscription of an earlier process.
+    pub(super) fn restore(&mut self, id: SubscriptionId, watch: Watch, version: u32) {
+        self.absent.entry(Arc::clone(&watch.watcher)).or_default().insert(id);
+        self.insert(id, watch);
+        if let Some(entry) = self.watches.get_mut(&id) {
+            (entry.version, entry.is_kept) = (version, true);
+        }
+    }
+
+    pub(super) fn entry(&mut self, id: SubscriptionId) -> Option<&mut Entry> {
+        self.watches.get_mut(&id)
+    }
+
+    /// Returns the subscriptions of a watcher who was not heard since the start.
+    pub(super) fn absent(&self, watcher: &str) -> Option<&BTreeSet<SubscriptionId>> {
+        self.absent.get(watcher)
+    }
+
+    /// The watcher of a subscription was heard, or is gone.
+    pub(super) fn heard(&mut self, id: SubscriptionId) {
+        let Some(entry) = self.watches.get(&id).filter(|_| !self.absent.is_empty()) else { return };
+        if let Some(absent) = self.absent.get_mut(&entry.watch.watcher) {
+            absent.remove(&id);
+            if absent.is_empty() {
+                self.absent.remove(&entry.watch.watcher);
+            }
+        }
     }
 
     fn remove(&mut self, id: SubscriptionId) -> Option<Entry> {
+        self.heard(id);
         let entry = self.watches.remove(&id)?;
-        self.by_user.remove(&(Arc::clone(&entry.user), entry.package, id));
-        if let Some(count) = self.by_watcher.get_mut(&entry.watcher) {
+        self.by_user.remove(&(Arc::clone(&entry.watch.user), entry.watch.package, id));
+        if let Some(count) = self.by_watcher.get_mut(&entry.watch.watcher) {
             *count -= 1;
             if *count == 0 {
-                self.by_watcher.remove(&entry.watcher);
+                self.by_watcher.remove(&entry.watch.watcher);
             }
         }
         Some(entry)
@@ -67,7 +101,7 @@ impl Watchers {
 
     /// Returns whose subscription it is.
     pub(super) fn watcher(&self, id: SubscriptionId) -> Option<&str> {
-        self.watches.get(&id).map(|entry| &*entry.watcher)
+        self.watches.get(&id).map(|entry| &*entry.watch.watcher)
     }
 
     /// Returns the subscriptions to one package of a user.
@@ -88,20 +122,22 @@ impl Signaling {
             response.headers.push(Name::RetryAfter, (30 + self.random.below(60)).to_string());
             return self.sip.respond_statelessly(incoming, &response);
         }
-        let user: Arc<str> = (*watch.user).into();
+        let user = Arc::clone(&watch.user);
         let Some(id) = self.sip.subscribe(self.now, incoming) else { return };
         debug!(watcher = %Pii(&watch.watcher), user = %Pii(&user), package = ?watch.package, "subscribed");
         self.watchers.insert(id, watch);
-        self.net.keep(&incoming.flow);
         self.look_at(&user);
     }
 
     pub(super) fn handle_subscription(&mut self, id: SubscriptionId, event: SubscriptionEvent) {
         match event {
+            SubscriptionEvent::Asked => self.keep_watch(id),
             SubscriptionEvent::Due => self.notify(id),
             SubscriptionEvent::Ended => {
-                if let Some(ended) = self.watchers.remove(id) {
-                    debug!(watcher = %Pii(&ended.watcher), user = %Pii(&ended.user), package = ?ended.package, "no longer subscribed");
+                let Some(Entry { watch, is_kept, .. }) = self.watchers.remove(id) else { return };
+                debug!(watcher = %Pii(&watch.watcher), user = %Pii(&watch.user), package = ?watch.package, "no longer subscribed");
+                if is_kept {
+                    self.forget_watch(id);
                 }
             }
         }
@@ -109,15 +145,17 @@ impl Signaling {
 
     /// Writes the document that a watcher is due, by the rights of this moment.
     fn notify(&mut self, id: SubscriptionId) {
-        let Some(entry) = self.watchers.watches.get_mut(&id) else { return };
-        let (user, package, version) = (Arc::clone(&entry.user), entry.package, entry.version);
-        entry.version = entry.version.wrapping_add(1);
-        let watched = self.users.named(&user).and_then(|user| Some((user, Aor::new(&user.name, &self.domain)?)));
+        let Some(entry) = self.watchers.entry(id) else { return };
+        let Watch { watcher, user, address, package } = entry.watch.clone();
+        let version = entry.version;
+        entry.version = version.saturating_add(1);
+        let aor = || Aor::new(&address, &self.domain).or_else(|| Aor::new(&user, &self.domain));
+        let watched = self.users.named(&user).and_then(|user| Some((user, aor()?)));
         let Some((watched, aor)) = watched else {
-            return self.sip.terminate(self.now, id, Termination::NoResource);
+            return self.end_watch(id, Termination::NoResource);
         };
-        let Some(sight) = self.users.named(&entry.watcher).and_then(|watcher| sight(watcher, watched)) else {
-            return self.sip.terminate(self.now, id, Termination::Rejected);
+        let Some(sight) = self.users.named(&watcher).and_then(|watcher| sight(watcher, watched)) else {
+            return self.end_watch(id, Termination::Rejected);
         };
         let body = match package {
             Package::Presence => {
@@ -149,18 +187,21 @@ impl Signaling {
         let server = self.sip.admit(self.now, incoming);
         let (tag, lasts) = (self.random.token(), publication.publish.lasts);
         self.look_at(&publication.user);
-        let mut response = match self.presences.publish(self.now, &publication.user, publication.publish, &tag) {
-            Ok(()) => {
-                let mut response = Response::to(&incoming.request, StatusCode::OK);
-                response.headers.push(Name::SipEtag, &*tag);
-                response.headers.push(Name::Expires, lasts.as_secs().to_string());
-                response
-            }
-            Err(PublishError::NoMatch) => Response::to(&incoming.request, StatusCode::CONDITIONAL_REQUEST_FAILED),
-            Err(PublishError::NoDocument) => Response::to(&incoming.request, StatusCode::BAD_REQUEST),
+        let published = self.presences.publish(self.now, &publication.user, publication.publish, &tag);
+        let status = match published {
+            Ok(()) => StatusCode::OK,
+            Err(PublishError::NoMatch) => StatusCode::CONDITIONAL_REQUEST_FAILED,
+            Err(PublishError::NoDocument) => StatusCode::BAD_REQUEST,
         };
+        let mut response = Response::to(&incoming.request, status);
         response.set_to_tag(&self.random.token());
-        self.sip.respond(self.now, server, &response);
+        if published.is_err() {
+            return self.sip.respond(self.now, server, &response);
+        }
+        response.headers.push(Name::SipEtag, &*tag);
+        response.headers.push(Name::Expires, lasts.as_secs().to_string());
+        let batch = self.presences.kept(self.now, millis(self.unix), &publication.user);
+        self.write(&batch, Unwritten::Published(server, Box::new(response)));
     }
 
     /// Tells of users as they are now; unknown ones are left out.
@@ -199,6 +240,18 @@ impl Signaling {
         let until: Option<Instant> =
             bindings.iter().filter(|binding| !binding.is_expired(unix)).map(|binding| now + left(binding.expires_at)).max();
         self.presences.registered(now, user, until);
+    }
+
+    /// A user is none any more: nobody watches what there is not, and the next one of that name has said nothing.
+    /// Returns what was said before.
+    pub(super) fn forget_user(&mut self, user: &str) -> Said {
+        let before = self.presences.say(self.now, user, Said::default());
+        for package in [Package::Presence, Package::Dialog] {
+            for id in self.watchers.of(&user.into(), package) {
+                self.end_watch(id, Termination::NoResource);
+            }
+        }
+        before
     }
 
     /// What a call comes to for each user in it.
@@ -250,7 +303,7 @@ mod tests {
     use super::*;
 
     fn watch(watcher: &str, user: &str, package: Package) -> Watch {
-        Watch { watcher: watcher.into(), user: user.into(), package }
+        Watch { watcher: watcher.into(), user: user.into(), address: user.into(), package }
     }
 
     #[test]
@@ -264,5 +317,20 @@ mod tests {
         assert!(watchers.of(&"bob".into(), Package::Dialog).is_empty());
         assert!(watchers.remove(first).is_some() && watchers.remove(last).is_some() && watchers.remove(last).is_none());
         assert!(watchers.by_user.is_empty() && watchers.by_watcher.is_empty());
+    }
+
+    #[test]
+    fn a_watcher_is_absent_after_a_restart_until_it_is_heard_or_gone() {
+        let (first, last) = (SubscriptionId::FIRST, SubscriptionId::LAST);
+        let mut watchers = Watchers::default();
+        watchers.restore(first, watch("bob", "ann", Package::Presence), 4097);
+        watchers.restore(last, watch("bob", "ann", Package::Dialog), 4098);
+        assert_eq!(watchers.of(&"ann".into(), Package::Dialog), [last]);
+        assert!(watchers.entry(last).is_some_and(|entry| entry.version == 4098 && entry.is_kept));
+        assert_eq!(watchers.absent("bob"), Some(&[first, last].into()));
+        watchers.heard(first);
+        assert_eq!(watchers.absent("bob"), Some(&[last].into()));
+        assert!(watchers.remove(last).is_some_and(|entry| entry.is_kept));
+        assert!(watchers.absent("bob").is_none() && watchers.absent.is_empty());
     }
 }

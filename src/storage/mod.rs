@@ -52,6 +52,10 @@ pub enum Table {
     Entry = 10,
     /// What users say of themselves.
     Presence = 11,
+    /// Subscriptions of watchers.
+    Subscription = 12,
+    /// What the devices of users publish of them.
+    Publication = 13,
 }
 
 /// Says why a write was not taken or not kept, or a read gave nothing.

@@ -36,7 +36,9 @@ impl Users {
             let (key, value) = entry?;
             let known = std::str::from_utf8(&key).is_ok_and(|name| self.by_name.contains_key(name));
             if value.first() == Some(&MANAGED_BY_FILE) && !known {
-                storage.write(Batch::new().remove(Table::User, &key)).await?;
+                let mut batch = Batch::new();
+                batch.remove(Table::User, &key).remove(Table::Presence, &key).remove(Table::Publication, &key);
+                storage.write(&batch).await?;
             } else if !known {
                 self.take_user(&key, &value);
             }

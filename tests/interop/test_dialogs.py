@@ -191,7 +191,7 @@ def rtcp_reaches_the_other_side(world):
 def invite_is_authorised_with(world, algorithm):
     if algorithm == "SHA-256":
         needs_tandem()
-    switch = Switch(world, sip_extra='digest = ["SHA-256", "MD5"]')
+    switch = Switch(world)
     alice, bob = Agent(world, switch, "alice", algorithm=algorithm), Agent(world, switch, "bob").registered()
     outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp())
     bob.incoming().respond(486, "Busy Here")
@@ -610,15 +610,18 @@ def session_that_nobody_refreshes_is_ended(world):
 
 
 @case
-def challenge_names_the_algorithms_of_the_configuration_in_order(world):
+def challenge_names_the_algorithms_that_the_client_can_read_or_those_of_the_configuration(world):
     needs_tandem()
-    for extra, expected in (("", ["MD5"]), ('digest = ["SHA-256", "MD5"]', ["SHA-256", "MD5"])):
+    both = ["SHA-256", "MD5"]
+    for extra, agent, expected in (("", "", both), ("", "Linphonec/5.1.65", both), ("", "baresip v1.0.0 (x86_64/linux)", ["MD5"]),
+                                   ("", "sipsak 0.9.8.1", ["MD5", "SHA-256"]), ('digest = ["MD5"]', "", ["MD5"])):
         switch = Switch(world, sip_extra=extra)
         alice = Agent(world, switch, "alice")
         for method, uri in (("REGISTER", "sip:tandem.test"), ("INVITE", "sip:bob@tandem.test")):
-            refusal = alice.ask(method, uri, auth=False, headers=[f"Contact: <{alice.contact}>"])
+            headers = [f"Contact: <{alice.contact}>", *([f"User-Agent: {agent}"] if agent else [])]
+            refusal = alice.ask(method, uri, auth=False, headers=headers)
             values = refusal.all("WWW-Authenticate") + refusal.all("Proxy-Authenticate")
-            equal([re.search(r"algorithm=([\w-]+)", v).group(1) for v in values], expected, f"algorithms offered to {method}")
+            equal([re.search(r"algorithm=([\w-]+)", v).group(1) for v in values], expected, f"algorithms offered to {agent or method}")
         switch.finish()
 
 
@@ -629,7 +632,7 @@ def challenge_names_the_algorithms_of_the_configuration_in_order(world):
 def agent_registers_with_digest(world, algorithm):
     if algorithm == "SHA-256":
         needs_tandem()
-    switch = Switch(world, sip_extra='digest = ["SHA-256", "MD5"]')
+    switch = Switch(world)
     agent = Agent(world, switch, "alice", algorithm=algorithm).registered()
     equal(agent.bindings(), [agent.contact], "bindings")
     switch.finish()

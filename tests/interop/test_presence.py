@@ -1,6 +1,7 @@
 """Presence over SIP: scripted watchers over every transport, SIPp, and baresip's contact list."""
 
 import re
+import socket
 import xml.etree.ElementTree as ElementTree
 
 from harness.cases import case
@@ -27,7 +28,7 @@ class Subscription:
         self.agent, self.event, self.call_id, self.local_tag = agent, event, token(16), token()
         self.uri = f"sip:{user}@{agent.switch.domain}"
         self.response = self._ask(self.uri, expires, headers)
-        self.remote_tag, self.version = self.response.tag("To"), -1
+        self.remote_tag, self.version, self.cseq, self.restarted = self.response.tag("To"), -1, 0, False
 
     def _ask(self, uri, expires, headers=(), **parts):
         lines = [f"Event: {self.event}", f"Contact: <{self.agent.contact}>", f"Expires: {expires}", *headers]
@@ -41,11 +42,13 @@ class Subscription:
         notify = self.agent.wait_request("NOTIFY", seconds, **{"Call-ID": self.call_id})
         self.agent.respond(notify, 200, "OK", contact=False)
         equal(notify.get("Event"), self.event, "Event of the NOTIFY")
+        check(notify.cseq()[0] > self.cseq, f"CSeq goes back from {self.cseq}: {notify}")
+        self.cseq = notify.cseq()[0]
         document = ElementTree.fromstring(notify.body)
         if document.tag == DIALOG_INFO + "dialog-info":
             version = int(document.get("version"))
-            equal(version, self.version + 1, "version of the document")
-            self.version = version
+            check(version > self.version if self.restarted else version == self.version + 1, f"version {version} after {self.version}")
+            self.version, self.restarted = version, False
         return notify.get("Subscription-State"), document
 
     def until(self, wanted, what, seconds=5):
@@ -152,6 +155,79 @@ def presence_is_made_of_registration_calls_and_publications(world):
     switch.finish()
 
 
+@case(rows=[("udp", "answers"), ("tcp", "registers"), ("tcp", "listens")], row="over_{}_when_the_phone_{}")
+def kill_9_forgets_no_lamp_and_revives_none(world, transport, phone):
+    needs_tandem()
+    switch = Switch(world, capture=False)
+    alice, bob = Agent(world, switch, "alice").registered(), Agent(world, switch, "bob").registered()
+    carol = Agent(world, switch, "carol", transport=transport)
+    listener = socket.create_server((carol.wire.address, 0)) if phone == "listens" else None
+    if listener:
+        world.closers.append(listener.close)
+        listener.settimeout(5)
+        carol.contact = f"sip:carol@{carol.wire.address}:{listener.getsockname()[1]};transport=tcp"
+    carol.registered()
+    lamp = Subscription(carol, "bob", "dialog")
+    lamp.notified()
+    ended = Subscription(alice, "bob", "dialog")
+    ended.notified()
+    equal(ended.refresh(0).status, 200, "answer to the end of a subscription")
+    equal(ended.notified()[0], "terminated;reason=timeout", "its last Subscription-State")
+    alice.invite("bob", Media(world, alice.wire.address).sdp())
+    bob.incoming().ring()
+    lamp.until(lambda d: states(d) == ["early"], "the ringing device")
+    switch.kill()
+    switch.start()
+    lamp.restarted = True
+    if phone == "registers":
+        carol.wire.reconnect()
+        carol.registered()
+    elif phone == "listens":
+        carol.wire.reconnect(listener.accept()[0])
+    state, document = lamp.notified()
+    equal(states(document), ["terminated"], "dialogs after the restart")
+    check(550 < int(state.removeprefix("active;expires=")) <= 600, f"the time that is left: {state}")
+    equal(lamp.refresh(600).status, 200, "answer to a refresh")
+    equal(states(lamp.notified()[1]), ["terminated"], "dialogs after the refresh")
+    outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp())
+    incoming = bob.incoming()
+    incoming.ring()
+    lamp.until(lambda d: states(d) == ["early"], "the next call")
+    incoming.respond(486, "Busy Here")
+    equal(outgoing.final().status, 486, "answer to the call")
+    alice.wire.nothing(lambda m: m.get("Call-ID") == ended.call_id, "word of a subscription that is over", 0.2)
+    equal(ended.refresh(600).status, 481, "answer to its refresh")
+    switch.finish()
+
+
+@case
+def kill_9_loses_no_publication_and_revives_none(world):
+    needs_tandem()
+    switch = Switch(world, capture=False)
+    bob, alice = Agent(world, switch, "bob"), Agent(world, switch, "alice")
+
+    def publish(activity="", match=None, expires=600):
+        headers = ["Event: presence", f"Expires: {expires}", *([f"SIP-If-Match: {match}"] if match else [])]
+        if activity:
+            headers.append("Content-Type: application/pidf+xml")
+        return bob.ask("PUBLISH", bob.aor, headers=headers, body=DOCUMENT.format(activity, "x") if activity else "")
+
+    tag = publish("away").get("SIP-ETag")
+    watching = Subscription(alice, "bob", "presence")
+    equal(activities(watching.notified()[1]), ["away"], "what is published")
+    switch.kill()
+    switch.start()
+    equal(activities(watching.notified()[1]), ["away"], "what is published, after the restart")
+    refreshed = publish(match=tag)
+    equal(refreshed.status, 200, "answer to a refresh after the restart")
+    equal(publish(match=refreshed.get("SIP-ETag"), expires=0).status, 200, "answer to the removal")
+    switch.kill()
+    switch.start()
+    watching.until(lambda d: activities(d) == [], "the removal, after the next restart")
+    equal(publish(match=refreshed.get("SIP-ETag")).status, 412, "answer to the old tag")
+    switch.finish()
+
+
 @case
 def sipp_subscribes_and_publishes(world):
     needs_tandem()
@@ -175,6 +251,8 @@ def baresip_shows_its_contacts_presence(world):
     world.wait("the contact is offline", lambda: shown() == "Offline", 20)
     bob = Agent(world, switch, "bob").registered()
     world.wait("the contact is online", lambda: shown() == "Online", 10)
+    switch.kill()
+    switch.start()  # what the phone subscribed to goes on
     headers = ["Event: presence", "Expires: 600", "Content-Type: application/pidf+xml"]
     published = bob.ask("PUBLISH", bob.aor, headers=headers, body=DOCUMENT.format("busy", "x"))
     world.wait("the contact is busy", lambda: shown() == "Busy", 10)

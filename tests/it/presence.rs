@@ -80,7 +80,7 @@ async fn a_lamp_follows_a_call_and_shows_no_more_than_the_watcher_may_see() {
             let invite = bob.request().await;
             bob.answer(&invite, "180 Ringing").await;
             let early = notified(&mut lamp).await.2;
-            assert!(early.contains("direction=\"recipient\"><state>early</state></dialog>"), "{early}");
+            assert!(early.contains("direction=\"recipient\"><state>early</state><local>"), "{early}");
             assert!(!early.contains("call-id") && !early.contains("remote"), "{early}");
             // Bob's own other phone sees who rings, and what it needs to take the call
             let own = loop {
@@ -129,6 +129,20 @@ async fn what_a_device_publishes_reaches_the_watchers() {
         assert_eq!(publish(&mut bob, "bob", &format!("SIP-If-Match: {tag}\r\n"), "").await.0, 412);
         assert_eq!(publish(&mut bob, "bob", &format!("SIP-If-Match: {next}\r\nExpires: 0\r\n"), "").await.0, 200);
         assert!(!notified(&mut ann).await.2.contains("rpid:activities"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lamp_is_of_the_address_that_the_phone_asked_for() {
+    let numbers = "[[user]]\nname = \"carol\"\npassword = \"carol-secret\"\nnumbers = [\"503\"]\n";
+    switch(numbers, async |switch: &Switch| {
+        for (event, asked) in [("dialog", "503"), ("presence", "503"), ("dialog", "carol")] {
+            let mut ann = switch.phone("ann", Transport::Udp).await;
+            assert_eq!(subscribe(&mut ann, asked, event, "").await, 200);
+            let body = notified(&mut ann).await.2;
+            assert!(body.contains(&format!("entity=\"sip:{asked}@tandem.test\"")), "{body}");
+        }
     })
     .await;
 }
@@ -230,6 +244,25 @@ async fn who_loses_the_right_to_watch_is_told_no_more() {
         let (_, state, body) = notified(&mut ann).await;
         assert_eq!((&*state, &*body), ("terminated;reason=rejected", ""));
         assert_eq!(subscribe(&mut ann, "bob", "presence", "").await, 403);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_watches_a_user_who_is_removed() {
+    switch(WEB, async |switch: &Switch| {
+        let eve = json!({ "user": "eve", "password": "eve-secret" });
+        ok(&super::http::host(switch, "admin", "add-user", eve.clone()).await);
+        let (mut lamp, mut list) = (switch.phone("ann", Transport::Udp).await, switch.phone("ann", Transport::Udp).await);
+        for (phone, event) in [(&mut lamp, "dialog"), (&mut list, "presence")] {
+            assert_eq!(subscribe(phone, "eve", event, "").await, 200);
+            notified(phone).await;
+        }
+        ok(&super::http::host(switch, "admin", "remove-user", json!({ "user": "eve" })).await);
+        ok(&super::http::host(switch, "admin", "add-user", eve).await);
+        for phone in [&mut lamp, &mut list] {
+            assert_eq!(notified(phone).await.1, "terminated;reason=noresource");
+        }
     })
     .await;
 }

@@ -2,7 +2,9 @@
 //! notifier's side of subscriptions in [`subscription`].
 
 mod event;
+mod interval;
 pub mod invite;
+mod kept;
 mod offer;
 pub(crate) mod refer;
 mod refresh;

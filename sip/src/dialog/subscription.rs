@@ -3,25 +3,32 @@
 //!
 //! §4.2.2 and RFC 3265's older words on rates: at most one NOTIFY in [`MIN_INTERVAL`] tells of changes, and none goes out while the last one
 //! is unanswered. A SUBSCRIBE is answered with the state at once all the same.
+//!
+//! A subscription outlives the process: what a SUBSCRIBE comes to is made durable by the host before its answer
+//! ([`SubscriptionEvent::Asked`]), and restored from that ([`Restart`]).
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
+pub use super::interval::{IntervalError, MAX_EXPIRES, MIN_EXPIRES, interval};
+use super::kept::{self, Kept};
 use super::{Dialog, DialogError, invite::number};
 use crate::endpoint::Core;
-use crate::message::{Headers, Method, Name, Request, Response, StatusCode, header};
+use crate::message::{Method, Name, Request, Response, StatusCode, Uri, header};
+use crate::time::UnixTime;
 use crate::transaction::timer::earlier;
 use crate::transaction::{ClientId, Owner, ServerId};
 use crate::transport::{Flow, Hop, Transport};
 
-/// The shortest interval that we grant; one that asks for less gets 423 (RFC 6665 §4.2.1.1, RFC 3903 §6 step 4).
-pub const MIN_EXPIRES: Duration = Duration::from_secs(60);
-/// The longest interval that we grant, and the one for who asks for none (RFC 3856 §6.4, RFC 4235 §3.4).
-pub const MAX_EXPIRES: Duration = Duration::from_secs(3600);
 /// The shortest time between two NOTIFYs of one subscription that tell of changes.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// More than the NOTIFYs of one subscription from one SUBSCRIBE to the next: those of [`MAX_EXPIRES`] at one in [`MIN_INTERVAL`], and what a
+/// SUBSCRIBE itself calls for. So many numbers are left out for each restart since a subscription was kept: none is used twice (§12.2.1.1 of
+/// RFC 3261), although the store does not hear of NOTIFYs.
+pub const MAX_NOTIFIES: u32 = 4096;
 
 /// Names one subscription to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,11 +39,39 @@ impl SubscriptionId {
     pub const FIRST: Self = Self(0);
     /// Sorts after every other.
     pub const LAST: Self = Self(u64::MAX);
+
+    /// Returns the name as the number under which the subscription is kept.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the name of what was kept under a number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// The restart after which a subscription is taken up again.
+#[derive(Clone, Copy, Debug)]
+pub struct Restart {
+    /// The time.
+    pub now: Instant,
+    /// The time of day.
+    pub unix: UnixTime,
+    /// When the first NOTIFY may leave.
+    pub notify_at: Instant,
+    /// How often the process has started since the subscription was kept, this time included.
+    pub starts: u32,
 }
 
 /// What a host has to do about a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriptionEvent {
+    /// A SUBSCRIBE waits for its answer. What [`crate::Endpoint::kept`] returns is to be made durable, or that there is nothing to keep any
+    /// more; then [`crate::Endpoint::grant`], or [`crate::Endpoint::refuse_subscribe`] if it cannot be kept.
+    Asked,
     /// A NOTIFY with the full state is due: [`crate::Endpoint::notify`].
     Due,
     /// It is over, the last event of a subscription: it ran out, its watcher ended it or is gone.
@@ -67,44 +102,10 @@ impl Termination {
     }
 }
 
-/// Why an interval is not granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IntervalError {
-    /// Expires is no number: 400.
-    #[error("malformed Expires")]
-    Malformed,
-    /// It is shorter than [`MIN_EXPIRES`]: 423.
-    #[error("the interval is too brief")]
-    TooBrief,
-}
-
-impl IntervalError {
-    /// Makes the response: 400, or 423 with Min-Expires.
-    #[must_use]
-    pub fn response(self, request: &Request) -> Response {
-        match self {
-            Self::Malformed => Response::to(request, StatusCode::BAD_REQUEST),
-            Self::TooBrief => {
-                let mut response = Response::to(request, StatusCode::INTERVAL_TOO_BRIEF);
-                response.headers.push(Name::MinExpires, MIN_EXPIRES.as_secs().to_string());
-                response
-            }
-        }
-    }
-}
-
-/// Returns the interval to grant to a SUBSCRIBE or PUBLISH; zero for one that ends.
-///
-/// # Errors
-/// See [`IntervalError`].
-pub fn interval(headers: &Headers) -> Result<Duration, IntervalError> {
-    let asked = headers.number(Name::Expires).map_err(|_| IntervalError::Malformed)?;
-    let asked = asked.map_or(MAX_EXPIRES, |seconds| Duration::from_secs(seconds.into()));
-    if asked.is_zero() || asked >= MIN_EXPIRES { Ok(asked.min(MAX_EXPIRES)) } else { Err(IntervalError::TooBrief) }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// The first SUBSCRIBE waits for its answer.
+    Asking,
     Active,
     /// The last NOTIFY is due, with the state.
     Ending,
@@ -125,11 +126,36 @@ enum News {
     Due,
 }
 
+/// Whether a way leads to the watcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// It was heard since the process started.
+    Heard,
+    /// It was not; a NOTIFY over a stream may find nobody.
+    Restored,
+    /// Its connection is gone and nobody listens at its Contact: nothing is sent until it comes back ([`Subscription::follow`], or a
+    /// SUBSCRIBE) or its time is over.
+    Lost,
+}
+
+/// A SUBSCRIBE that waits for its answer, and what is so once it is granted.
+#[derive(Debug)]
+struct Waiting {
+    server: ServerId,
+    response: Response,
+    dialog: Dialog,
+    flow: Flow,
+    granted: Duration,
+    expires_at: Instant,
+}
+
 /// One subscription.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     id: u64,
     state: State,
+    reach: Reach,
+    waiting: Option<Box<Waiting>>,
     dialog: Dialog,
     /// Event as the watcher wrote it: package and id.
     event: ByteString,
@@ -145,13 +171,15 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Begins with a SUBSCRIBE; [`Subscription::accept`] follows.
+    /// Begins with a SUBSCRIBE; [`Subscription::handle_subscribe`] follows.
     pub(crate) fn new(core: &mut Core, now: Instant, id: u64, flow: Flow, request: &Request) -> Result<Self, DialogError> {
         let event: header::Event = request.headers.typed(Name::Event)?;
         let tag = core.tag(id);
         let mut subscription = Self {
             id,
-            state: State::Active,
+            state: State::Asking,
+            reach: Reach::Heard,
+            waiting: None,
             dialog: Dialog::uas(request, &tag, Hop::Flow(flow))?,
             event: matched(&event),
             expires_at: now,
@@ -163,6 +191,38 @@ impl Subscription {
         };
         subscription.dialog.remote_seq = Some(number(&request.headers));
         Ok(subscription)
+    }
+
+    /// Takes up what was kept; none if its time is over, or the bytes are none that were written here. Everything the watcher knows may
+    /// have changed meanwhile: a NOTIFY is due.
+    pub(crate) fn restore(core: &Core, id: u64, stored: &[u8], restart: &Restart) -> Option<Self> {
+        let kept = kept::decode(stored)?;
+        // the clock may have been set back since: nobody stays longer than was granted
+        let left = Duration::from_secs(kept.expires_at.0.saturating_sub(restart.unix.0)).min(kept.granted).min(MAX_EXPIRES);
+        let way = kept.way().and_then(|way| {
+            // the listeners may be others than before
+            let local = core.transactions.listeners().towards(&way)?;
+            Some(if let Hop::Flow(flow) = way { Hop::Flow(Flow { local, ..flow }) } else { way })
+        });
+        let Kept { mut dialog, event, flow, .. } = kept;
+        let skipped = restart.starts.checked_mul(MAX_NOTIFIES)?;
+        dialog.local_seq = dialog.local_seq.checked_add(skipped).filter(|number| *number < 1 << 31)?;
+        let reach = if way.is_some() { Reach::Restored } else { Reach::Lost };
+        dialog.reroute(way.unwrap_or(Hop::Address { transport: flow.transport, remote: flow.remote, name: None }));
+        (!left.is_zero()).then(|| Self {
+            id,
+            state: State::Active,
+            reach,
+            waiting: None,
+            dialog,
+            event,
+            expires_at: restart.now + left,
+            news: News::Changed,
+            client: None,
+            not_before: restart.notify_at,
+            scheduled: None,
+            counted: None,
+        })
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -189,29 +249,83 @@ impl Subscription {
         self.state == State::Active && event.is_ok_and(|event| matched(&event) == self.event)
     }
 
+    /// Returns true while a SUBSCRIBE waits for its answer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Returns the far end of the connection that NOTIFYs go over, until it is over; none for datagrams.
     pub(crate) fn peer(&self) -> Option<(Transport, std::net::SocketAddr)> {
         let hop = self.dialog.hop();
-        (!self.is_ended() && hop.transport().is_reliable()).then(|| (hop.transport(), hop.remote()))
+        (!self.is_ended() && self.reach != Reach::Lost && hop.transport().is_reliable()).then(|| (hop.transport(), hop.remote()))
+    }
+
+    /// Returns the flow that NOTIFYs go over.
+    pub(crate) fn flow(&self) -> Option<Flow> {
+        match self.dialog.hop() {
+            Hop::Flow(flow) => Some(*flow),
+            Hop::Address { .. } => None,
+        }
+    }
+
+    /// Returns the watcher's Contact.
+    pub(crate) fn target(&self) -> &Uri {
+        &self.dialog.target
     }
 
     // ---- SUBSCRIBE
 
-    /// Takes a SUBSCRIBE, the first or a further one: 200 goes out, and the state is due (§4.2.1.2).
-    pub(crate) fn accept(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), request: &Request, granted: Duration) {
-        self.dialog.remote_seq = Some(number(&request.headers));
-        self.dialog.refresh_target(&request.headers, Some(flow));
-        let mut response = core.response(request, StatusCode::OK, self.dialog.local_tag());
+    /// Takes a SUBSCRIBE, the first or a further one, while none waits (§4.2.1.2): the host is asked.
+    pub(crate) fn handle_subscribe(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        (server, flow): (ServerId, Flow),
+        request: &Request,
+        granted: Duration,
+    ) {
+        let mut dialog = self.dialog.clone();
+        dialog.remote_seq = Some(number(&request.headers));
+        dialog.reroute(Hop::Flow(flow));
+        dialog.refresh_target(&request.headers, None);
+        let mut response = core.response(request, StatusCode::OK, dialog.local_tag());
         response.headers.copy(&request.headers, Name::RecordRoute);
         response.headers.push(Name::Expires, granted.as_secs().to_string());
-        core.describe(&mut response.headers, self.dialog.hop());
+        core.describe(&mut response.headers, dialog.hop());
+        self.waiting = Some(Box::new(Waiting { server, response, dialog, flow, granted, expires_at: now + granted }));
+        self.tell(core, SubscriptionEvent::Asked);
+    }
+
+    /// Returns what the next process has to know once the SUBSCRIBE that waits is granted; none for one that ends the subscription.
+    pub(crate) fn kept(&self, now: Instant, unix: UnixTime) -> Option<Vec<u8>> {
+        let waiting = self.waiting.as_ref().filter(|waiting| !waiting.granted.is_zero())?;
+        let Waiting { dialog, flow, granted, expires_at, .. } = &**waiting;
+        let left = expires_at.saturating_duration_since(now).as_secs_f64().ceil();
+        Some(kept::encode(dialog, flow, &self.event, unix.plus(Duration::from_secs_f64(left)), *granted))
+    }
+
+    /// The SUBSCRIBE that waits is kept: 200 goes out, and the state is due.
+    pub(crate) fn grant(&mut self, core: &mut Core, now: Instant) {
+        let Some(waiting) = self.waiting.take() else { return };
+        let Waiting { server, response, dialog, granted, expires_at, .. } = *waiting;
         core.transactions.respond(now, server, &response);
-        self.expires_at = now + granted;
-        if granted.is_zero() {
-            self.state = State::Ending;
-        }
-        self.news = News::Asked;
+        self.dialog = Dialog { local_seq: self.dialog.local_seq, ..dialog };
+        self.expires_at = expires_at;
+        self.state = if granted.is_zero() { State::Ending } else { State::Active };
+        self.reach = Reach::Heard;
+        self.news = if self.news == News::Due { News::Due } else { News::Asked };
         self.advance(core, now);
+    }
+
+    /// The SUBSCRIBE that waits cannot be kept: it is as if it had not come.
+    pub(crate) fn refuse(&mut self, core: &mut Core, now: Instant, status: StatusCode, retry_after: Duration) {
+        let Some(waiting) = self.waiting.take() else { return };
+        let mut response = Response::to_headers(&waiting.response.headers, status);
+        response.headers.push(Name::RetryAfter, retry_after.as_secs().to_string());
+        core.transactions.respond(now, waiting.server, &response);
+        if self.state == State::Asking {
+            self.end(core, now);
+        }
     }
 
     // ---- NOTIFY
@@ -243,7 +357,7 @@ impl Subscription {
                 request.set_body(content_type, body);
                 self.send_last(core, now, request);
             }
-            State::Terminating(_) | State::Ended => {}
+            State::Asking | State::Terminating(_) | State::Ended => {}
         }
     }
 
@@ -251,7 +365,16 @@ impl Subscription {
     pub(crate) fn terminate(&mut self, core: &mut Core, now: Instant, why: Termination) {
         if !self.is_ended() {
             self.state = State::Terminating(why);
+            self.turn_away(core, now);
             self.advance(core, now);
+        }
+    }
+
+    /// A SUBSCRIBE that still waits has come too late.
+    fn turn_away(&mut self, core: &mut Core, now: Instant) {
+        if let Some(waiting) = self.waiting.take() {
+            let response = Response::to_headers(&waiting.response.headers, StatusCode::NO_TRANSACTION);
+            core.transactions.respond(now, waiting.server, &response);
         }
     }
 
@@ -265,11 +388,12 @@ impl Subscription {
 
     fn send_last(&mut self, core: &mut Core, now: Instant, request: Request) {
         core.transactions.request(now, self.dialog.outgoing(request, Owner::Nobody), &mut core.random);
-        self.end(core);
+        self.end(core, now);
     }
 
-    fn end(&mut self, core: &mut Core) {
+    fn end(&mut self, core: &mut Core, now: Instant) {
         self.state = State::Ended;
+        self.turn_away(core, now);
         self.tell(core, SubscriptionEvent::Ended);
     }
 
@@ -277,18 +401,48 @@ impl Subscription {
         core.events.push_back(crate::Event::Subscription(SubscriptionId(self.id), event));
     }
 
-    /// An answer to a NOTIFY (§4.2.2): a refusal ends the subscription, unless it says when to try again.
+    /// An answer to a NOTIFY (§4.2.2): a refusal ends the subscription, unless it says when to try again, or the watcher asks just then.
     pub(crate) fn handle_response(&mut self, core: &mut Core, now: Instant, client: ClientId, response: &Response) {
         if self.client != Some(client) || self.is_ended() || response.status.is_provisional() {
             return;
         }
         self.client = None;
-        if !response.status.is_success() {
+        if response.status.is_success() {
+            self.reach = Reach::Heard;
+        } else {
             let later = response.headers.number(Name::RetryAfter).ok().flatten();
-            let Some(later) = later.filter(|_| response.status != StatusCode::NO_TRANSACTION) else { return self.end(core) };
-            self.not_before = now + Duration::from_secs(later.into()).clamp(MIN_INTERVAL, MAX_EXPIRES);
+            let later = later.filter(|_| response.status != StatusCode::NO_TRANSACTION);
+            if later.is_none() && self.waiting.is_none() {
+                return self.end(core, now);
+            }
+            let later = later.map_or(Duration::ZERO, |seconds| Duration::from_secs(seconds.into()));
+            self.not_before = now + later.clamp(MIN_INTERVAL, MAX_EXPIRES);
             self.news = News::Changed;
         }
+        self.advance(core, now);
+    }
+
+    /// A NOTIFY did not arrive (408), or could not even be sent (503). After a restart a watcher whose connection is gone may come back.
+    pub(crate) fn handle_failure(&mut self, core: &mut Core, now: Instant, client: ClientId, status: StatusCode) {
+        let is_lost = self.reach == Reach::Restored && self.state == State::Active && self.dialog.hop().transport().is_reliable();
+        if self.client == Some(client) && is_lost {
+            (self.client, self.reach, self.news) = (None, Reach::Lost, News::Changed);
+            return;
+        }
+        self.handle_response(core, now, client, &Response::new(status));
+    }
+
+    /// The watcher, unheard since the restart, has come back by a flow: NOTIFYs go along it.
+    pub(crate) fn follow(&mut self, core: &mut Core, now: Instant, flow: Flow) {
+        let hop = Hop::Flow(flow);
+        if self.reach == Reach::Heard || self.is_ended() || self.reach == Reach::Restored && *self.dialog.hop() == hop {
+            return;
+        }
+        self.dialog.reroute(hop);
+        if self.client.take().is_some() {
+            (self.news, self.not_before) = (News::Changed, now); // what is on the other way may never arrive
+        }
+        self.reach = Reach::Restored;
         self.advance(core, now);
     }
 
@@ -298,6 +452,8 @@ impl Subscription {
             return;
         }
         match (self.state, self.news) {
+            (State::Ending | State::Terminating(_), _) if self.reach == Reach::Lost => self.end(core, now),
+            (State::Active, _) if self.reach == Reach::Lost => {}
             (State::Active | State::Ending, News::Asked) => self.ask(core),
             (State::Active, News::Changed) if now >= self.not_before => self.ask(core),
             (State::Ending, News::None | News::Changed) => self.ask(core),
@@ -305,7 +461,9 @@ impl Subscription {
                 let request = self.request(core, &terminated(why));
                 self.send_last(core, now, request);
             }
-            (State::Active, News::None | News::Changed) | (State::Active | State::Ending, News::Due) | (State::Ended, _) => {}
+            (State::Active, News::None | News::Changed)
+            | (State::Active | State::Ending, News::Due)
+            | (State::Asking | State::Ended, _) => {}
         }
     }
 
@@ -317,15 +475,16 @@ impl Subscription {
     // ---- time
 
     pub(crate) fn handle_timeout(&mut self, core: &mut Core, now: Instant) {
-        if self.state == State::Active && now >= self.expires_at {
+        if self.state == State::Active && now >= self.expires_at && self.waiting.is_none() {
             self.state = State::Ending;
         }
         self.advance(core, now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let waits = self.client.is_none() && self.news == News::Changed;
-        (self.state == State::Active).then(|| earlier(Some(self.expires_at), waits.then_some(self.not_before))).flatten()
+        let waits = self.client.is_none() && self.news == News::Changed && self.reach != Reach::Lost;
+        let ends = self.waiting.is_none().then_some(self.expires_at);
+        if self.state == State::Active { earlier(ends, waits.then_some(self.not_before)) } else { None }
     }
 }
 
@@ -339,27 +498,4 @@ fn matched(event: &header::Event) -> ByteString {
 
 fn terminated(why: Termination) -> String {
     format!("terminated;reason={}", why.as_str())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interval_is_granted_within_the_bounds() {
-        let granted = |value: Option<&str>| {
-            let mut headers = Headers::default();
-            value.into_iter().for_each(|value| headers.push(Name::Expires, value));
-            interval(&headers)
-        };
-        assert_eq!(granted(None), Ok(MAX_EXPIRES));
-        assert_eq!(granted(Some("0")), Ok(Duration::ZERO));
-        assert_eq!(granted(Some("1")), Err(IntervalError::TooBrief));
-        assert_eq!(granted(Some("59")), Err(IntervalError::TooBrief));
-        assert_eq!(granted(Some("60")), Ok(MIN_EXPIRES));
-        assert_eq!(granted(Some("4294967295")), Ok(MAX_EXPIRES));
-        for bad in ["", "x", "-1", "4294967296"] {
-            assert_eq!(granted(Some(bad)), Err(IntervalError::Malformed), "{bad}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::count::{NonceCounts, Use};
 use super::nonce::Nonces;
+use super::offer::{Offer, Unanswered, known};
 use super::{Algorithm, Credentials, Guesses, Ha1, Qop, Standing, Statement};
 use crate::message::header::auth::{Parameters, Row, unescape};
 use crate::message::header::params::quote;
@@ -79,9 +80,8 @@ pub struct Policy {
     pub lifetime: Duration,
     /// Wrong answers per minute that one account, and one address, may give. Default: 10.
     pub guesses_per_minute: u32,
-    /// The algorithms of a challenge, the preferred one first (RFC 8760 §2.4). Default: MD5 alone, because phones in use give up when
-    /// they see another one (`docs/interop.md`).
-    pub offered: Vec<Algorithm>,
+    /// The algorithms of a challenge (RFC 8760 §2.4). Default: to each client what it can read.
+    pub offer: Offer,
     /// Our addresses: a digest-uri may name the server by one of them. Default: none.
     pub own: Vec<IpAddr>,
 }
@@ -93,7 +93,7 @@ impl Default for Policy {
             register_lifetime: Duration::from_secs(65 * 60),
             lifetime: Duration::from_secs(5 * 60),
             guesses_per_minute: 10,
-            offered: vec![Algorithm::Md5],
+            offer: Offer::ByClient,
             own: Vec::new(),
         }
     }
@@ -129,6 +129,7 @@ pub struct Challenger {
     nonces: Nonces,
     counts: NonceCounts,
     guesses: Guesses,
+    unanswered: Unanswered,
     /// What an answer for an unknown user is checked against, so that it takes as long as any other.
     nobody: Ha1,
 }
@@ -143,6 +144,7 @@ impl Challenger {
             nonces: Nonces::new(&secret, realm, started),
             counts: NonceCounts::new(),
             guesses: Guesses::new(policy.guesses_per_minute),
+            unanswered: Unanswered::default(),
             nobody: Ha1 { md5: [0; 16], sha256: secret },
             policy,
         }
@@ -189,9 +191,10 @@ impl Challenger {
         source: IpAddr,
         standing: Standing,
     ) -> Verdict {
-        let known = Algorithm::parse(credentials.algorithm)
-            .filter(|algorithm| *algorithm == Algorithm::Sha256 || self.policy.offered.contains(algorithm));
-        let Some(algorithm) = known else { return Verdict::Challenge(Stale::No) };
+        self.unanswered.answered(request, source);
+        let taken = Algorithm::parse(credentials.algorithm)
+            .filter(|algorithm| *algorithm == Algorithm::Sha256 || self.policy.offer.algorithms().contains(algorithm));
+        let Some(algorithm) = taken else { return Verdict::Challenge(Stale::No) };
         let (qop, wanted) = match proof(credentials, algorithm) {
             Ok(proof) => proof,
             Err(reason) => return Verdict::Malformed(reason),
@@ -246,7 +249,15 @@ impl Challenger {
     /// Makes the 401 or 407 to a request, with one challenge for each algorithm offered. The To tag is the caller's. `unique` is
     /// another number for each call, such as a random one: two clients behind one address must not be given the same nonce.
     #[must_use]
-    pub fn challenge(&self, now: Instant, request: &Request, side: Side, source: IpAddr, unique: u32, stale: Stale) -> Response {
+    pub fn challenge(&mut self, now: Instant, request: &Request, side: Side, source: IpAddr, unique: u32, stale: Stale) -> Response {
+        let offered = match &self.policy.offer {
+            Offer::Fixed(algorithms) => algorithms,
+            Offer::ByClient => match known(request) {
+                Some(offered) => offered,
+                None if request.headers.has(side.credentials_header()) => &Algorithm::ALL[..],
+                None => self.unanswered.offer(now, request, source),
+            },
+        };
         let nonce = self.nonces.issue(now, unique, self.is_bound(&request.method).then_some(source));
         let nonce = std::str::from_utf8(&nonce).expect("its digits are ASCII");
         let realm = quote(&self.realm);
@@ -255,7 +266,7 @@ impl Challenger {
             Stale::No => "",
         };
         let mut response = Response::to(request, side.status());
-        for algorithm in &self.policy.offered {
+        for algorithm in offered {
             let token = algorithm.token();
             let row = format!("Digest realm={realm}, nonce=\"{nonce}\", algorithm={token}, qop=\"auth\"{stale}");
             response.headers.push(side.challenge_header(), row);
@@ -325,7 +336,7 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            Self::with(Policy { offered: Algorithm::ALL.to_vec(), ..Policy::default() })
+            Self::with(Policy { offer: Offer::Fixed(Algorithm::ALL.to_vec()), ..Policy::default() })
         }
 
         fn with(policy: Policy) -> Self {
@@ -400,6 +411,38 @@ mod tests {
         let rows: Vec<_> = response.headers.all(Name::WwwAuthenticate).map(String::from_utf8_lossy).collect();
         assert!(rows[0].contains("algorithm=SHA-256") && rows[1].contains("algorithm=MD5"), "{rows:?}");
         assert!(rows.iter().all(|row| row.contains("qop=\"auth\"") && !row.contains("stale")));
+    }
+
+    #[test]
+    fn each_client_is_offered_what_it_can_read_unless_the_site_says_otherwise() {
+        let offered = |offer: &Offer, agent: &str| {
+            let mut scene = Scene::with(Policy { offer: offer.clone(), ..Policy::default() });
+            let mut request = request(Method::Register);
+            request.headers.push(Name::UserAgent, agent);
+            let mut ask = || {
+                scene.now += Duration::from_secs(30);
+                let response = scene.switch.challenge(scene.now, &request, scene.side, scene.source, 1, Stale::No);
+                response.headers.all(Name::WwwAuthenticate).map(|row| String::from_utf8_lossy(row).contains("SHA-256")).collect::<Vec<_>>()
+            };
+            (ask(), ask())
+        };
+        assert_eq!(offered(&Offer::ByClient, "Snom"), (vec![true, false], vec![false]), "the second time, without an answer");
+        assert_eq!(offered(&Offer::ByClient, "sipsak 0.9"), (vec![false, true], vec![false, true]));
+        assert_eq!(offered(&Offer::ByClient, "baresip v1.0.0"), (vec![false], vec![false]));
+        let fixed = Offer::Fixed(vec![Algorithm::Sha256]);
+        assert_eq!(offered(&fixed, "baresip v1.0.0"), (vec![true], vec![true]));
+    }
+
+    #[test]
+    fn who_answers_wrongly_is_offered_both_again() {
+        let mut scene = Scene::with(Policy::default());
+        for _ in 0..3 {
+            scene.pass(30);
+            let request = scene.answered(Method::Register, "ann", "wrong");
+            assert_eq!(scene.verify(&request), Verdict::Challenge(Stale::No));
+            let again = scene.switch.challenge(scene.now, &request, scene.side, scene.source, 9, Stale::No);
+            assert_eq!(again.headers.all(Name::WwwAuthenticate).count(), 2);
+        }
     }
 
     #[test]

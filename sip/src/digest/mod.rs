@@ -6,6 +6,7 @@ mod challenger;
 mod count;
 mod guess;
 mod nonce;
+mod offer;
 
 use hmac::digest::Digest as _;
 use md5::Md5;
@@ -15,6 +16,7 @@ pub use crate::message::header::auth::Credentials;
 pub use answer::{Answered, Login, Refusal, answer};
 pub use challenger::{Bind, Challenger, Policy, Side, Stale, Verdict};
 pub use guess::{Guesses, Standing};
+pub use offer::Offer;
 
 /// A hash algorithm of RFC 8760 that we speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

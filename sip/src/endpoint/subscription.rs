@@ -1,13 +1,15 @@
 //! Subscriptions behind our addresses (RFC 6665): which SUBSCRIBE belongs to which, and what a host may do with one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{Core, Endpoint, Incoming, unsupported};
-use crate::dialog::subscription::{Subscription, SubscriptionId, Termination, interval};
-use crate::message::{Method, Name, Request, Response, StatusCode};
+use crate::dialog::subscription::{Restart, Subscription, SubscriptionId, Termination, interval};
+use crate::message::{Method, Name, Request, Response, StatusCode, Uri};
+use crate::time::UnixTime;
 use crate::transaction::bound;
+use crate::transport::Flow;
 
 impl Endpoint {
     /// Most subscriptions; beyond, [`Endpoint::subscribe`] answers 503 with Retry-After.
@@ -19,10 +21,10 @@ impl Endpoint {
         self.subscriptions.len()
     }
 
-    /// Takes a SUBSCRIBE for an event package of the host: 200 goes out, [`SubscriptionEvent::Due`] follows. None if it was refused here
-    /// (400, 420, 423, 482, 503) or is a repetition of one that was taken.
+    /// Takes a SUBSCRIBE for an event package of the host; [`SubscriptionEvent::Asked`] follows. None if it was refused here (400, 420, 423,
+    /// 482, 503) or is a repetition of one that was taken.
     ///
-    /// [`SubscriptionEvent::Due`]: crate::dialog::subscription::SubscriptionEvent::Due
+    /// [`SubscriptionEvent::Asked`]: crate::dialog::subscription::SubscriptionEvent::Asked
     pub fn subscribe(&mut self, now: Instant, incoming: &Incoming) -> Option<SubscriptionId> {
         if self.core.transactions.opened(incoming.key).is_some() {
             return None;
@@ -55,9 +57,62 @@ impl Endpoint {
         let server = self.open(now, incoming);
         self.subscriptions.insert(id, Box::new(subscription));
         self.with_subscription(now, id, |subscription, core| {
-            subscription.accept(core, now, (server, incoming.flow), &incoming.request, granted);
+            subscription.handle_subscribe(core, now, (server, incoming.flow), &incoming.request, granted);
         });
         Some(SubscriptionId(id))
+    }
+
+    /// Returns what is to be kept before the SUBSCRIBE that waits is granted; none if nothing is kept of the subscription any more.
+    #[must_use]
+    pub fn kept(&self, now: Instant, unix: UnixTime, subscription: SubscriptionId) -> Option<Vec<u8>> {
+        self.subscriptions.get(&subscription.0)?.kept(now, unix)
+    }
+
+    /// Grants the SUBSCRIBE that waits: 200 goes out, and [`SubscriptionEvent::Due`] follows.
+    ///
+    /// [`SubscriptionEvent::Due`]: crate::dialog::subscription::SubscriptionEvent::Due
+    pub fn grant(&mut self, now: Instant, subscription: SubscriptionId) {
+        self.with_subscription(now, subscription.0, |subscription, core| subscription.grant(core, now));
+    }
+
+    /// Refuses the SUBSCRIBE that waits; if it was the first, [`SubscriptionEvent::Ended`] follows.
+    ///
+    /// [`SubscriptionEvent::Ended`]: crate::dialog::subscription::SubscriptionEvent::Ended
+    pub fn refuse_subscribe(&mut self, now: Instant, subscription: SubscriptionId, status: StatusCode, retry_after: Duration) {
+        self.with_subscription(now, subscription.0, |subscription, core| subscription.refuse(core, now, status, retry_after));
+    }
+
+    /// Takes up a subscription of an earlier process, of which [`Endpoint::kept`] returned these bytes; [`SubscriptionEvent::Due`] follows at
+    /// the time that is said. False if it is over, is none of ours, or is beyond the bound: it need not be kept any more. Nothing else may
+    /// have been begun before.
+    ///
+    /// [`SubscriptionEvent::Due`]: crate::dialog::subscription::SubscriptionEvent::Due
+    pub fn restore(&mut self, subscription: SubscriptionId, kept: &[u8], restart: &Restart) -> bool {
+        let SubscriptionId(id) = subscription;
+        if !self.core.transactions.reserve(id) || self.subscriptions.len() >= Self::MAX_SUBSCRIPTIONS {
+            return false;
+        }
+        let Some(restored) = Subscription::restore(&self.core, id, kept, restart) else { return false };
+        self.subscriptions.insert(id, Box::new(restored));
+        self.with_subscription(restart.now, id, |_, _| {});
+        true
+    }
+
+    /// Notes that a watcher came back by this flow; what it was told before a restart over another is told over this one.
+    pub fn follow(&mut self, now: Instant, subscription: SubscriptionId, flow: Flow) {
+        self.with_subscription(now, subscription.0, |subscription, core| subscription.follow(core, now, flow));
+    }
+
+    /// Returns the flow that the NOTIFYs of a subscription go over.
+    #[must_use]
+    pub fn flow_of(&self, subscription: SubscriptionId) -> Option<Flow> {
+        self.subscriptions.get(&subscription.0)?.flow()
+    }
+
+    /// Returns the Contact of the watcher.
+    #[must_use]
+    pub fn watcher_contact(&self, subscription: SubscriptionId) -> Option<&Uri> {
+        self.subscriptions.get(&subscription.0).map(|subscription| subscription.target())
     }
 
     /// Notes that what a subscription watches has changed; [`SubscriptionEvent::Due`] follows, now or later.
@@ -99,11 +154,12 @@ impl Endpoint {
             Method::Subscribe if !subscription.is_meant(&incoming.request) => {
                 self.reply_statelessly(incoming, StatusCode::NO_TRANSACTION);
             }
+            Method::Subscribe if subscription.is_waiting() => self.put_off(incoming),
             Method::Subscribe => match interval(&incoming.request.headers) {
                 Ok(granted) => {
                     let server = self.open(now, incoming);
                     self.with_subscription(now, id, |subscription, core| {
-                        subscription.accept(core, now, (server, incoming.flow), &incoming.request, granted);
+                        subscription.handle_subscribe(core, now, (server, incoming.flow), &incoming.request, granted);
                     });
                 }
                 Err(error) => self.refuse_interval(incoming, error.response(&incoming.request)),

@@ -3,22 +3,17 @@
 //! One byte of version, then each binding: one byte of flags, numbers as varints (seven bits a byte, lowest first), addresses, and texts
 //! with a varint of their length before them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-
-use bytes::{Buf as _, Bytes};
-use bytestring::ByteString;
 
 use super::{Binding, Q, Received};
 use crate::message::Uri;
+use crate::stored::{Reader, TRANSPORT, number_of, push_address, push_text, push_varint, transport_of};
 use crate::time::UnixTime;
-use crate::transport::Transport;
 
 const VERSION: u8 = 1;
 /// Most bindings that are read of one AOR; bytes that hold more are refused.
 pub(super) const MAX_BINDINGS: usize = 256;
 
-const TRANSPORT: u8 = 0b0000_0111;
 const BEHIND_NAT: u8 = 0b0000_1000;
 const REG_ID: u8 = 0b0001_0000;
 const LOCAL_V6: u8 = 0b0010_0000;
@@ -45,13 +40,7 @@ fn size_hint(binding: &Binding) -> usize {
 
 fn write(out: &mut Vec<u8>, binding: &Binding) {
     let Received { transport, local, remote } = binding.received;
-    let mut flags = match transport {
-        Transport::Udp => 0,
-        Transport::Tcp => 1,
-        Transport::Tls => 2,
-        Transport::Ws => 3,
-        Transport::Wss => 4,
-    };
+    let mut flags = number_of(transport);
     let mut set = |condition, flag| flags |= if condition { flag } else { 0 };
     set(binding.behind_nat, BEHIND_NAT);
     set(binding.reg_id.is_some(), REG_ID);
@@ -59,120 +48,72 @@ fn write(out: &mut Vec<u8>, binding: &Binding) {
     set(remote.is_ipv6(), REMOTE_V6);
     out.push(flags);
     for address in [local, remote] {
-        match address.ip() {
-            IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
-        }
-        out.extend_from_slice(&address.port().to_be_bytes());
+        push_address(out, address);
     }
-    varint(out, binding.q.thousandths().into());
-    varint(out, binding.expires_at.0);
-    varint(out, binding.granted.as_secs());
-    varint(out, binding.cseq.into());
+    push_varint(out, binding.q.thousandths().into());
+    push_varint(out, binding.expires_at.0);
+    push_varint(out, binding.granted.as_secs());
+    push_varint(out, binding.cseq.into());
     if let Some(reg_id) = binding.reg_id {
-        varint(out, reg_id.into());
+        push_varint(out, reg_id.into());
     }
     for text in texts(binding) {
-        varint(out, text.len() as u64);
-        out.extend_from_slice(text.as_bytes());
+        push_text(out, text);
     }
-}
-
-fn varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 /// Reads what [`encode`] wrote; none for other bytes, those of a later version among them. The texts of all bindings share one buffer.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Vec<Binding>> {
-    let mut reader = Reader(Bytes::copy_from_slice(bytes));
+    let mut reader = Reader::new(bytes);
     if reader.byte()? != VERSION {
         return None;
     }
     let mut bindings = Vec::new();
-    while !reader.0.is_empty() {
+    while !reader.is_empty() {
         if bindings.len() == MAX_BINDINGS {
             return None;
         }
-        bindings.push(reader.binding()?);
+        bindings.push(read(&mut reader)?);
     }
     Some(bindings)
 }
 
-struct Reader(Bytes);
-
-impl Reader {
-    fn binding(&mut self) -> Option<Binding> {
-        let flags = self.byte()?;
-        let transport = match flags & TRANSPORT {
-            0 => Transport::Udp,
-            1 => Transport::Tcp,
-            2 => Transport::Tls,
-            3 => Transport::Ws,
-            4 => Transport::Wss,
-            _ => return None,
-        };
-        if flags >= REMOTE_V6 << 1 {
-            return None;
-        }
-        let local = self.address(flags & LOCAL_V6 != 0)?;
-        let remote = self.address(flags & REMOTE_V6 != 0)?;
-        let q = u16::try_from(self.varint()?).ok().filter(|q| *q <= 1000)?;
-        let expires_at = UnixTime(self.varint()?);
-        let granted = Duration::from_secs(self.varint()?);
-        let cseq = u32::try_from(self.varint()?).ok()?;
-        let reg_id = if flags & REG_ID == 0 { None } else { Some(u32::try_from(self.varint()?).ok()?) };
-        Some(Binding {
-            contact: Uri::parse(&self.text()?)?,
-            call_id: self.text()?,
-            path: self.text()?,
-            instance: self.text()?,
-            user_agent: self.text()?,
-            q: Q::from_thousandths(q),
-            expires_at,
-            granted,
-            cseq,
-            reg_id,
-            received: Received { transport, local, remote },
-            behind_nat: flags & BEHIND_NAT != 0,
-        })
+fn read(reader: &mut Reader) -> Option<Binding> {
+    let flags = reader.byte()?;
+    if flags >= REMOTE_V6 << 1 {
+        return None;
     }
-
-    fn take(&mut self, length: usize) -> Option<Bytes> {
-        (length <= self.0.len()).then(|| self.0.split_to(length))
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.take(1).map(|mut byte| byte.get_u8())
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let length = self.0.iter().take(10).position(|byte| byte & 0x80 == 0)? + 1;
-        let digits = self.take(length)?;
-        // The tenth byte holds the last of 64 bits, and no number ends in a needless zero.
-        let valid = digits.last().is_some_and(|last| (length == 1 || *last > 0) && (length < 10 || *last == 1));
-        valid.then(|| digits.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f)))
-    }
-
-    fn address(&mut self, is_v6: bool) -> Option<SocketAddr> {
-        let ip =
-            if is_v6 { IpAddr::V6(Ipv6Addr::from(self.take(16)?.get_u128())) } else { IpAddr::V4(Ipv4Addr::from(self.take(4)?.get_u32())) };
-        Some(SocketAddr::new(ip, self.take(2)?.get_u16()))
-    }
-
-    fn text(&mut self) -> Option<ByteString> {
-        let length = usize::try_from(self.varint()?).ok()?;
-        ByteString::try_from(self.take(length)?).ok()
-    }
+    let transport = transport_of(flags & TRANSPORT)?;
+    let local = reader.address(flags & LOCAL_V6 != 0)?;
+    let remote = reader.address(flags & REMOTE_V6 != 0)?;
+    let q = u16::try_from(reader.varint()?).ok().filter(|q| *q <= 1000)?;
+    let expires_at = UnixTime(reader.varint()?);
+    let granted = Duration::from_secs(reader.varint()?);
+    let cseq = reader.number()?;
+    let reg_id = if flags & REG_ID == 0 { None } else { Some(reader.number()?) };
+    Some(Binding {
+        contact: Uri::parse(&reader.text()?)?,
+        call_id: reader.text()?,
+        path: reader.text()?,
+        instance: reader.text()?,
+        user_agent: reader.text()?,
+        q: Q::from_thousandths(q),
+        expires_at,
+        granted,
+        cseq,
+        reg_id,
+        received: Received { transport, local, remote },
+        behind_nat: flags & BEHIND_NAT != 0,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytestring::ByteString;
+
     use super::*;
+    use crate::transport::Transport;
 
     fn binding(contact: &str) -> Binding {
         Binding {
@@ -253,17 +194,5 @@ mod tests {
         let one = binding("sip:b@h");
         assert!(decode(&encode(&vec![one.clone(); MAX_BINDINGS])).is_some());
         assert!(decode(&encode(&vec![one; MAX_BINDINGS + 1])).is_none());
-    }
-
-    #[test]
-    fn a_number_has_one_form_and_64_bits() {
-        let read = |bytes: &'static [u8]| Reader(Bytes::from_static(bytes)).varint();
-        assert_eq!(read(&[0]), Some(0));
-        assert_eq!(read(&[0x80, 1]), Some(128));
-        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), Some(u64::MAX));
-        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]), None, "65 bits");
-        assert_eq!(read(&[0x81, 0]), None, "a needless zero");
-        assert_eq!(read(&[0x80; 11]), None);
-        assert_eq!(read(&[]), None);
     }
 }

@@ -193,6 +193,15 @@ impl Transactions {
         u64::from(self.node) << 56 | self.next
     }
 
+    /// Notes a number that an earlier process used: it is not given out again. False for one of another loop.
+    pub(crate) fn reserve(&mut self, id: u64) -> bool {
+        let is_ours = id >> 56 == u64::from(self.node);
+        if is_ours {
+            self.next = self.next.max(id & (u64::MAX >> 8));
+        }
+        is_ours
+    }
+
     pub(crate) fn next_send(&mut self) -> Option<Send> {
         self.sends.pop_front()
     }

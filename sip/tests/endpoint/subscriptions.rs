@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use sip::dialog::subscription::{MAX_EXPIRES, MIN_EXPIRES, MIN_INTERVAL};
+use sip::dialog::subscription::{MAX_EXPIRES, MAX_NOTIFIES, MIN_EXPIRES, MIN_INTERVAL};
 use sip::message::Name;
 use sip::random::Random;
-use sip::{Event, SubscriptionEvent, SubscriptionId, Termination};
+use sip::{ConnectionId, Event, Flow, Hop, Restart, StatusCode, SubscriptionEvent, SubscriptionId, Termination, Transport, UnixTime};
 
 use super::bench::*;
 
@@ -17,7 +17,14 @@ struct Notifier {
     ended: u32,
     /// When the last NOTIFY left, and the one before.
     sent: [Option<Instant>; 2],
+    /// What the disk has.
+    kept: Option<Vec<u8>>,
+    /// The disk is slow: nothing is granted by itself.
+    holds: bool,
 }
+
+/// The time of day when a notifier begins.
+const EPOCH: UnixTime = UnixTime(1_785_000_000);
 
 impl Notifier {
     fn new() -> Self {
@@ -25,7 +32,7 @@ impl Notifier {
     }
 
     fn on(bench: Bench) -> Self {
-        Self { bench, state: 1, dues: 0, ended: 0, sent: [None; 2] }
+        Self { bench, state: 1, dues: 0, ended: 0, sent: [None; 2], kept: None, holds: false }
     }
 
     /// Hands a SUBSCRIBE to the endpoint and takes it.
@@ -51,6 +58,13 @@ impl Notifier {
     fn serve(&mut self) {
         for event in self.bench.events() {
             match event {
+                Event::Subscription(id, SubscriptionEvent::Asked) => {
+                    self.kept = self.bench.endpoint.kept(self.bench.now, EPOCH, id);
+                    if !self.holds {
+                        self.bench.endpoint.grant(self.bench.now, id);
+                        self.serve();
+                    }
+                }
                 Event::Subscription(id, SubscriptionEvent::Due) => {
                     self.dues += 1;
                     self.sent = [Some(self.bench.now), self.sent[0]];
@@ -61,6 +75,22 @@ impl Notifier {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// The process ends, and another begins on what was kept, `after` so long; true if the subscription is taken up.
+    fn restart(&mut self, id: SubscriptionId, starts: u32, after: Duration) -> bool {
+        self.bench.now += after;
+        self.restart_at(id, starts, EPOCH.plus(after))
+    }
+
+    fn restart_at(&mut self, id: SubscriptionId, starts: u32, unix: UnixTime) -> bool {
+        let now = self.bench.now;
+        let flow = Flow { connection: self.bench.flow.connection.map(|_| ConnectionId(90)), ..self.bench.flow };
+        self.bench = Bench { now, flow, ..Bench::new() };
+        let restart = Restart { now, unix, notify_at: now + SPREAD, starts };
+        let restored = self.bench.endpoint.restore(id, self.kept.as_ref().expect("something is kept"), &restart);
+        assert!(self.bench.left().is_empty());
+        restored
     }
 
     fn change(&mut self, id: SubscriptionId) {
@@ -102,6 +132,9 @@ impl Notifier {
         assert!(!self.bench.endpoint.uses(self.bench.flow.transport, self.bench.flow.remote));
     }
 }
+
+/// When the first NOTIFY after a restart may leave.
+const SPREAD: Duration = Duration::from_millis(300);
 
 fn headers(expires: &str) -> String {
     let expires = if expires.is_empty() { String::new() } else { format!("Expires: {expires}\r\n") };
@@ -331,7 +364,9 @@ fn a_subscribe_that_comes_twice_before_the_host_takes_it_is_one_subscription() {
         other => panic!("{other:?}"),
     });
     assert_eq!(taken.collect::<Vec<_>>(), [true, false, false]);
-    assert_eq!(notifier.bench.words(), ["200 SUBSCRIBE", "482 SUBSCRIBE"]);
+    let Some(Event::Subscription(id, SubscriptionEvent::Asked)) = notifier.bench.events().pop() else { panic!("nobody is asked") };
+    notifier.bench.endpoint.grant(notifier.bench.now, id);
+    assert_eq!(notifier.bench.words(), ["482 SUBSCRIBE", "200 SUBSCRIBE"]);
 }
 
 #[test]
@@ -453,4 +488,239 @@ fn whatever_comes_in_whichever_order_the_watcher_has_the_latest_state_in_the_end
         notifier.advance(MAX_EXPIRES + MIN_EXPIRES);
         notifier.assert_over();
     }
+}
+
+fn number(left: &Left) -> u32 {
+    left.get(Name::CSeq).split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn nothing_is_said_before_it_is_kept() {
+    let mut notifier = Notifier::new();
+    notifier.holds = true;
+    let id = notifier.take(&subscribe(1, "600")).expect("taken");
+    notifier.change(id);
+    notifier.receive(&subscribe(1, "600"));
+    notifier.advance(Duration::from_millis(100));
+    assert!(notifier.bench.left().is_empty() && notifier.kept.is_some());
+    notifier.bench.endpoint.grant(notifier.bench.now, id);
+    notifier.serve();
+    let left = notifier.bench.left();
+    assert_eq!(left.iter().map(|left| what(&left.message)).collect::<Vec<_>>(), ["200 SUBSCRIBE", "NOTIFY"]);
+    notifier.receive(&answer(&left[1], "200 OK", "", ""));
+    let tag = left[0].response().to_tag().expect("our tag").to_string();
+
+    // a further one that waits keeps the subscription alive beyond its end, and is the only one
+    notifier.advance(Duration::from_secs(599));
+    notifier.receive(&refresh(2, &tag, "600"));
+    notifier.receive(&refresh(3, &tag, "600"));
+    assert_eq!(notifier.bench.words(), ["503 SUBSCRIBE"]);
+    notifier.advance(Duration::from_secs(2));
+    notifier.change(id);
+    let (notify, state, _) = notifier.notified();
+    assert_eq!(state, "active;expires=0", "news go on");
+    notifier.receive(&answer(&notify, "481 Gone", "", ""));
+    notifier.bench.endpoint.grant(notifier.bench.now, id);
+    notifier.serve();
+    let left = notifier.bench.left();
+    assert_eq!(
+        (left[0].status(), left[1].get(Name::SubscriptionState)),
+        (200, "active;expires=598".to_owned()),
+        "whatever was refused before"
+    );
+    notifier.receive(&answer(&left[1], "200 OK", "", ""));
+
+    notifier.receive(&refresh(4, &tag, "0"));
+    assert_eq!(notifier.kept, None, "its end is kept as well");
+    notifier.bench.endpoint.terminate(notifier.bench.now, id, Termination::Rejected);
+    notifier.serve();
+    assert_eq!(notifier.bench.words(), ["481 SUBSCRIBE", "NOTIFY"]);
+    notifier.assert_over();
+}
+
+#[test]
+fn what_cannot_be_kept_is_as_if_it_had_not_come() {
+    let refused = |notifier: &mut Notifier, id| {
+        let after = Duration::from_secs(30);
+        notifier.bench.endpoint.refuse_subscribe(notifier.bench.now, id, StatusCode::SERVER_INTERNAL_ERROR, after);
+        notifier.serve();
+        let left = notifier.bench.one();
+        assert_eq!((left.status(), left.get(Name::RetryAfter)), (500, "30".to_owned()));
+    };
+    let mut notifier = Notifier::new();
+    notifier.holds = true;
+    let id = notifier.take(&subscribe(1, "600")).expect("taken");
+    refused(&mut notifier, id);
+    notifier.assert_over();
+
+    let mut notifier = Notifier::new();
+    let (id, tag) = notifier.subscribed();
+    notifier.holds = true;
+    notifier.receive(&refresh(2, &tag, "3600").replace("sip:bob@10.0.0.2>", "sip:bob@10.0.0.3>"));
+    refused(&mut notifier, id);
+    notifier.advance(Duration::from_secs(600));
+    let (notify, state, _) = notifier.notified();
+    assert_eq!((&*state, notify.request().uri.as_str()), ("terminated;reason=timeout", "sip:bob@10.0.0.2"));
+}
+
+#[test]
+fn a_subscription_goes_on_after_a_restart() {
+    let mut notifier = Notifier::new();
+    let routes = "Record-Route: <sip:10.0.0.2:5070;lr>\r\nRecord-Route: <sip:10.0.0.8;lr>\r\n";
+    let id = notifier.take(&subscribe(1, "600").replace("Expires", &format!("{routes}Expires"))).expect("taken");
+    let left = notifier.bench.left();
+    notifier.receive(&answer(&left[1], "200 OK", "", ""));
+    let tag = left[0].response().to_tag().expect("our tag").to_string();
+    assert!(notifier.restart(id, 1, Duration::from_secs(100)));
+    notifier.change(id);
+    notifier.advance(SPREAD - Duration::from_millis(1));
+    assert!(notifier.bench.left().is_empty(), "its turn has not come");
+    notifier.advance(Duration::from_millis(1));
+    let (notify, state, body) = notifier.notified();
+    assert_eq!((&*state, &*body), ("active;expires=500", "2"));
+    assert_eq!((notify.get(Name::Event), notify.get(Name::CallId)), ("presence;id=7".to_owned(), "call".to_owned()));
+    assert_eq!((notify.get(Name::From), notify.get(Name::To)), (format!("<sip:ann@h>;tag={tag}"), "<sip:bob@h>;tag=p".to_owned()));
+    assert_eq!((notify.request().uri.as_str(), notify.hop.clone()), ("sip:bob@10.0.0.2", Hop::Flow(notifier.bench.flow)));
+    assert_eq!(notify.request().headers.all(Name::Route).count(), 2);
+    assert!(number(&notify) > MAX_NOTIFIES);
+    notifier.receive(&answer(&notify, "200 OK", "", ""));
+
+    let next = notifier.take(&subscribe(9, "600").replace("Call-ID: call", "Call-ID: next")).expect("taken");
+    assert_ne!(next, id, "no number is used twice");
+    let _ = notifier.bench.left();
+    notifier.receive(&refresh(1, &tag, "600"));
+    let left = notifier.bench.left();
+    assert_eq!((left[0].status(), what(&left[1].message)), (200, "NOTIFY".to_owned()), "the repetition of what was not answered");
+    notifier.receive(&answer(&left[1], "200 OK", "", ""));
+    notifier.receive(&refresh(1, &tag, "600").replace("z9hG4bKs1", "z9hG4bKlate"));
+    assert_eq!(notifier.bench.one().status(), 500, "once");
+    notifier.receive(&refresh(2, &tag, "0"));
+    assert_eq!((notifier.bench.left()[0].status(), &notifier.kept), (200, &None));
+}
+
+#[test]
+fn a_watcher_is_told_from_the_listener_that_there_is_now() {
+    let mut notifier = Notifier::on(Bench { flow: Flow { local: address("10.0.0.9:5060"), ..Bench::new().flow }, ..Bench::new() });
+    let (id, _) = notifier.subscribed();
+    assert!(notifier.restart(id, 1, Duration::ZERO));
+    notifier.advance(SPREAD);
+    let (notify, ..) = notifier.notified();
+    assert_eq!(notify.hop, Hop::Flow(Flow { local: address(OURS), ..notifier.bench.flow }));
+}
+
+#[test]
+fn no_number_is_used_twice_however_often_it_restarts_and_whatever_was_sent() {
+    let mut notifier = Notifier::new();
+    let id = notifier.take(&subscribe(1, "3600")).expect("taken");
+    let _ = notifier.bench.left();
+    let mut last = 1;
+    for starts in 1..4 {
+        assert!(notifier.restart(id, starts, Duration::ZERO));
+        notifier.advance(SPREAD);
+        for _ in 0..MAX_EXPIRES.as_secs() {
+            let (notify, ..) = notifier.notified();
+            assert!(number(&notify) > last);
+            last = number(&notify);
+            notifier.receive(&answer(&notify, "200 OK", "", ""));
+            notifier.advance(MIN_INTERVAL);
+            notifier.change(id);
+        }
+        let _ = notifier.bench.left();
+    }
+    assert!(!notifier.restart(id, 1 << 20, Duration::ZERO), "no number is left");
+}
+
+#[test]
+fn what_ended_while_the_process_was_down_does_not_come_back() {
+    let mut notifier = Notifier::new();
+    let (id, _) = notifier.subscribed();
+    assert!(!notifier.restart(id, 1, Duration::from_secs(600)));
+    assert_eq!((notifier.bench.endpoint.subscriptions(), notifier.bench.endpoint.poll_timeout()), (0, None));
+    notifier.bench.now -= Duration::from_secs(1);
+    assert!(notifier.restart_at(id, 2, EPOCH.plus(Duration::from_secs(599))));
+    notifier.advance(SPREAD);
+    let (notify, state, _) = notifier.notified();
+    assert_eq!(state, "active;expires=1");
+    notifier.receive(&answer(&notify, "200 OK", "", ""));
+    notifier.advance(Duration::from_secs(1));
+    let (notify, state, _) = notifier.notified();
+    assert_eq!(state, "terminated;reason=timeout");
+    notifier.receive(&answer(&notify, "200 OK", "", ""));
+    notifier.assert_over();
+}
+
+/// A subscription over TCP, after a restart.
+fn restored_over_tcp() -> (Notifier, SubscriptionId) {
+    let mut notifier = Notifier::on(Bench::over_tcp());
+    let (id, _) = notifier.subscribed();
+    assert!(notifier.restart(id, 1, Duration::ZERO));
+    notifier.advance(SPREAD);
+    (notifier, id)
+}
+
+#[test]
+fn a_watcher_whose_connection_is_gone_is_reached_at_its_contact_or_waited_for() {
+    let (mut notifier, id) = restored_over_tcp();
+    let (notify, ..) = notifier.notified();
+    let hop = Hop::Address { transport: Transport::Tcp, remote: address("10.0.0.2:5060"), name: None };
+    assert_eq!((&notify.hop, notify.get(Name::Contact)), (&hop, "<sip:10.0.0.1:5060;transport=tcp>".to_owned()));
+    notifier.bench.endpoint.send_failed(notifier.bench.now, notify.client.expect("a transaction"));
+    notifier.advance(Duration::from_secs(60));
+    notifier.change(id);
+    assert!(notifier.bench.left().is_empty() && !notifier.bench.endpoint.uses(Transport::Tcp, address("10.0.0.2:5060")));
+    assert_eq!(notifier.bench.endpoint.watcher_contact(id).map(ToString::to_string), Some("sip:bob@10.0.0.2".to_owned()));
+    // it registers anew
+    notifier.bench.endpoint.follow(notifier.bench.now, id, notifier.bench.flow);
+    notifier.serve();
+    let (notify, _, body) = notifier.notified();
+    assert_eq!((&notify.hop, &*body), (&Hop::Flow(notifier.bench.flow), "2"));
+    notifier.bench.endpoint.follow(notifier.bench.now, id, notifier.bench.flow);
+    assert!(notifier.bench.left().is_empty(), "it is on its way");
+    notifier.receive(&answer(&notify, "200 OK", "", ""));
+    let elsewhere = Flow { remote: address("10.0.0.2:40001"), ..notifier.bench.flow };
+    notifier.bench.endpoint.follow(notifier.bench.now, id, elsewhere);
+    assert_eq!(notifier.bench.endpoint.flow_of(id), Some(notifier.bench.flow), "it was heard there");
+}
+
+#[test]
+fn a_watcher_that_comes_back_is_not_waited_for_on_the_way_that_is_dead() {
+    let (mut notifier, id) = restored_over_tcp();
+    let (dead, ..) = notifier.notified();
+    notifier.bench.endpoint.follow(notifier.bench.now, id, notifier.bench.flow);
+    notifier.advance(Duration::ZERO);
+    notifier.serve();
+    let (notify, ..) = notifier.notified();
+    assert_eq!(notify.hop, Hop::Flow(notifier.bench.flow));
+    assert!(number(&notify) > number(&dead));
+    notifier.bench.endpoint.send_failed(notifier.bench.now, dead.client.expect("a transaction"));
+    notifier.receive(&answer(&notify, "200 OK", "", ""));
+    notifier.advance(MIN_INTERVAL);
+    notifier.change(id);
+    assert_eq!(notifier.notified().2, "2");
+}
+
+#[test]
+fn a_watcher_that_does_not_come_back_is_forgotten_at_its_end() {
+    // S11
+    let (mut notifier, _) = restored_over_tcp();
+    let (notify, ..) = notifier.notified();
+    notifier.bench.endpoint.send_failed(notifier.bench.now, notify.client.expect("a transaction"));
+    notifier.advance(Duration::from_secs(601));
+    assert!(notifier.bench.left().is_empty());
+    notifier.assert_over();
+
+    let (mut notifier, id) = restored_over_tcp();
+    let (notify, ..) = notifier.notified();
+    notifier.bench.endpoint.send_failed(notifier.bench.now, notify.client.expect("a transaction"));
+    notifier.bench.endpoint.terminate(notifier.bench.now, id, Termination::NoResource);
+    notifier.serve();
+    assert!(notifier.bench.left().is_empty());
+    notifier.assert_over();
+
+    // nobody answers at the old address of a phone without a connection
+    let mut notifier = Notifier::new();
+    let (id, _) = notifier.subscribed();
+    assert!(notifier.restart(id, 1, Duration::ZERO));
+    notifier.advance(SPREAD + AFTERMATH);
+    notifier.assert_over();
 }

@@ -128,6 +128,12 @@ class Wire:
         except OSError:
             pass
 
+    def reconnect(self, accepted=None):
+        """Goes on over a new TCP connection, or over one that the switch made to us."""
+        self.close()
+        self.stream = b""
+        self.socket = accepted or socket.create_connection(self.peer, 5, (self.address, 0))
+
     def send(self, data):
         data = data.encode() if isinstance(data, str) else data
         if self.transport == "udp":
