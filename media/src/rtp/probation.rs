@@ -13,6 +13,12 @@ const FORMER: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Probation {
     source: Option<u32>,
+    /// Most streams never have any.
+    others: Option<Box<Others>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Others {
     former: [Option<Candidate>; FORMER],
     /// The last of all others.
     stranger: Option<Candidate>,
@@ -31,14 +37,24 @@ impl Probation {
     pub fn take(&mut self, ssrc: u32, sequence: u16) -> bool {
         match self.source {
             Some(source) if source == ssrc => true,
-            Some(source) => self.is_proved(ssrc, sequence) && self.take_over(source, ssrc),
+            Some(source) => {
+                let others = self.others.get_or_insert_default();
+                let is_proved = others.is_proved(ssrc, sequence);
+                if is_proved {
+                    others.take_over(source, ssrc);
+                    self.source = Some(ssrc);
+                }
+                is_proved
+            }
             None => {
                 self.source = Some(ssrc);
                 true
             }
         }
     }
+}
 
+impl Others {
     fn is_proved(&mut self, ssrc: u32, sequence: u16) -> bool {
         let known = self.former.iter_mut().chain([&mut self.stranger]).flatten().find(|candidate| candidate.ssrc == ssrc);
         let Some(candidate) = known else {
@@ -49,7 +65,7 @@ impl Probation {
         last.is_some_and(|last| (1..=MAX_AHEAD).contains(&sequence.wrapping_sub(last)))
     }
 
-    fn take_over(&mut self, source: u32, ssrc: u32) -> bool {
+    fn take_over(&mut self, source: u32, ssrc: u32) {
         let place = self.former.iter().position(|former| former.is_some_and(|former| former.ssrc == ssrc)).unwrap_or(FORMER - 1);
         if let Some(newest) = self.former.get_mut(..=place) {
             newest.rotate_right(1);
@@ -57,8 +73,6 @@ impl Probation {
         if let Some(newest) = self.former.first_mut() {
             *newest = Some(Candidate { ssrc: source, last: None });
         }
-        self.source = Some(ssrc);
-        true
     }
 }
 
