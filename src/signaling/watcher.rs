@@ -110,7 +110,7 @@ impl Signaling {
         let Some((watched, aor)) = watched else {
             return self.sip.terminate(self.now, id, Termination::NoResource);
         };
-        let Some(sight) = self.users.named(&entry.watcher).and_then(|watcher| sight(watcher, watched)) else {
+        let Some(sight) = self.users.named(&entry.watcher).and_then(|watcher| sight(watcher, watched, &self.groups)) else {
             return self.sip.terminate(self.now, id, Termination::Rejected);
         };
         let body = match package {
