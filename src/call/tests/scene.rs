@@ -36,6 +36,9 @@ pub(super) const SWITCH: usize = 0;
 pub(super) const CALLER: usize = 1;
 pub(super) const DESK: usize = 2;
 pub(super) const MOBILE: usize = 3;
+/// In a house of four: ann calls, bob has the desk phone, carol and dave have phones.
+pub(super) const CAROL: usize = MOBILE;
+pub(super) const DAVE: usize = 4;
 pub(super) const NO_ANSWER: Duration = Duration::from_secs(60);
 pub(super) const PARK: Duration = Duration::from_secs(120);
 pub(super) const UNIX: u64 = 1_700_000_000_000;
@@ -444,6 +447,30 @@ impl Scene {
 
     pub(super) fn refuse(&mut self, phone: usize, status: StatusCode) {
         let _gone = self.act(phone, |endpoint, now, dialog| endpoint.refuse(now, dialog, status, &Headers::default()));
+    }
+
+    /// A phone rings, and whoever waits for it knows.
+    pub(super) fn rings(&mut self, phone: usize) {
+        self.progress(phone, StatusCode::RINGING, "");
+        self.settle();
+    }
+
+    /// A phone answers, and all that follows from it has happened.
+    pub(super) fn answers(&mut self, phone: usize, media: &str) {
+        self.accept(phone, media);
+        self.settle();
+    }
+
+    /// A phone refuses, likewise.
+    pub(super) fn refuses(&mut self, phone: usize, status: StatusCode) {
+        self.refuse(phone, status);
+        self.settle();
+    }
+
+    /// A phone hangs up, likewise.
+    pub(super) fn hangs_up(&mut self, phone: usize) {
+        self.bye(phone);
+        self.settle();
     }
 
     pub(super) fn cancel(&mut self, phone: usize) {
@@ -925,10 +952,50 @@ impl Scene {
         scene.targets.truncate(1);
         scene.place(media);
         scene.settle();
-        scene.accept(DESK, media);
-        scene.settle();
+        scene.answers(DESK, media);
         assert_eq!(scene.media.bridged.len(), 2);
         scene
+    }
+
+    /// Ann and bob talk; carol and dave have phones.
+    pub(super) fn house() -> Self {
+        Self::talking_with(3, PCMU)
+    }
+
+    /// Ann calls bob, whose phone rings; carol and dave have phones.
+    pub(super) fn ringing() -> Self {
+        let mut scene = Self::new(3);
+        scene.targets = vec![DESK];
+        scene.place(PCMU);
+        scene.settle();
+        scene.rings(DESK);
+        scene
+    }
+
+    /// The users in a call.
+    #[track_caller]
+    pub(super) fn names(&self, id: Id) -> Vec<String> {
+        let view = self.calls.view(id).expect("the call");
+        view.parties.iter().map(|party| party.who.user().expect("a user").to_string()).collect()
+    }
+
+    /// Two phones and nobody else hear each other.
+    #[track_caller]
+    pub(super) fn assert_hear(&self, one: usize, other: usize) {
+        assert_eq!(self.media.bridged.len(), 2, "{:?}", self.media.arranged);
+        let members = self.media.arranged.values().next().expect("one bridge");
+        assert!(members.iter().all(|member| member.plays.is_none() && member.gives.audio && member.takes.audio), "{members:?}");
+        assert!(self.directions().iter().all(|direction| direction == "SendRecv"), "{:?}", self.directions());
+        for phone in [one, other] {
+            assert_eq!(self.phones[phone].endpoint.dialogs(), 1, "phone {phone}");
+        }
+        assert_eq!((self.calls.len(), self.sip.dialogs()), (1, 2));
+    }
+
+    /// What came of the commands that took time.
+    #[track_caller]
+    pub(super) fn assert_outcomes(&self, expected: &[Result<(), Refusal>]) {
+        assert_eq!(self.outcomes.iter().map(|(_, result)| *result).collect::<Vec<_>>(), expected);
     }
 
     /// Both sides are in the call, and hear each other.
