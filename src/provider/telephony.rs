@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use cas::error::{Error, Fault};
 use cas::permission::Caller;
-use cas::provider::{Graph, Telephony};
+use cas::provider::{Ending, Graph, Telephony};
 use cas::text::{CallId, DeviceId, Line, UserName};
 use cas::topic::graph;
 use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media};
 use media::Kinds;
 use sip::StatusCode;
 
+use super::history::read;
 use super::{Provider, view};
 use crate::call::Calls;
 use crate::call::command::Refusal;
 use crate::call::graph::View;
 use crate::signaling::{NewCall, Unable, Want};
-use crate::{call, device};
+use crate::{call, device, history};
 
 impl Telephony for Provider {
     async fn call(&self, call: &CallId) -> Result<Call, Error> {
@@ -71,9 +72,13 @@ impl Telephony for Provider {
         self.unregister_thin(caller).await
     }
 
-    async fn why(&self, call: &CallId) -> Result<String, Error> {
-        let view = self.view(call).await?;
-        Ok(view.why.clone().unwrap_or_else(|| "the call goes on".to_owned()))
+    async fn why(&self, call: &CallId) -> Result<Ending, Error> {
+        let Some(view) = self.signaling.call(id(call)?).await? else {
+            let (storage, id) = (self.storage.clone(), id(call)?.0);
+            return read(move || history::ending(&storage, id)).await?.ok_or_else(|| unknown(call));
+        };
+        let users = view.parties.iter().filter_map(|party| UserName::parse(party.who.user()?).ok()).collect();
+        Ok(Ending { users, why: view.why.clone().unwrap_or_else(|| "the call goes on".to_owned()) })
     }
 }
 

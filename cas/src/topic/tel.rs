@@ -90,9 +90,9 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
             return reply(&CallReply::new(Acted { call, sdp: None }, caller));
         }
         Request::Why(request) => {
-            let call = telephony.call(&request.call).await?;
-            decide(caller, right, Owner::Users(&call.users()))?;
-            return reply(&Verdict { call: request.call.clone(), why: telephony.why(&request.call).await? });
+            let ending = telephony.why(&request.call).await?;
+            decide(caller, right, Owner::Users(&ending.users))?;
+            return reply(&Verdict { call: request.call, why: ending.why });
         }
         Request::Register(request) => {
             decide(caller, right, Owner::User(&caller.user))?;

@@ -13,7 +13,7 @@ use cas::login::{Identity, LoginId};
 use cas::message::{Encoding, Message};
 use cas::pending::ServeId;
 use cas::permission::{Caller, Pattern, Rights, Role};
-use cas::provider::{Admin, Graph, History, Presence, Store, Telephony};
+use cas::provider::{Admin, Ending, Graph, History, Presence, Store, Telephony};
 use cas::server::{
     Channel, Credential, ExchangeId, Input, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, Wire,
 };
@@ -154,8 +154,9 @@ impl Telephony for Switch {
         Ok(())
     }
 
-    async fn why(&self, call: &CallId) -> Result<String, Error> {
-        Ok(format!("call {call} was answered and hung up"))
+    async fn why(&self, call: &CallId) -> Result<Ending, Error> {
+        let users = Telephony::call(self, call).await?.users();
+        Ok(Ending { users, why: format!("call {call} was answered and hung up") })
     }
 }
 
