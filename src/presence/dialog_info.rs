@@ -138,6 +138,7 @@ mod tests {
             state,
             came_at: 0,
             muted: Kinds::NONE,
+            silenced: Kinds::NONE,
             legs: vec![leg],
         }
     }

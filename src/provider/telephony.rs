@@ -47,7 +47,7 @@ impl Telephony for Provider {
             name: name_hint.map(|name| name.as_str().to_owned()),
             answer,
         });
-        let call = made.await?.map_err(|unable| refused(&unable))?;
+        let call = made.await?.map_err(|unable| refused(&unable, "destination"))?;
         let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
         let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
         Ok(Acted { call, sdp: None })
@@ -58,9 +58,9 @@ impl Telephony for Provider {
             Ok(acted) => return acted,
             Err(other) => *other,
         };
-        let (call, action) = (act.call().clone(), act.action());
+        let (call, action, named) = (act.call().clone(), act.action(), names_party(&act));
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
-        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable))?;
+        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable, named))?;
         Ok(Acted { call: self.call(&call).await?, sdp: None })
     }
 
@@ -155,12 +155,22 @@ fn slot(line: &Line) -> Result<u16, Error> {
     slot.ok_or_else(|| Error::field("slot", format!("expected a number from 1 to {}", Calls::SLOTS)))
 }
 
-/// Tells why something was not done with a call.
-fn refused(unable: &Unable) -> Error {
+/// Returns the field that names whom an act brings together with the parties of the call.
+fn names_party(act: &Act) -> &'static str {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others name nobody, or by this field")]
+    match act {
+        Act::Transfer(request) if request.destination.is_none() => "consult",
+        Act::Conference(_) => "destinations",
+        _ => "destination",
+    }
+}
+
+/// Tells why something was not done with a call. `named`: the field with whoever is in the call already.
+fn refused(unable: &Unable, named: &'static str) -> Error {
     use Refusal::{
         BadDigits, Busy, CallOver, Declined, Elsewhere, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice,
         NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread, Present,
-        Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, Unreachable, WhichDevice,
+        Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -174,10 +184,11 @@ fn refused(unable: &Unable) -> Error {
             NotYours => Fault::MissingRight,
             BadDigits => Fault::BadMessage,
             TooManyCalls => Fault::TooMany,
+            Present => return Error::field(named, unable.to_string()),
             WhichDevice => return Error::field("device", unable.to_string()),
             NotByItself => Fault::NotSupported,
             NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference
-            | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
+            | NotModerator | Silenced | Locked | Full | IsRoom => Fault::NotNow,
             NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere | OtherThread => {
                 Fault::Conflict
             }

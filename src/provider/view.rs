@@ -95,6 +95,7 @@ fn party(view: &View, party: &graph::Party) -> Party {
         name: party.name.clone().filter(|_| !party.anonymous),
         state: standing(party.state),
         muted: media(party.muted),
+        silenced: media(party.silenced),
         moderator: moderates(view, party),
         devices: party.legs.iter().filter_map(device).collect(),
     }

@@ -26,6 +26,13 @@ impl Ports for MediaPorts {
         extended.map_err(|error| error.to_string())
     }
 
+    fn bring(&mut self, port: &mut Port, beside: PortId) -> Result<(), String> {
+        let mut open = OpenPort { id: port.id, local: std::mem::take(&mut port.local) };
+        let brought = self.0.bring(&mut open, beside);
+        (port.id, port.local) = (open.id, open.local);
+        brought.map_err(|error| error.to_string())
+    }
+
     fn set(&mut self, port: PortId, settings: Settings) {
         told(self.0.set(port, settings));
     }

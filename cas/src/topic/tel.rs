@@ -153,7 +153,11 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
     let possible = call.possible(&user);
     if !possible.contains(act.action()) {
         let allowed = possible.iter().filter(|action| may(caller, *action, &owners)).map(Action::name);
-        let detail = format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user));
+        let is_silenced = act.action() == Action::Unmute && call.party(&user).is_some_and(|party| !party.silenced.is_empty());
+        let detail = match is_silenced {
+            true => "the moderator has muted this: only the moderator can undo it".to_owned(),
+            false => format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user)),
+        };
         return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
     }
     let acted = telephony.act(caller, &user, act).await?;

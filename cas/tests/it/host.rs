@@ -62,6 +62,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         name: None,
         state: *state,
         muted: Vec::new(),
+        silenced: Vec::new(),
         moderator: false,
         devices: Vec::new(),
     };
@@ -119,6 +120,7 @@ impl Telephony for Switch {
             name: None,
             state: PartyState::Ringing,
             muted: Vec::new(),
+            silenced: Vec::new(),
             moderator: false,
             devices: Vec::new(),
         });

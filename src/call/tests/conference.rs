@@ -6,7 +6,7 @@ use std::time::Duration;
 use media::dtmf::Digit;
 use media::sdp::MediaKind;
 use media::{BridgeId, Event as MediaEvent, Kinds, Member, PortId, SoundId};
-use sip::message::Headers;
+use sip::message::{Headers, Message, Name};
 use sip::{DialogEvent, DialogId, StatusCode};
 
 use super::scene::*;
@@ -16,6 +16,7 @@ use crate::call::conference::room::{Pin, Room};
 use crate::call::conference::{Guest, MAX_PARTIES};
 use crate::call::graph::{Constructed, Standing, State, View};
 use crate::call::party::PartyId;
+use crate::call::pickup::Place;
 use crate::call::record::EndedBy;
 
 const ANN: usize = CALLER;
@@ -208,16 +209,41 @@ fn calls_that_cannot_be_joined_stay_as_they_are() {
 }
 
 #[test]
-fn calls_on_two_media_threads_are_not_joined() {
+fn calls_on_two_media_threads_are_brought_to_one() {
     let (mut scene, [first, _], _) = two_calls();
-    scene.media.thread = 1;
+    scene.media.thread = 7;
     scene.targets = vec![DAVE];
     scene.place_from(ANN, ("ann", "dave"), PCMU);
     scene.settle();
     scene.answers(DAVE, PCMU);
     let other = scene.calls.views().last().expect("a call").id;
     let gather = Command::Gather { call: first, party: P0, calls: vec![other], guests: Vec::new() };
-    assert_eq!(scene.command(gather), Err(Refusal::OtherThread));
+    let before: Vec<_> = scene.calls.views().collect();
+    scene.media.brings = Some(1);
+    assert_eq!(scene.command(gather.clone()), Err(Refusal::OtherThread), "the thread is overloaded");
+    assert_eq!(scene.calls.views().collect::<Vec<_>>(), before);
+    scene.media.brought.clear();
+    assert_eq!(scene.command(gather), Ok(Answer::Done));
+    scene.settle();
+    assert_eq!(scene.names(first), ["ann", "bob", "dave"]);
+    let members = &scene.media.arranged[&BridgeId(first.0)];
+    assert!(members.iter().all(|member| member.port.thread() != 7), "{members:?}");
+    assert_eq!((scene.count(SWITCH, DAVE, "INVITE"), scene.media.brought.len()), (1, 2), "dave is asked nothing");
+    scene.give_up_all();
+    scene.assert_over();
+}
+
+#[test]
+fn a_visitor_from_another_media_thread_comes_into_a_room() {
+    let mut scene = Scene::house();
+    scene.media.thread = 7;
+    let room = room(None, None);
+    scene.visit(CAROL, "carol", &room, PCMU);
+    let (talk, hall) = (scene.calls.views().next().expect("a call").id, scene.calls.views().last().expect("a call").id);
+    let sent = scene.with_calls(|calls, switch| calls.send_to_room(switch, (talk, P1), &room, None));
+    scene.settle();
+    assert_eq!((sent, scene.names(hall)), (Ok(()), vec!["carol".to_owned(), "ann".to_owned()]));
+    scene.assert_all_hear(hall, &[ANN, CAROL]);
 }
 
 #[test]
@@ -421,7 +447,7 @@ fn the_moderator_silences_and_removes_and_passes_it_on() {
     let gives = |scene: &Scene| scene.of(id).parties.iter().map(|party| party.legs[0].gives.audio).collect::<Vec<_>>();
     assert_eq!(scene.command(Command::Silence { call: id, by: P0, party: P1, kinds: Kinds::AUDIO }), Ok(Answer::Done));
     assert_eq!((gives(&scene), scene.of(id).parties[1].muted), (vec![true, false, true], Kinds::AUDIO));
-    assert_eq!(scene.command(Command::Mute { call: id, party: P1, kinds: Kinds::NONE }), Ok(Answer::Done), "by oneself");
+    assert_eq!(scene.command(Command::Silence { call: id, by: P0, party: P1, kinds: Kinds::NONE }), Ok(Answer::Done));
     assert_eq!(gives(&scene), [true, true, true]);
     assert_eq!(scene.command(Command::Moderate { call: id, by: P0, party: P1 }), Ok(Answer::Done));
     assert_eq!(scene.moderator(id), Some(P1));
@@ -431,6 +457,34 @@ fn the_moderator_silences_and_removes_and_passes_it_on() {
     assert_eq!((scene.count(SWITCH, CAROL, "BYE"), scene.names(id)), (1, vec!["ann".to_owned(), "bob".to_owned()]));
     scene.hangs_up(ANN);
     scene.assert_over();
+}
+
+#[test]
+fn who_is_muted_by_the_moderator_cannot_undo_it() {
+    let (mut scene, id) = three();
+    let gives = |scene: &Scene| scene.of(id).parties[1].legs[0].gives.audio;
+    let mute = |scene: &mut Scene, kinds| scene.command(Command::Mute { call: id, party: P1, kinds });
+    let silence = |scene: &mut Scene, by, kinds| scene.command(Command::Silence { call: id, by, party: P1, kinds });
+    assert_eq!(silence(&mut scene, P0, Kinds::AUDIO), Ok(Answer::Done));
+    assert_eq!(mute(&mut scene, Kinds::NONE), Err(Refusal::Silenced));
+    assert_eq!((gives(&scene), scene.of(id).parties[1].silenced), (false, Kinds::AUDIO));
+    assert_eq!(mute(&mut scene, Kinds::BOTH), Ok(Answer::Done), "more is their own affair");
+    assert_eq!(mute(&mut scene, Kinds::AUDIO), Ok(Answer::Done), "and that they undo");
+    assert_eq!(silence(&mut scene, P0, Kinds::NONE), Ok(Answer::Done));
+    assert!(gives(&scene));
+    // their own they undo, also what they kept back when they became the moderator
+    assert_eq!((mute(&mut scene, Kinds::AUDIO), mute(&mut scene, Kinds::NONE)), (Ok(Answer::Done), Ok(Answer::Done)));
+    assert_eq!(silence(&mut scene, P0, Kinds::AUDIO), Ok(Answer::Done));
+    assert_eq!(scene.command(Command::Moderate { call: id, by: P0, party: P1 }), Ok(Answer::Done));
+    assert_eq!((scene.of(id).parties[1].silenced, silence(&mut scene, P1, Kinds::NONE)), (Kinds::NONE, Ok(Answer::Done)));
+    assert!(gives(&scene));
+    // where nobody moderates any more, they are not silent for ever
+    assert_eq!(scene.command(Command::Moderate { call: id, by: P1, party: P0 }), Ok(Answer::Done));
+    assert_eq!(silence(&mut scene, P0, Kinds::AUDIO), Ok(Answer::Done));
+    scene.hangs_up(ANN);
+    assert_eq!((scene.of(id).conference.as_ref(), scene.of(id).parties[0].muted), (None, Kinds::AUDIO));
+    assert_eq!(mute(&mut scene, Kinds::NONE), Ok(Answer::Done));
+    scene.assert_all_hear(id, &[BOB, CAROL]);
 }
 
 #[test]
@@ -501,7 +555,95 @@ fn a_party_in_the_middle_of_a_move_may_be_joined() {
     scene.assert_all_hear(first, &[ANN, BOB, DAVE]);
 }
 
+// ---- a phone's REFER
+
+#[test]
+fn a_phone_of_a_conference_brings_somebody_in() {
+    let (mut scene, id) = three();
+    assert_eq!(scene.transfer(BOB, "dave", &[DAVE]), Ok(()));
+    assert_eq!(scene.count(SWITCH, BOB, "202 REFER"), 1);
+    let Message::Request(invite) = scene.last(SWITCH, DAVE, "INVITE") else { unreachable!("INVITE is a request") };
+    assert_eq!(invite.headers.get_text(Name::ReferredBy).as_deref(), Some("<sip:bob@h>"));
+    scene.rings(DAVE);
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+    scene.answers(DAVE, PCMU);
+    assert_eq!(scene.told(BOB), ["100 Trying", "180 Ringing", "200 OK"]);
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL, DAVE]);
+    for (user, to) in [("carol", &[DAVE][..]), ("bob", &[DAVE])] {
+        assert_eq!(scene.transfer(BOB, user, to), Err(Refusal::Present), "{user}");
+    }
+    assert_eq!((scene.count(SWITCH, BOB, "403 REFER"), scene.names(id).len()), (2, 4));
+}
+
+#[test]
+fn a_phone_is_told_why_nobody_came_into_the_conference() {
+    type End = (&'static str, fn(&mut Scene));
+    let ends: [End; 3] = [
+        ("486 Busy Here", |scene| scene.refuses(DAVE, StatusCode::BUSY_HERE)),
+        ("480 Temporarily Unavailable", |scene| scene.advance(NO_ANSWER)),
+        ("487 Request Terminated", |scene| {
+            let call = scene.call();
+            let end = Command::End { call, reason: "enough".to_owned() };
+            assert_eq!(scene.command(end), Ok(Answer::Done));
+            scene.settle();
+        }),
+    ];
+    for (told, end) in ends {
+        let (mut scene, id) = three();
+        scene.transfer(BOB, "dave", &[DAVE]).unwrap();
+        end(&mut scene);
+        assert_eq!(scene.told(BOB).last().map(String::as_str), Some(told));
+        if let Some(view) = scene.calls.view(id) {
+            assert_eq!((view.parties.len(), scene.missed.len()), (3, 1), "{told}");
+            scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+            assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: true }), Ok(Answer::Done));
+            assert_eq!(scene.transfer(BOB, "dave", &[DAVE]), Err(Refusal::Locked), "{told}");
+        }
+    }
+}
+
 // ---- rooms
+
+#[test]
+fn who_is_alone_in_a_room_goes_on_by_another_device() {
+    type Way = (&'static str, fn(&mut Scene, Id));
+    let ways: [Way; 3] = [
+        ("takes it over", |scene, id| {
+            scene.place = Some(Place::Own(id, P0));
+            scene.place_from(CAROL, ("ann", "anybody"), PCMU);
+        }),
+        ("takes it over without an offer", |scene, id| {
+            scene.place = Some(Place::Own(id, P0));
+            scene.place_from(CAROL, ("ann", "anybody"), "");
+        }),
+        ("moves", |scene, id| {
+            let target = scene.target_of("ann", CAROL);
+            let command = Command::Move { call: id, party: P0, kinds: Kinds::BOTH, target };
+            assert!(matches!(scene.command(command), Ok(Answer::Pending(_))));
+            scene.settle();
+            scene.answers(CAROL, PCMU);
+        }),
+    ];
+    for (way, go) in ways {
+        let mut scene = Scene::new(3);
+        scene.visit(ANN, "ann", &room(None, None), PCMU);
+        let id = scene.call();
+        go(&mut scene, id);
+        scene.settle();
+        assert_eq!(scene.refusal, None, "{way}");
+        scene.advance(Duration::from_secs(4));
+        assert_eq!((scene.names(id), scene.count(SWITCH, ANN, "BYE")), (vec!["ann".to_owned()], 1), "{way}");
+        let alone = &scene.media.arranged[&BridgeId(id.0)];
+        assert_eq!(alone.iter().map(|member| (member.port, member.plays)).collect::<Vec<_>>(), [(scene.port(CAROL), Some(SoundId::HOLD))]);
+        scene.visit(BOB, "bob", &room(None, None), PCMU);
+        scene.assert_all_hear(id, &[BOB, CAROL]);
+        for phone in [CAROL, BOB] {
+            scene.hangs_up(phone);
+        }
+        scene.started = 1;
+        scene.assert_over();
+    }
+}
 
 #[test]
 fn a_room_is_open_while_somebody_is_in_it() {

@@ -2,56 +2,23 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use sip::message::{Headers, Message, Name};
-use sip::{DialogEvent, DialogId, Method, StatusCode};
+use sip::{DialogEvent, StatusCode};
 
 use super::scene::*;
-use crate::call::graph::{Constructed, State};
+use crate::call::command::{Answer, Command};
+use crate::call::graph::{Constructed, Missed, State};
 use crate::call::join::Joined;
 use crate::call::party::{PartyId, Who};
 use crate::call::pickup::Place;
 use crate::call::refusal::Refusal;
-use crate::call::transfer::{Referral, Report};
+use crate::call::transfer::Report;
 use crate::call::{Calls, Id};
 
 /// By then a device that took over has the call, heard or not.
 const HEARD: Duration = Duration::from_secs(4);
 
 impl Scene {
-    /// A phone sends a REFER in its dialog; the switch has it then.
-    fn refer(&mut self, phone: usize) -> (DialogId, Report) {
-        self.act(phone, |endpoint, now, dialog| {
-            let mut headers = Headers::default();
-            headers.push(Name::ReferTo, "<sip:carol@h>");
-            headers.push(Name::Contact, format!("<sip:x@10.0.0.{}>", phone + 1));
-            endpoint.request_within(now, dialog, Method::Refer, &headers, Bytes::new()).expect("it has a session")
-        });
-        self.settle();
-        let (dialog, refer) = self.refers.pop().expect("a REFER");
-        (dialog, Report::Refer { dialog, refer })
-    }
-
-    /// Sends the other party of a phone's call to the phones of a user.
-    fn transfer(&mut self, phone: usize, user: &str, to: &[usize]) -> Result<(), Refusal> {
-        let (dialog, report) = self.refer(phone);
-        let (id, party, ..) = self.calls.owner(dialog).expect("the phone is in a call");
-        let targets = to.iter().map(|phone| self.target_of(user, *phone)).collect();
-        let referral = Referral { to: person(user), headers: Headers::default(), targets, report: Some(report) };
-        let result = self.with_calls(|calls, switch| calls.transfer(switch, id, party, referral));
-        self.settle();
-        result
-    }
-
-    /// What a phone was told of its REFER.
-    fn told(&self, phone: usize) -> Vec<String> {
-        let notifies = self.log.iter().filter(|carried| carried.to == phone).filter_map(|carried| match &carried.message {
-            Message::Request(request) if request.method == Method::Notify => Some(request),
-            Message::Request(_) | Message::Response(_) => None,
-        });
-        notifies.map(|notify| String::from_utf8_lossy(&notify.body).trim().replace("SIP/2.0 ", "")).collect()
-    }
-
     /// The switch finds the devices of whoever is to be called back.
     fn recall(&mut self, phone: Option<usize>) {
         let (id, user) = self.recalls.pop().expect("somebody is to be called back");
@@ -284,6 +251,77 @@ fn a_call_is_pushed_to_an_own_device() {
     scene.assert_over();
 }
 
+#[test]
+fn whoever_a_call_is_sent_to_in_vain_has_missed_it() {
+    type End = (&'static str, fn(&mut Scene));
+    let ends: [End; 5] = [
+        ("the device is busy", |scene| scene.refuses(CAROL, StatusCode::BUSY_HERE)),
+        ("the call was declined at the device", |scene| scene.refuses(CAROL, StatusCode::DECLINE)),
+        ("nobody answered at the device in time", |scene| scene.advance(NO_ANSWER)),
+        ("the caller hung up", |scene| scene.hangs_up(CALLER)),
+        ("dropped by command", |scene| {
+            let call = scene.call();
+            assert_eq!(scene.command(Command::Drop { call, party: PartyId::CALLER }), Ok(Answer::Done));
+            scene.settle();
+        }),
+    ];
+    for (why, end) in ends {
+        let mut scene = Scene::house();
+        scene.now += Duration::from_secs(5);
+        scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+        let id = scene.call();
+        let (began, came) = scene.calls.view(id).map(|view| (view.parties[0].came_at, view.parties[2].came_at)).unwrap();
+        assert_eq!((began, came), (UNIX, UNIX + 5000), "when it rang at her, not when the call began");
+        end(&mut scene);
+        assert_eq!(scene.missed, [Missed { party: PartyId(2), why: why.to_owned() }]);
+        if scene.calls.view(id).is_some() {
+            scene.transfer(DESK, "dave", &[DAVE]).unwrap();
+            assert_eq!(scene.calls.view(id).unwrap().parties[2].id, PartyId(3), "no two of them have one entry");
+            scene.answers(DAVE, PCMU);
+            assert_eq!(scene.missed.len(), 1, "who came has missed nothing");
+            scene.hangs_up(CALLER);
+        }
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn who_is_called_back_or_picks_up_misses_nothing() {
+    let mut scene = Scene::house();
+    scene.park(DESK, None).unwrap();
+    scene.advance(PARK);
+    scene.recall(Some(DESK));
+    scene.advance(NO_ANSWER);
+    scene.hangs_up(CALLER);
+    scene.assert_over();
+    let (mut other, first, second, report) = consulting(false);
+    other.with_calls(|calls, switch| calls.join(switch, first, second, Some(report))).unwrap();
+    other.answers(CAROL, PCMU);
+    other.hangs_up(CALLER);
+    other.assert_over();
+    assert_eq!((scene.missed, other.missed), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn nobody_is_sent_to_whom_they_talk_to_already() {
+    let mut scene = Scene::house();
+    assert_eq!(scene.transfer(DESK, "ann", &[CAROL]), Err(Refusal::Present), "ann would talk to herself");
+    assert_eq!(scene.transfer(DESK, "bob", &[]), Err(Refusal::Present), "bob has no other device");
+    assert_eq!(scene.count(SWITCH, DESK, "403 REFER"), 2);
+    scene.assert_hear(CALLER, DESK);
+    // ann calls bob by another phone, too, and he joins her to herself
+    scene.targets = vec![DESK];
+    scene.place_from(DAVE, ("ann", "bob"), PCMU);
+    scene.settle();
+    scene.answers(DESK, PCMU);
+    let ids: Vec<Id> = scene.calls.views().map(|view| view.id).collect();
+    let (first, second) = ((ids[0], PartyId::CALLEE), (ids[1], PartyId::CALLEE));
+    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, first, second, None)), Err(Refusal::Present));
+    scene.hangs_up(CALLER);
+    scene.hangs_up(DAVE);
+    scene.assert_over();
+}
+
 // ---- attended transfer
 
 /// Ann and bob talk, and bob calls carol by the same phone.
@@ -317,6 +355,33 @@ fn an_attended_transfer_joins_the_two_others() {
     assert_eq!((scene.count(SWITCH, CALLER, "INVITE"), scene.count(SWITCH, CAROL, "INVITE")), (0, 1), "nobody is asked anything");
     scene.bye(CAROL);
     scene.assert_over();
+}
+
+#[test]
+fn an_attended_transfer_joins_calls_of_two_media_threads() {
+    for answered in [true, false] {
+        let mut scene = Scene::house();
+        let first = scene.call();
+        scene.media.thread = 7;
+        scene.targets = vec![CAROL];
+        scene.place_from(DESK, ("bob", "carol"), PCMU);
+        scene.settle();
+        if answered {
+            scene.answers(CAROL, PCMU);
+        }
+        let second = scene.calls.views().last().expect("a call").id;
+        let joined = scene.with_calls(|calls, switch| calls.join(switch, (first, PartyId::CALLEE), (second, PartyId::CALLER), None));
+        assert!(joined.is_ok(), "{joined:?}");
+        scene.media.thread = 0;
+        scene.settle();
+        if !answered {
+            scene.answers(CAROL, PCMU);
+        }
+        scene.assert_hear(CALLER, CAROL);
+        assert!(scene.media.bridged.keys().all(|port| port.thread() != 7));
+        scene.hangs_up(CAROL);
+        scene.assert_over();
+    }
 }
 
 #[test]
@@ -497,6 +562,70 @@ fn a_pickup_with_other_media_leaves_it_ringing() {
     assert_eq!(scene.refusal, Some(Refusal::NoCall), "it was answered meanwhile");
     scene.bye(CALLER);
     scene.assert_over();
+}
+
+/// What the caller and who picks up say, the phone that is made another offer, and what it says to that.
+type Lateness = (&'static str, &'static str, Option<usize>);
+
+#[test]
+fn a_pickup_needs_an_offer_of_neither_side() {
+    let cases: [Lateness; 5] = [("", PCMU, None), (PCMU, "", None), ("", "", None), ("", BOTH, Some(CAROL)), (BOTH, "", Some(CALLER))];
+    for (caller, entrant, asked) in cases {
+        let mut scene = Scene::ringing_with(caller);
+        for phone in [CALLER, CAROL] {
+            scene.phones[phone].late_answer = if asked.is_some() { PCMA } else { PCMU };
+            scene.phones[phone].on_offer = OnOffer::Accept(PCMA);
+        }
+        scene.place = scene.calls.ringing_at(|whom| whom == "bob");
+        scene.place_from(CAROL, ("carol", "bob"), entrant);
+        scene.settle();
+        assert_eq!((scene.refusal, scene.count(SWITCH, DESK, "CANCEL")), (None, 1), "{caller:?} {entrant:?}");
+        scene.assert_hear(CALLER, CAROL);
+        let offers = [CALLER, CAROL].map(|phone| scene.count(SWITCH, phone, "INVITE"));
+        assert_eq!(offers, [CALLER, CAROL].map(|phone| usize::from(asked == Some(phone))), "{caller:?} {entrant:?}");
+        // It is a plain call: what one side offers is passed to the other.
+        scene.phones[CAROL].on_offer = OnOffer::Accept(PCMU);
+        assert!(scene.offer(CALLER, HOLD));
+        scene.settle();
+        assert!(scene.body(SWITCH, CAROL, "INVITE").contains("a=sendonly"), "{caller:?} {entrant:?}");
+        scene.hangs_up(CAROL);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn a_pickup_follows_early_media() {
+    for entrant in [PCMU, ""] {
+        let mut scene = Scene::ringing();
+        scene.progress(DESK, StatusCode::SESSION_PROGRESS, PCMU);
+        scene.settle();
+        assert_eq!(scene.media.bridged.len(), 2, "ann hears bob's phone");
+        scene.place = scene.calls.ringing_at(|whom| whom == "bob");
+        scene.place_from(CAROL, ("carol", "bob"), entrant);
+        scene.settle();
+        assert_eq!(scene.refusal, None, "{entrant:?}");
+        scene.assert_hear(CALLER, CAROL);
+        scene.hangs_up(CAROL);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn a_pickup_whose_late_offer_is_not_answered_ends() {
+    let ends: [fn(&mut Scene); 2] =
+        [|scene| scene.phones[CALLER].late_answer = "m=audio 4000 RTP/AVP 18\r\n", |scene| scene.phones[CALLER].acknowledges = false];
+    for end in ends {
+        let mut scene = Scene::ringing_with("");
+        end(&mut scene);
+        scene.place = scene.calls.ringing_at(|whom| whom == "bob");
+        scene.place_from(CAROL, ("carol", "bob"), PCMU);
+        scene.settle();
+        scene.advance(Duration::from_secs(40));
+        assert_eq!(scene.count(SWITCH, CAROL, "BYE"), 1);
+        scene.phones[CALLER].acknowledges = true;
+        scene.give_up_all();
+        scene.assert_over();
+    }
 }
 
 // ---- park

@@ -247,6 +247,8 @@ bodies! {
         state: PartyState,
         /// What the others do not get of them.
         muted: Vec<Media> = default,
+        /// What of that only the moderator gives again.
+        silenced: Vec<Media> = default,
         /// They moderate the conference.
         moderator: bool = default,
         /// Their devices in the call, and what each carries.
