@@ -7,6 +7,8 @@
 2. Opens so many WebSockets of administrators that subscribed to everybody's calls (with --own: the logins of 1., who hear of their own), and
    some clients that poll; SIP peers make calls at this rate, each with three events. Measures from the SIP message to each client, and
    the CPU of the switch's web thread per event. In the middle one client stops reading for 4 s.
+With --floor, instead of both: what the kernel alone takes, by a server (floor.c) that writes as many events of 900 bytes to as many WebSockets,
+read by the same process, and does nothing else.
 It is no test: it says what it saw, and fails only where an event is lost, repeated or out of order.
 """
 
@@ -23,7 +25,9 @@ import select
 import selectors
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -245,6 +249,29 @@ def poll(switch, token, until, seen):
         seen.append(len(events))
 
 
+def floor(arguments):
+    """Measures the bare sends."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    with tempfile.TemporaryDirectory() as folder:
+        binary = os.path.join(folder, "floor")
+        subprocess.run(["cc", "-O2", "-o", binary, os.path.join(here, "floor.c")], check=True)
+        events = round(arguments.rate * 3)
+        sizes = [str(n) for n in (arguments.streams, events, int(arguments.seconds), 900)]
+        server = subprocess.Popen([binary, *sizes], stdout=subprocess.PIPE, text=True)
+        address = "127.0.0.1", int(server.stdout.readline())
+        context = multiprocessing.get_context("fork")
+        (ready, is_ready), (seen_in, seen_out) = context.Pipe(), context.Pipe()
+        total = arguments.seconds + 2
+        reader = context.Process(target=read_streams, args=(address, ["-"] * arguments.streams, total, 2 * total, ready, seen_in))
+        reader.start()
+        is_ready.recv()
+        seen, _ = seen_out.recv()
+        reader.join()
+        assert server.wait() == 0 and reader.exitcode == 0 and all(len(stream) == events * int(arguments.seconds) for stream in seen)
+        print(f"CPU of a server that only sends: {server.stdout.read().strip()} us per delivered event, "
+              f"{events * arguments.streams} events/s to {arguments.streams} WebSockets")
+
+
 # -- the two measurements -------------------------------------------------------------------------------------------------
 
 
@@ -343,10 +370,13 @@ def main():
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--own", action="store_true")
     parser.add_argument("--talk", type=float, default=1)
+    parser.add_argument("--floor", action="store_true")
     arguments = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     random.seed(1)
+    if arguments.floor:
+        return floor(arguments)
     world = World("cas-load", 600)
     try:
         trunks = [("load", world.address(50))]

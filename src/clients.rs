@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cas::Token;
 use cas::error::{Error, Fault};
-use cas::event::Frame;
+use cas::event::{Frame, Frames};
 use cas::login::Identity;
 use cas::message::Encoding;
 use cas::pending::{MAX_PENDING_OF_LOGIN, ServeId};
 use cas::plugin;
 use cas::server::{
-    Channel, ExchangeId, Input, Load, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, VerifyId,
+    Channel, ExchangeId, Input, Load, MAX_BATCH, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, VerifyId,
+    Written,
 };
 use cas::topic::{self, Done};
 use futures_util::future::BoxFuture;
@@ -32,9 +33,9 @@ use crate::{clock, telemetry};
 const INBOX: usize = 1024;
 /// Messages of one stream that wait for the loop; beyond it the stream is not read.
 const MAX_SAID: usize = 64;
-/// What may wait for one stream: its replies, a plug-in's requests, a batch of events, its opening and its end. Each is bounded where it
-/// comes from, given that a stream takes no message while anything waits to be written to it.
-const OUTLET: usize = MAX_SAID + MAX_PENDING_OF_LOGIN + plugin::MAX_WAITING as usize + 4;
+/// What may wait for one stream: its replies, a plug-in's requests, events, its opening and its end. Each is bounded where it comes from,
+/// given that a stream takes no message while anything waits to be written to it.
+const OUTLET: usize = MAX_SAID + MAX_PENDING_OF_LOGIN + plugin::MAX_WAITING as usize + MAX_BATCH + 4;
 /// The bit that tells a stream's exchanges from those of single requests; the rest of one is the number of its stream.
 const OF_STREAM: u64 = 1 << 63;
 /// Changes of the switch that one turn of the loop takes.
@@ -55,7 +56,7 @@ enum Message {
     Poll(Poll, oneshot::Sender<Reply>),
     Open(Open, mpsc::Sender<ToStream>),
     Said(StreamId, Bytes, OwnedSemaphorePermit),
-    Written(StreamId),
+    Written(StreamId, Written),
     Load(oneshot::Sender<Load>),
 }
 
@@ -94,8 +95,8 @@ pub struct Poll {
 pub enum ToStream {
     /// It has a login now.
     Opened,
-    /// Events; [`Stream::written`] when they are.
-    Events(Vec<Frame>),
+    /// Events; [`Stream::wrote`] each, and then [`Stream::tell_written`].
+    Events(Frames),
     /// A reply.
     Reply(Reply),
     /// A request to a plug-in.
@@ -168,7 +169,7 @@ impl Handle {
         let stream = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
         let (outlet, from) = mpsc::channel(OUTLET);
         self.say(Message::Open(Open { stream, peer, token, after, encoding }, outlet)).await?;
-        Ok(Stream { stream, encoding, inbox: self.inbox.clone(), from, room: Arc::new(Semaphore::new(MAX_SAID)) })
+        Ok(Stream { stream, encoding, inbox: self.inbox.clone(), from, room: Arc::new(Semaphore::new(MAX_SAID)), written: Written::default() })
     }
 
     /// Returns how much there is of everything that clients fill.
@@ -194,6 +195,8 @@ pub struct Stream {
     inbox: mpsc::Sender<Message>,
     from: mpsc::Receiver<ToStream>,
     room: Arc<Semaphore>,
+    /// What the loop has not been told of.
+    written: Written,
 }
 
 impl Stream {
@@ -208,13 +211,26 @@ impl Stream {
         self.from.recv().await
     }
 
-    /// Says that the last events are written.
+    /// Returns what is to be written, if it is there already.
+    pub fn ready(&mut self) -> Option<ToStream> {
+        self.from.try_recv().ok()
+    }
+
+    /// Counts an event that is written.
+    pub fn wrote(&mut self, frame: &Frame) {
+        self.written.add(frame);
+    }
+
+    /// Tells the loop what was written, when there is enough of it.
     ///
     /// # Errors
     ///
     /// The loop has ended.
-    pub async fn written(&self) -> Result<(), Stopped> {
-        self.inbox.send(Message::Written(self.stream)).await.map_err(|_| Stopped)
+    pub async fn tell_written(&mut self) -> Result<(), Stopped> {
+        if !self.written.is_due() {
+            return Ok(());
+        }
+        self.inbox.send(Message::Written(self.stream, std::mem::take(&mut self.written))).await.map_err(|_| Stopped)
     }
 
     /// Takes a message of the peer, once the loop has taken those before it. To be called while nothing waits to be written.
@@ -346,7 +362,7 @@ impl Clients {
                 let (content_type, accept, prefer) = (None, None, None);
                 self.server.handle_input(now, Input::Request(Request { exchange, channel, content_type, accept, prefer, body }));
             }
-            Message::Written(stream) => self.server.handle_input(now, Input::Written(stream)),
+            Message::Written(stream, written) => self.server.handle_input(now, Input::Written(stream, written)),
             // who asked may have gone away meanwhile
             Message::Load(answer) => drop(answer.send(self.server.load())),
         }

@@ -2,13 +2,14 @@
 //! `cargo bench -p cas`. The time is CPU time of the thread.
 #![expect(clippy::disallowed_methods, reason = "a benchmark has a clock")]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use cas::login::Identity;
 use cas::message::Encoding;
 use cas::permission::Rights;
-use cas::server::{Channel, ExchangeId, Input, Open, Output, Peer, Request, Server, Settings, StreamId, Wire};
+use cas::server::{Channel, ExchangeId, Input, Open, Output, Peer, Request, Server, Settings, StreamId, Wire, Written};
 use cas::text::{CallId, DeviceId, UserName};
 use cas::topic::Happening;
 use cas::topic::tel::{Call, CallEvent, Carrying, Change, Constructed, How, Media, Party, PartyState, State};
@@ -19,7 +20,7 @@ const EVENTS: u64 = 50_000;
 
 fn main() {
     for (name, everyone) in [("each event to the two parties of a call", false), ("each event to all 2,000 logins", true)] {
-        let mut server = server(everyone);
+        let (mut server, mut written) = (server(everyone), HashMap::new());
         let mut out = Vec::with_capacity(1 << 16);
         let (mut delivered, mut bytes) = (0_u64, 0_usize);
         let events = if everyone { 100 } else { EVENTS };
@@ -35,7 +36,11 @@ fn main() {
                     bytes += out.len();
                     delivered += 1;
                 }
-                server.handle_input(now, Input::Written(stream));
+                let written = written.entry(stream).or_insert_with(Written::default);
+                frames.iter().for_each(|frame| written.add(frame));
+                if written.is_due() {
+                    server.handle_input(now, Input::Written(stream, std::mem::take(written)));
+                }
             }
         }
         let each = (cpu_time() - begun) as f64 / 1000.0 / delivered as f64;

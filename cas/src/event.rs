@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::message::{Encoding, Message};
 use crate::xml;
@@ -95,7 +96,7 @@ impl Frame {
     }
 
     /// Appends the event as one message.
-    pub fn write(&self, encoding: Encoding, out: &mut Vec<u8>) {
+    pub fn write(&self, encoding: Encoding, out: &mut impl BufMut) {
         self.write_as("cas", encoding, out);
     }
 
@@ -104,7 +105,7 @@ impl Frame {
         self.write_as("item", encoding, out);
     }
 
-    fn write_as(&self, element: &str, encoding: Encoding, out: &mut Vec<u8>) {
+    fn write_as(&self, element: &str, encoding: Encoding, out: &mut impl BufMut) {
         let mut number = [0; 20];
         let number = decimal(self.sequence_id, &mut number);
         let parts: &[&[u8]] = match encoding {
@@ -114,13 +115,19 @@ impl Frame {
                 &[b"<", element.as_bytes(), start, number, b"</sequence-id>", self.event.xml(), b"</", element.as_bytes(), b">"]
             }
         };
-        parts.iter().for_each(|part| out.extend_from_slice(part));
+        parts.iter().for_each(|part| out.put_slice(part));
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.event.len()
+    /// Returns about how many bytes [`Self::write`] appends as JSON.
+    #[expect(clippy::len_without_is_empty, reason = "no event is empty")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.event.len() + 32
     }
 }
+
+/// Events in order; mostly one.
+pub type Frames = SmallVec<[Frame; 2]>;
 
 fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
     let mut at = buffer.len();
@@ -180,11 +187,11 @@ impl Events {
     /// # Errors
     ///
     /// The gap between the number and what is kept.
-    pub fn after(&self, number: u64, count: usize, bytes: usize) -> Result<Vec<Frame>, Gap> {
+    pub fn after(&self, number: u64, count: usize, bytes: usize) -> Result<Frames, Gap> {
         let skip = number.checked_sub(self.gone).ok_or(Gap::Gone)?;
         let skip = usize::try_from(skip).ok().filter(|skip| *skip <= self.kept.len()).ok_or(Gap::Ahead)?;
         let mut room = bytes;
-        let mut frames = Vec::with_capacity(count.min(self.kept.len() - skip));
+        let mut frames = Frames::with_capacity(count.min(self.kept.len() - skip));
         for (event, sequence_id) in self.kept.range(skip..).zip(number + 1..).take(count) {
             if !frames.is_empty() && event.len() > room {
                 break;

@@ -14,6 +14,7 @@ use crate::error::{Error, Fault};
 use crate::event::Events;
 use crate::permission::{Caller, Pattern, Rights};
 use crate::random::{Random, Token, TokenDigest};
+use crate::server::Attached;
 use crate::text::{DeviceId, Line, UserName};
 use crate::topic::subscription::Subscription;
 
@@ -69,6 +70,8 @@ pub(crate) struct Login {
     pub(crate) events: Events,
     /// Number of the last event that a waiting request was given.
     pub(crate) polled: u64,
+    /// Its open streams, the oldest first.
+    pub(crate) streams: Vec<Attached>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) subscription_ids: u32,
 }
@@ -77,7 +80,8 @@ pub(crate) struct Login {
 pub(crate) struct Logins {
     random: Random,
     last: u64,
-    by_id: BTreeMap<LoginId, Login>,
+    /// Boxed, so that one is found in a few cache lines.
+    by_id: BTreeMap<LoginId, Box<Login>>,
     by_token: BTreeMap<TokenDigest, LoginId>,
     by_user: BTreeMap<UserName, Vec<LoginId>>,
 }
@@ -93,15 +97,15 @@ impl Logins {
     }
 
     pub(crate) fn find(&self, id: LoginId) -> Option<&Login> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(Box::as_ref)
     }
 
     pub(crate) fn find_mut(&mut self, id: LoginId) -> Option<&mut Login> {
-        self.by_id.get_mut(&id)
+        self.by_id.get_mut(&id).map(Box::as_mut)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Login> {
-        self.by_id.values()
+        self.by_id.values().map(Box::as_ref)
     }
 
     pub(crate) fn of_user(&self, user: &UserName) -> Vec<LoginId> {
@@ -124,7 +128,7 @@ impl Logins {
         let token = self.random.token();
         let New { identity: Identity { user, rights, scopes, key }, application, device } = new;
         let caller = Arc::new(Caller { login: id, user: user.clone(), application, device, rights, scopes });
-        let login = Login {
+        let login = Box::new(Login {
             caller,
             key,
             token: token.digest(),
@@ -137,9 +141,10 @@ impl Logins {
             waiting: 0,
             events: Events::default(),
             polled: 0,
+            streams: Vec::new(),
             subscriptions: Vec::new(),
             subscription_ids: 0,
-        };
+        });
         self.by_token.insert(login.token, id);
         self.by_user.entry(user).or_default().push(id);
         self.by_id.insert(id, login);
@@ -172,7 +177,7 @@ impl Logins {
         Some(token)
     }
 
-    pub(crate) fn remove(&mut self, id: LoginId) -> Option<Login> {
+    pub(crate) fn remove(&mut self, id: LoginId) -> Option<Box<Login>> {
         let login = self.by_id.remove(&id)?;
         self.by_token.remove(&login.token);
         if let Some((old, _)) = login.old_token {

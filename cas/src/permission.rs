@@ -150,6 +150,9 @@ impl Caller {
     #[must_use]
     pub fn reach(&self, right: Right<'_>) -> Reach {
         let narrowest = |exceptions: &Exceptions| {
+            if exceptions.is_empty() {
+                return None;
+            }
             let fitting = exceptions.iter().filter(|(pattern, _)| pattern.means(right.topic, right.message));
             fitting.max_by_key(|(pattern, _)| pattern.narrowness()).map(|(_, reach)| *reach)
         };
@@ -165,26 +168,41 @@ impl Caller {
     }
 }
 
+impl Owner<'_> {
+    fn is(self, caller: &Caller) -> bool {
+        match self {
+            Self::Service => true,
+            Self::User(user) => *user == caller.user,
+            Self::Users(users) => users.contains(&caller.user),
+        }
+    }
+}
+
+/// Returns whether the caller may do it with the owner's object; [`decide`] says why not.
+pub(crate) fn permits(caller: &Caller, right: Right<'_>, owner: Owner<'_>) -> bool {
+    match caller.reach(right) {
+        Reach::All => true,
+        Reach::Own => owner.is(caller),
+        Reach::None => false,
+    }
+}
+
 /// Decides whether the caller may do it with the owner's object.
 ///
 /// # Errors
 ///
 /// `missing-right`, naming the right.
 pub fn decide(caller: &Caller, right: Right<'_>, owner: Owner<'_>) -> Result<(), Error> {
-    let is_own = match owner {
-        Owner::Service => true,
-        Owner::User(user) => *user == caller.user,
-        Owner::Users(users) => users.contains(&caller.user),
-    };
-    match (caller.reach(right), is_own) {
-        (Reach::All, _) | (Reach::Own, true) => Ok(()),
-        (Reach::None, _) => Err(Error::missing_right(&format!("{}.{}", right.topic, right.message))),
-        (Reach::Own, false) => {
-            let name = format!("{}.{}", right.topic, right.message);
-            let detail = format!("the right {name} reaches to own objects only here; this one is another's").into();
-            Err(Error { detail, ..Error::missing_right(&name) })
-        }
+    if permits(caller, right, owner) {
+        return Ok(());
     }
+    let name = format!("{}.{}", right.topic, right.message);
+    let missing = Error::missing_right(&name);
+    if caller.reach(right) == Reach::None {
+        return Err(missing);
+    }
+    let detail = format!("the right {name} reaches to own objects only here; this one is another's").into();
+    Err(Error { detail, ..missing })
 }
 
 #[cfg(test)]

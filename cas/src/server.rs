@@ -30,7 +30,7 @@ use bytes::Bytes;
 
 use crate::bulk::Bulk;
 use crate::error::Error;
-use crate::event::Frame;
+use crate::event::Frames;
 use crate::login::{Guesses, Identity, LoginId, Logins};
 use crate::message::Encoding;
 use crate::pending::{Pendings, ServeId};
@@ -40,7 +40,8 @@ use crate::random::Token;
 use crate::text::{Name, Secret, UserName};
 use crate::topic::{Done, Happening, Work};
 
-pub use deliver::{MAX_BATCH, MAX_BATCH_BYTES, MAX_POLL, MAX_STREAMS, MAX_STREAMS_OF_LOGIN, POLL, SIGN_IN_LIMIT};
+pub(crate) use deliver::Attached;
+pub use deliver::{MAX_BATCH, MAX_BATCH_BYTES, MAX_POLL, MAX_STREAMS, MAX_STREAMS_OF_LOGIN, POLL, SIGN_IN_LIMIT, Written};
 pub use dispatch::MAX_SIGN_IN;
 pub use reply::Reply;
 pub use sign_in::{MAX_VERIFYING, MAX_VERIFYING_OF_ADDRESS};
@@ -189,8 +190,8 @@ pub enum Input {
     Poll(PollRequest),
     /// A client opened a stream.
     Open(Open),
-    /// The last [`Output::Events`] of the stream are written: its socket takes more.
-    Written(StreamId),
+    /// So many events of a stream were written since the last time that this was said.
+    Written(StreamId, Written),
     /// A stream is closed.
     Closed(StreamId),
     /// A password or a key was checked.
@@ -239,12 +240,13 @@ pub enum Output {
     },
     /// The stream is open and has a login: an HTTP server answers 200 now.
     Opened(StreamId),
-    /// Write these events, then say [`Input::Written`]. No more come before that.
+    /// Write these events, and say [`Input::Written`] at the latest when it [is due](Written::is_due). A stream has at most
+    /// [`MAX_BATCH`] events and about [`MAX_BATCH_BYTES`] that are not known to be written; the others wait in the login.
     Events {
         /// To which stream.
         stream: StreamId,
         /// The events, in order.
-        frames: Vec<Frame>,
+        frames: Frames,
     },
     /// Write this message to a plug-in. At most [`MAX_WAITING`](crate::plugin::MAX_WAITING) of them are unanswered.
     Forward {
@@ -347,7 +349,6 @@ pub struct Server {
     bulks: BTreeMap<u64, Bulk>,
     last_bulk: u64,
     streams: BTreeMap<StreamId, Stream>,
-    streams_of: BTreeMap<LoginId, Vec<StreamId>>,
     polls: BTreeMap<LoginId, Poll>,
     subscribers: Subscribers,
     plugins: Plugins,
@@ -373,7 +374,6 @@ impl Server {
             bulks: BTreeMap::new(),
             last_bulk: 0,
             streams: BTreeMap::new(),
-            streams_of: BTreeMap::new(),
             polls: BTreeMap::new(),
             subscribers: Subscribers::default(),
             plugins: Plugins::default(),
@@ -415,7 +415,7 @@ impl Server {
             Input::Request(request) => self.request(now, request),
             Input::Poll(request) => self.poll_request(now, request),
             Input::Open(open) => self.open(now, open),
-            Input::Written(stream) => self.written(now, stream),
+            Input::Written(stream, written) => self.written(now, stream, written),
             Input::Closed(stream) => self.closed(now, stream),
             Input::Verified { verify, identity } => self.verified(now, verify, identity),
             Input::Served { serve, outcome } => self.finished(now, serve, outcome),

@@ -1,6 +1,8 @@
 //! WebSockets (RFC 6455): the handshake with its checks, CAS on one at `/cas/events`, and SIP (RFC 7118) at `/sip`, which goes back to
 //! `net` once it is open.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Extension;
@@ -9,20 +11,21 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use cas::Token;
-use cas::error::Fault;
+use cas::error::{Error, Fault};
 use cas::message::{Encoding, MAX_MESSAGE};
 use cas::server::MAX_SIGN_IN;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, poll};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::Message;
 use tracing::debug;
 
 use super::cas::{Parameters, refused, token};
@@ -174,12 +177,13 @@ async fn run(
     encoding: Encoding,
 ) -> Result<(), Ended> {
     // who has not signed in may send as much as a login needs (S9, S11)
-    // short events of one batch go in one write
-    let mut config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(4096).max_write_buffer_size(usize::MAX);
+    // a buffer is cleared for each look at the socket, after each event; short events of one batch go in one write
+    let mut config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(4096).max_write_buffer_size(usize::MAX);
     config = config.max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     let upgraded = TokioIo::new(upgrade.await?);
     let mut socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
     let mut stream = clients.open(connection.peer, token, after, encoding).await?;
+    let mut buffer = BytesMut::new();
     let mut heard = Instant::now();
     let (mut is_asked, mut is_open) = (false, false);
     let silence = sleep_until(heard + SILENCE);
@@ -188,14 +192,17 @@ async fn run(
         tokio::select! {
             biased;
             out = stream.next() => match out {
-                Some(ToStream::Close(why)) => return farewell(socket, code(why.fault), &why.detail).await,
                 None => return farewell(socket, CloseCode::Away, "the switch is stopping").await,
+                Some(ToStream::Close(why)) => return farewell(socket, code(why.fault), &why.detail).await,
+                Some(ToStream::Opened) => {
+                    connection.signed_in();
+                    is_open = true;
+                }
                 Some(out) => {
-                    if matches!(out, ToStream::Opened) {
-                        connection.signed_in();
-                        is_open = true;
+                    if let Some(why) = write(&mut socket, &mut stream, &mut buffer, out).await? {
+                        return farewell(socket, code(why.fault), &why.detail).await;
                     }
-                    write(&mut socket, &stream, out).await?;
+                    stream.tell_written().await?;
                 }
             },
             message = socket.next() => match message {
@@ -230,36 +237,42 @@ async fn run(
     }
 }
 
-async fn write(socket: &mut Socket, stream: &Stream, out: ToStream) -> Result<(), Ended> {
-    match out {
-        ToStream::Opened | ToStream::Close(_) => Ok(()),
-        ToStream::Reply(reply) => timed(socket.send(text(reply.body))).await,
-        ToStream::Forward(body) => timed(socket.send(text(body))).await,
-        ToStream::Events(frames) => {
-            for frame in &frames {
-                let mut out = Vec::with_capacity(512);
-                frame.write(stream.encoding(), &mut out);
-                timed(socket.feed(text(out.into()))).await?;
+/// Writes what is there for the peer, all that waits in one go; returns why the stream closes if that is among it.
+async fn write(socket: &mut Socket, stream: &mut Stream, buffer: &mut BytesMut, first: ToStream) -> Result<Option<Error>, Ended> {
+    let mut next = Some(first);
+    while let Some(out) = next {
+        match out {
+            ToStream::Opened => {}
+            ToStream::Close(why) => return Ok(Some(why)),
+            ToStream::Reply(reply) => timed(socket.feed(text(reply.body))).await?,
+            ToStream::Forward(body) => timed(socket.feed(text(body))).await?,
+            ToStream::Events(frames) => {
+                for frame in &frames {
+                    buffer.reserve(frame.len());
+                    frame.write(stream.encoding(), buffer);
+                    timed(socket.feed(text(buffer.split().freeze()))).await?;
+                    stream.wrote(frame);
+                }
             }
-            timed(socket.flush()).await?;
-            Ok(stream.written().await?)
         }
+        next = stream.ready();
     }
+    timed(socket.flush()).await?;
+    Ok(None)
 }
 
 async fn timed(write: impl Future<Output = Result<(), tokio_tungstenite::tungstenite::Error>>) -> Result<(), Ended> {
-    match timeout(STALL, write).await {
-        Ok(written) => Ok(written?),
-        Err(_) => Err(Ended::Stalled),
+    let mut write = pin!(write);
+    // mostly the socket has room, and no clock is needed
+    match poll!(write.as_mut()) {
+        Poll::Ready(written) => Ok(written?),
+        Poll::Pending => Ok(timeout(STALL, write).await.map_err(|_| Ended::Stalled)??),
     }
 }
 
-/// Both encodings are UTF-8.
+/// Both encodings are UTF-8, and what is ours need not be looked at for that.
 fn text(body: Bytes) -> Message {
-    match Utf8Bytes::try_from(body.clone()) {
-        Ok(text) => Message::Text(text),
-        Err(_) => Message::Binary(body),
-    }
+    Message::Frame(Frame::message(body, OpCode::Data(Data::Text), true))
 }
 
 fn code(fault: Fault) -> CloseCode {

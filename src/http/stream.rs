@@ -33,7 +33,7 @@ pub(super) async fn serve(web: &Web, connection: &Connection, token: Option<Toke
         Some(ToStream::Events(_) | ToStream::Reply(_) | ToStream::Forward(_)) | None => return Err(stopped(Stopped)),
     }
     connection.signed_in();
-    let body = futures_util::stream::unfold(Some((stream, false)), next);
+    let body = futures_util::stream::unfold(Some(stream), next);
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -42,16 +42,14 @@ pub(super) async fn serve(web: &Web, connection: &Connection, token: Option<Toke
 }
 
 /// Returns the next chunk. That it is asked for says that the socket took the last one.
-async fn next(state: Option<(Stream, bool)>) -> Option<(Result<Bytes, Stopped>, Option<(Stream, bool)>)> {
-    let (mut stream, is_written) = state?;
-    if is_written {
-        stream.written().await.ok()?;
-    }
+async fn next(stream: Option<Stream>) -> Option<(Result<Bytes, Stopped>, Option<Stream>)> {
+    let mut stream = stream?;
+    stream.tell_written().await.ok()?;
     loop {
         match timeout(COMMENT, stream.next()).await {
-            Err(_) => return Some((Ok(Bytes::from_static(b":\n\n")), Some((stream, false)))),
+            Err(_) => return Some((Ok(Bytes::from_static(b":\n\n")), Some(stream))),
             Ok(None) => return None,
-            Ok(Some(ToStream::Events(frames))) => return Some((Ok(events(&frames)), Some((stream, true)))),
+            Ok(Some(ToStream::Events(frames))) => return Some((Ok(events(&mut stream, &frames)), Some(stream))),
             Ok(Some(ToStream::Close(why))) => return Some((Ok(farewell(&why)), None)),
             // nobody asks anything on such a stream
             Ok(Some(ToStream::Opened | ToStream::Reply(_) | ToStream::Forward(_))) => {}
@@ -60,9 +58,10 @@ async fn next(state: Option<(Stream, bool)>) -> Option<(Result<Bytes, Stopped>, 
 }
 
 /// Writes events. JSON has no line ends in it.
-fn events(frames: &[Frame]) -> Bytes {
-    let mut out = Vec::with_capacity(frames.len() * 512);
+fn events(stream: &mut Stream, frames: &[Frame]) -> Bytes {
+    let mut out = Vec::with_capacity(frames.iter().map(|frame| frame.len() + 32).sum());
     for frame in frames {
+        stream.wrote(frame);
         out.extend_from_slice(format!("id: {}\ndata: ", frame.sequence_id).as_bytes());
         frame.write(Encoding::Json, &mut out);
         out.extend_from_slice(b"\n\n");

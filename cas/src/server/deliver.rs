@@ -1,5 +1,6 @@
 //! Events on their way: from something that happened to the logins that may know, and from there to streams and waiting requests.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,11 @@ use serde_json::{Map, Value, json};
 use super::dispatch::check_wire;
 use super::{Asked, Open, Output, Peer, PollRequest, Server, Sink, StreamId, Timer};
 use crate::error::{Error, Fault};
-use crate::event::{Event, Frame, Gap, KEPT_AFTER_WRITING};
-use crate::login::{LoginId, login_required};
+use crate::event::{Event, Events, Frame, Frames, Gap, KEPT_AFTER_WRITING};
+use crate::login::{Login, LoginId, login_required};
 use crate::message::{Encoding, Message, Unreadable};
 use crate::pending::{Pending, QUICK_LIMIT, Then, Worker};
-use crate::permission::{Owner, decide};
+use crate::permission::{Owner, decide, permits};
 use crate::text::{Name, UserName};
 use crate::topic::event::GetEvent;
 use crate::topic::{Happening, Request, Seen, Work, event_right, snapshot};
@@ -23,10 +24,10 @@ pub const MAX_STREAMS: usize = 20_000;
 /// Most streams of a login. A further one closes the oldest.
 pub const MAX_STREAMS_OF_LOGIN: usize = 8;
 
-/// Most events in one [`Output::Events`] or one reply.
+/// Most events in one reply, and on their way to one stream that are not known to be written.
 pub const MAX_BATCH: usize = 256;
 
-/// About how many bytes one [`Output::Events`] or one reply has at most, as JSON.
+/// About how many bytes they have at most, as JSON.
 pub const MAX_BATCH_BYTES: usize = 512 * 1024;
 
 /// How long a stream may be open without a login.
@@ -44,20 +45,59 @@ pub(super) struct Stream {
     pub(super) peer: Peer,
     pub(super) login: Option<LoginId>,
     pub(super) encoding: Encoding,
-    /// Number of the last event that was put on it.
-    cursor: u64,
-    state: Writing,
 }
 
-/// Whether a stream takes events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Writing {
-    /// It takes more.
-    Idle,
-    /// Its socket has the last ones still to write.
-    Busy,
-    /// A snapshot is made for it.
-    Snapshot,
+/// A stream of a login: how far it is with the login's events.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub(super) stream: StreamId,
+    /// Number of the last event that was put on it.
+    cursor: u64,
+    /// What was put on it and is not known to be written.
+    under_way: Written,
+    /// Whether a snapshot is made for it; what is newer waits.
+    waits: bool,
+}
+
+/// Events that a host wrote to a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    events: usize,
+    bytes: usize,
+}
+
+impl Written {
+    /// Counts one more.
+    pub fn add(&mut self, frame: &Frame) {
+        self.events += 1;
+        self.bytes += frame.len();
+    }
+
+    /// Returns whether so much was written that the server must be told, for it to go on.
+    #[must_use]
+    pub fn is_due(self) -> bool {
+        self.events >= MAX_BATCH / 8 || self.bytes >= MAX_BATCH_BYTES / 8
+    }
+}
+
+impl Attached {
+    /// Returns the number of the last event that is known to be written.
+    fn written(&self) -> u64 {
+        self.cursor.saturating_sub(self.under_way.events as u64)
+    }
+
+    /// Takes what the stream lacks, as far as there is room on it. The stream of a gap waits for a snapshot.
+    fn advance(&mut self, login: &Events) -> Result<Option<Output>, Gap> {
+        let room = (MAX_BATCH.saturating_sub(self.under_way.events), MAX_BATCH_BYTES.saturating_sub(self.under_way.bytes));
+        if self.waits || room.0 == 0 || room.1 == 0 {
+            return Ok(None);
+        }
+        let frames = login.after(self.cursor, room.0, room.1).inspect_err(|_| self.waits = true)?;
+        let Some(last) = frames.last() else { return Ok(None) };
+        self.cursor = last.sequence_id;
+        frames.iter().for_each(|frame| self.under_way.add(frame));
+        Ok(Some(Output::Events { stream: self.stream, frames }))
+    }
 }
 
 /// A request that waits for events.
@@ -75,12 +115,9 @@ impl Server {
         let timestamp = self.unix(now);
         let mut written: Vec<(u32, Arc<Event>)> = Vec::with_capacity(2);
         let logins = happening.login().map_or_else(|| self.subscribers.of(happening.topic(), users.as_deref()), |login| vec![login]);
+        let (right, owner) = (event_right(happening.topic()), users.as_deref().map_or(Owner::Service, Owner::Users));
         for id in logins {
-            let Some(login) = self.logins.find(id) else { continue };
-            let owner = users.as_deref().map_or(Owner::Service, Owner::Users);
-            if decide(&login.caller, event_right(happening.topic()), owner).is_err() {
-                continue;
-            }
+            let Some(login) = self.logins.find_mut(id).filter(|login| permits(&login.caller, right, owner)) else { continue };
             let view = happening.view(&login.caller);
             let event = match written.iter().find(|(other, _)| *other == view) {
                 Some((_, event)) => event.clone(),
@@ -91,22 +128,26 @@ impl Server {
                     event
                 }
             };
-            self.push(now, id, event);
+            let lacking = hand_on(login, event, &mut self.outputs);
+            self.handed_on(now, id, lacking);
         }
     }
 
     /// Adds an event to a login, and hands it on if somebody waits for it.
     pub(super) fn push(&mut self, now: Instant, id: LoginId, event: Arc<Event>) {
         let Some(login) = self.logins.find_mut(id) else { return };
-        login.events.push(event);
+        let lacking = hand_on(login, event, &mut self.outputs);
+        self.handed_on(now, id, lacking);
+    }
+
+    fn handed_on(&mut self, now: Instant, id: LoginId, lacking: Vec<StreamId>) {
         if let Some(poll) = self.polls.remove(&id) {
             self.timers.remove(&(poll.until, Timer::Poll(id)));
             self.touch(now, id);
             self.answer_poll(now, id, poll.asked, poll.after);
         }
-        let streams = self.streams_of.get(&id).cloned().unwrap_or_default();
-        for stream in streams {
-            self.pump(now, stream);
+        for stream in lacking {
+            self.make_snapshot(now, id, stream);
         }
     }
 
@@ -159,7 +200,7 @@ impl Server {
             let last = login.events.last();
             return self.answer(now, asked, Err(Error::field("after", format!("field after: expected 0 to {last}"))));
         }
-        if request.after.is_some() && !self.streams_of.contains_key(&id) {
+        if request.after.is_some() && login.streams.is_empty() {
             login.events.acknowledge(after);
         }
         if login.events.last() > after || wait == 0 {
@@ -207,7 +248,7 @@ impl Server {
         match login {
             Err(why) => self.output(Output::Close { stream, why }),
             Ok(login) => {
-                self.streams.insert(stream, Stream { peer, login: None, encoding, cursor: 0, state: Writing::Idle });
+                self.streams.insert(stream, Stream { peer, login: None, encoding });
                 match login {
                     Some(login) => self.attach(now, stream, login, after),
                     None => self.after(now + SIGN_IN_LIMIT, Timer::SignIn(stream)),
@@ -218,22 +259,20 @@ impl Server {
 
     /// Gives a stream its login; events flow from then on.
     pub(super) fn attach(&mut self, now: Instant, id: StreamId, login: LoginId, after: Option<u64>) {
-        let Some(known) = self.logins.find(login) else { return };
-        let (gone, last) = (known.events.gone(), known.events.last());
+        let Some(known) = self.logins.find_mut(login) else { return };
+        let last = known.events.last();
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        let cursor = after.unwrap_or(known.polled.max(gone));
+        let cursor = after.unwrap_or(known.polled.max(known.events.gone()));
         if cursor > last {
             self.streams.remove(&id);
             return self.output(Output::Close { stream: id, why: Error::field("after", format!("field after: expected 0 to {last}")) });
         }
         stream.login = Some(login);
-        stream.cursor = cursor;
-        let streams = self.streams_of.entry(login).or_default();
-        streams.push(id);
-        let surplus = (streams.len() > MAX_STREAMS_OF_LOGIN).then(|| streams.first().copied()).flatten();
+        known.streams.push(Attached { stream: id, cursor, under_way: Written::default(), waits: false });
+        let surplus = known.streams.first().filter(|_| known.streams.len() > MAX_STREAMS_OF_LOGIN).map(|oldest| oldest.stream);
         self.touch(now, login);
         self.output(Output::Opened(id));
-        self.pump(now, id);
+        self.pump(now, login, id);
         if let Some(oldest) = surplus {
             let why = Error::new(Fault::TooMany, format!("a login has at most {MAX_STREAMS_OF_LOGIN} streams; a newer one took the place"));
             self.output(Output::Close { stream: oldest, why });
@@ -248,58 +287,49 @@ impl Server {
         }
     }
 
-    pub(super) fn written(&mut self, now: Instant, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.state == Writing::Busy) else { return };
-        stream.state = Writing::Idle;
-        let cursor = stream.cursor;
-        if let Some(login) = stream.login {
-            // A stream that breaks off now may have lost what was written last; the slowest of a login's streams counts.
-            let slowest =
-                self.streams_of.get(&login).into_iter().flatten().filter_map(|id| self.streams.get(id)).map(|stream| stream.cursor).min();
-            if let Some(login) = self.logins.find_mut(login) {
-                login.events.acknowledge(slowest.unwrap_or(cursor).saturating_sub(KEPT_AFTER_WRITING as u64));
-            }
-        }
-        self.pump(now, id);
+    pub(super) fn written(&mut self, now: Instant, id: StreamId, written: Written) {
+        let Some(login) = self.streams.get(&id).and_then(|stream| stream.login) else { return };
+        let Some(known) = self.logins.find_mut(login) else { return };
+        let Some(attached) = known.streams.iter_mut().find(|attached| attached.stream == id) else { return };
+        let Written { events, bytes } = &mut attached.under_way;
+        *events = events.saturating_sub(written.events);
+        *bytes = bytes.saturating_sub(written.bytes);
+        // A stream that breaks off now may have lost what was written last; the slowest of a login's streams counts.
+        let slowest = known.streams.iter().map(Attached::written).min().unwrap_or_default();
+        known.events.acknowledge(slowest.saturating_sub(KEPT_AFTER_WRITING as u64));
+        self.pump(now, login, id);
     }
 
     pub(super) fn closed(&mut self, now: Instant, id: StreamId) {
         let Some(stream) = self.streams.remove(&id) else { return };
         if let Some(login) = stream.login {
             self.touch(now, login);
-            if let Some(streams) = self.streams_of.get_mut(&login) {
-                streams.retain(|other| *other != id);
-                if streams.is_empty() {
-                    self.streams_of.remove(&login);
-                }
+            if let Some(login) = self.logins.find_mut(login) {
+                login.streams.retain(|attached| attached.stream != id);
             }
         }
         self.plugin_gone(now, id);
     }
 
     /// Puts events on a stream that takes them.
-    fn pump(&mut self, now: Instant, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.state == Writing::Idle) else { return };
-        let Some((login, known)) = stream.login.and_then(|id| Some((id, self.logins.find(id)?))) else { return };
-        match known.events.after(stream.cursor, MAX_BATCH, MAX_BATCH_BYTES) {
-            Ok(frames) => {
-                let Some(last) = frames.last().map(|frame| frame.sequence_id) else { return };
-                stream.cursor = last;
-                stream.state = Writing::Busy;
-                self.output(Output::Events { stream: id, frames });
-            }
-            Err(Gap::Gone | Gap::Ahead) => {
-                stream.state = Writing::Snapshot;
-                let at = known.events.last();
-                let Some(work) = self.snapshot_work(now, login) else { return };
-                let (until, deadline) = (now + QUICK_LIMIT, now + QUICK_LIMIT);
-                let worker = Worker::SnapshotFor(id, at);
-                let pending = Pending { login, asked: None, worker, until, then: Then::Timeout, deadline, pending_id: None };
-                let serve = self.pendings.add(pending);
-                self.after(deadline, Timer::Work(serve));
-                self.output(Output::Serve { serve, work: Box::new(work) });
-            }
+    fn pump(&mut self, now: Instant, login: LoginId, id: StreamId) {
+        let Some(known) = self.logins.find_mut(login) else { return };
+        let Some(attached) = known.streams.iter_mut().find(|attached| attached.stream == id) else { return };
+        match attached.advance(&known.events) {
+            Ok(output) => self.outputs.extend(output),
+            Err(Gap::Gone | Gap::Ahead) => self.make_snapshot(now, login, id),
         }
+    }
+
+    /// Has a snapshot made for a stream that lacks events.
+    fn make_snapshot(&mut self, now: Instant, login: LoginId, id: StreamId) {
+        let Some(work) = self.snapshot_work(now, login) else { return };
+        let worker = Worker::SnapshotFor(id, self.logins.find(login).map_or(0, |login| login.events.last()));
+        let (until, deadline) = (now + QUICK_LIMIT, now + QUICK_LIMIT);
+        let pending = Pending { login, asked: None, worker, until, then: Then::Timeout, deadline, pending_id: None };
+        let serve = self.pendings.add(pending);
+        self.after(deadline, Timer::Work(serve));
+        self.output(Output::Serve { serve, work: Box::new(work) });
     }
 
     fn snapshot_work(&self, now: Instant, id: LoginId) -> Option<Work> {
@@ -328,10 +358,13 @@ impl Server {
     /// Puts a snapshot on the stream that lacks events, in their place.
     pub(super) fn snapshot_for(&mut self, now: Instant, id: StreamId, at: u64, outcome: Result<Value, Error>) {
         let frame = self.snapshot_frame(now, at, outcome);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.cursor = at;
-        stream.state = Writing::Busy;
-        self.output(Output::Events { stream: id, frames: vec![frame] });
+        let Some(login) = self.streams.get(&id).and_then(|stream| stream.login) else { return };
+        let attached = self.logins.find_mut(login).and_then(|login| login.streams.iter_mut().find(|attached| attached.stream == id));
+        let Some(attached) = attached else { return };
+        (attached.cursor, attached.waits) = (at, false);
+        attached.under_way.add(&frame);
+        self.output(Output::Events { stream: id, frames: Frames::from_iter([frame]) });
+        self.pump(now, login, id);
     }
 
     /// Gives a snapshot to the waiting request that lacks events.
@@ -348,6 +381,19 @@ impl Server {
         let body = outcome.unwrap_or_else(|_| json!({ "ask": ["tel", "presence", "permission"] }));
         Frame::new(at, Event::new(&event_message("event", "snapshot", self.unix(now), body)))
     }
+}
+
+/// Adds an event to a login, and puts it on those of its streams that take it. Returns those that lack older ones.
+fn hand_on(login: &mut Login, event: Arc<Event>, outputs: &mut VecDeque<Output>) -> Vec<StreamId> {
+    login.events.push(event);
+    let mut lacking = Vec::new();
+    for attached in &mut login.streams {
+        match attached.advance(&login.events) {
+            Ok(output) => outputs.extend(output),
+            Err(Gap::Gone | Gap::Ahead) => lacking.push(attached.stream),
+        }
+    }
+    lacking
 }
 
 fn event_message(topic: &str, message: &str, timestamp: u64, body: Value) -> Message {

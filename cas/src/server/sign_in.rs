@@ -153,9 +153,10 @@ impl Server {
         if let Some(poll) = self.polls.remove(&id) {
             self.answer(now, poll.asked, Err(why.clone()));
         }
-        for stream in self.streams_of.remove(&id).unwrap_or_default() {
-            self.output(Output::Close { stream, why: why.clone() });
-            self.closed(now, stream);
+        let streams = self.logins.find_mut(id).map(|login| std::mem::take(&mut login.streams)).unwrap_or_default();
+        for attached in streams {
+            self.output(Output::Close { stream: attached.stream, why: why.clone() });
+            self.closed(now, attached.stream);
         }
         for bulk in self.bulks.iter().filter(|(_, bulk)| bulk.login == id).map(|(number, _)| *number).collect::<Vec<_>>() {
             if let Some(asked) = self.bulks.remove(&bulk).and_then(|bulk| bulk.asked) {
@@ -177,9 +178,9 @@ impl Server {
 
     /// Ends a login that asked for nothing for too long (004-29).
     pub(super) fn idle(&mut self, now: Instant, id: LoginId) {
-        let is_waiting = self.polls.contains_key(&id) || self.streams_of.contains_key(&id);
+        let is_polling = self.polls.contains_key(&id);
         let Some(login) = self.logins.find_mut(id) else { return };
-        if is_waiting {
+        if is_polling || !login.streams.is_empty() {
             login.last_active = now;
         }
         let ends = login.last_active + self.settings.idle_limit;

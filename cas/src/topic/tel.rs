@@ -191,18 +191,15 @@ impl Call {
     /// Returns what the caller may do with the call now: what its state allows, cut by their rights.
     #[must_use]
     pub fn actions(&self, caller: &Caller) -> Actions {
-        let users = self.users();
-        let own = if self.party(&caller.user).is_some() { std::slice::from_ref(&caller.user) } else { users.as_slice() };
-        let possible = if self.party(&caller.user).is_some() {
-            self.possible(&caller.user)
-        } else {
-            users.iter().map(|user| self.possible(user)).fold(self.possible(&caller.user), Actions::union)
+        let is_own = self.party(&caller.user).is_some();
+        let others = self.parties.iter().filter(|_| !is_own).filter_map(|party| party.user.as_ref());
+        let possible = others.map(|user| self.possible(user)).fold(self.possible(&caller.user), Actions::union);
+        let may = |action: &Action| match caller.reach(Request::right_of(*action)) {
+            Reach::All => true,
+            Reach::Own => is_own || *action == Action::Pickup,
+            Reach::None => false,
         };
-        possible
-            .iter()
-            .filter(|action| *action == Action::Pickup || may(caller, *action, own))
-            .filter(|action| may(caller, *action, &[]))
-            .collect()
+        possible.iter().filter(may).collect()
     }
 }
 

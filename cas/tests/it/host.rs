@@ -15,7 +15,7 @@ use cas::pending::ServeId;
 use cas::permission::{Caller, Pattern, Rights, Role};
 use cas::provider::{Admin, Ending, Graph, History, Presence, Store, Telephony};
 use cas::server::{
-    Channel, Credential, ExchangeId, Input, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, Wire,
+    Channel, Credential, ExchangeId, Input, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, Wire, Written,
 };
 use cas::text::{CallId, Destination, DeviceId, EntryId, Line, Prose, UserName};
 use cas::topic::tel::{Act, Acted, Call, Constructed, How, Party, PartyState, State};
@@ -348,6 +348,7 @@ pub(crate) struct Host {
     pub(crate) streams: BTreeMap<StreamId, VecDeque<Value>>,
     /// Streams whose sockets take nothing.
     pub(crate) stuck: Vec<StreamId>,
+    unsaid: BTreeMap<StreamId, Written>,
     pub(crate) closed: BTreeMap<StreamId, Error>,
     /// Work that waits, where `lazy`.
     pub(crate) work: VecDeque<(ServeId, Box<Work>)>,
@@ -371,6 +372,7 @@ impl Host {
             replies: BTreeMap::new(),
             streams: BTreeMap::new(),
             stuck: Vec::new(),
+            unsaid: BTreeMap::new(),
             closed: BTreeMap::new(),
             work: VecDeque::new(),
             lazy: false,
@@ -397,19 +399,27 @@ impl Host {
         self.now = end;
     }
 
+    /// Says that all that is on a stream was written.
+    pub(crate) fn written(&mut self, stream: StreamId) {
+        let written = self.unsaid.remove(&stream).unwrap_or_default();
+        self.input(Input::Written(stream, written));
+    }
+
     pub(crate) fn drain(&mut self) {
         while let Some(output) = self.server.poll_output() {
             match output {
                 Output::Reply { exchange, reply } => assert!(self.replies.insert(exchange, reply).is_none(), "two replies"),
                 Output::Events { stream, frames } => {
                     let queue = self.streams.entry(stream).or_default();
+                    let written = self.unsaid.entry(stream).or_default();
                     for frame in frames {
+                        written.add(&frame);
                         let mut out = Vec::new();
                         frame.write(Encoding::Json, &mut out);
                         queue.push_back(serde_json::from_slice(&out).unwrap());
                     }
-                    if !self.stuck.contains(&stream) {
-                        self.server.handle_input(self.now, Input::Written(stream));
+                    if written.is_due() && !self.stuck.contains(&stream) {
+                        self.server.handle_input(self.now, Input::Written(stream, std::mem::take(written)));
                     }
                 }
                 Output::Forward { stream, body } => {

@@ -97,7 +97,7 @@ fn every_request_is_answered_once_and_what_ends_leaves_nothing() {
                 }
                 3 if streams > 0 => host.input(Input::Closed(StreamId(1 + dice.below(streams as usize) as u64))),
                 4 => host.advance(Duration::from_millis(dice.below(20_000) as u64)),
-                5 if streams > 0 => host.input(Input::Written(StreamId(1 + dice.below(streams as usize) as u64))),
+                5 if streams > 0 => host.written(StreamId(1 + dice.below(streams as usize) as u64)),
                 6 | 7 if streams > 0 => {
                     let stream = StreamId(1 + dice.below(streams as usize) as u64);
                     let request = a_request(&mut dice);
