@@ -187,7 +187,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
             min_expires: config.sip.min_expires,
             default_expires: config.sip.default_expires,
             max_expires: config.sip.max_expires,
-            own: listeners.0.iter().map(|(_, address)| (Host::Ip(address.ip()), address.port())).collect(),
+            own: net.listeners().iter().map(|listener| (Host::Ip(listener.address.ip()), listener.address.port())).collect(),
             ..registrar::Policy::default()
         },
         dns: if config.sip.dns { Dns::system().map_err(|error| anyhow::anyhow!("sip.dns: {error}"))? } else { Dns::off() },

@@ -319,6 +319,14 @@ pub struct Trunk {
     pub srtp: Option<Srtp>,
 }
 
+impl Trunk {
+    /// Returns the domain of those behind the trunk of a name: one that nobody has (RFC 2606).
+    #[must_use]
+    pub fn domain(name: &str) -> String {
+        format!("{name}.invalid")
+    }
+}
+
 /// How the peer of a trunk is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

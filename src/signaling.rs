@@ -10,6 +10,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod forward;
+mod guide;
 mod load;
 mod news;
 mod outside;
@@ -53,6 +54,7 @@ pub(crate) use command::{NewCall, Unable, Want};
 use drain::Farewell;
 pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
+pub(crate) use guide::{Guide, Purpose};
 use load::Load;
 use news::Past;
 pub(crate) use news::{Feed, News};
@@ -110,6 +112,8 @@ pub(crate) struct Signaling {
     asks: mpsc::Receiver<Ask>,
     news: Feed,
     past: Past,
+    /// Calls that nobody has answered yet, with the other call that waits for that.
+    guided: HashMap<crate::call::Id, Guide>,
     /// Who waits for what comes of a command.
     ordered: HashMap<Ticket, (crate::call::Id, oneshot::Sender<Result<crate::call::Id, Unable>>)>,
     /// Who waits for an answer of the switch to what an application described.
@@ -189,6 +193,7 @@ impl Signaling {
             asks: parts.asks,
             news: parts.news,
             past: Past::default(),
+            guided: HashMap::new(),
             ordered: HashMap::new(),
             draining: None,
             metrics: Metrics::new(),
@@ -417,7 +422,9 @@ impl Signaling {
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
                 self.follow_call(&event);
+                let (call, state) = (event.call, event.after.state);
                 self.call_changed(event);
+                self.follow_guided(call, state);
             }
         }
     }

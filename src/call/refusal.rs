@@ -32,9 +32,18 @@ pub enum Refusal {
     /// The device cannot be told to answer.
     #[error("the device does not answer by itself: it goes on ringing")]
     NotByItself,
+    /// The device holds by itself.
+    #[error("the call is on hold at the device, which alone can take it off")]
+    HoldsItself,
     /// The device is not in the call.
     #[error("this device is not in the call")]
     NoDevice,
+    /// No such device of the user is registered.
+    #[error("the user has no registered device of this name")]
+    UnknownDevice,
+    /// None of the user's devices is registered.
+    #[error("no device of the user is registered")]
+    NothingRegistered,
     /// There would be no device left.
     #[error("this is the party's only device in the call")]
     LastDevice,
@@ -120,12 +129,19 @@ impl Refusal {
             | Self::NotRinging
             | Self::WhichDevice
             | Self::NotByItself
+            | Self::HoldsItself
             | Self::NotTalking
             | Self::UnderWay
             | Self::LastDevice
             | Self::Same
             | Self::TooManyDevices => StatusCode::REQUEST_PENDING,
-            Self::NoDevice | Self::NoWay | Self::NoAnswer | Self::Unreachable | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
+            Self::NoDevice
+            | Self::UnknownDevice
+            | Self::NothingRegistered
+            | Self::NoWay
+            | Self::NoAnswer
+            | Self::Unreachable
+            | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
             Self::NoConference | Self::IsRoom => StatusCode::REQUEST_PENDING,
             Self::OtherThread => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadDigits => StatusCode::BAD_REQUEST,

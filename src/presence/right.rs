@@ -30,8 +30,8 @@ pub fn sight(watcher: &User, user: &User, groups: &[Group]) -> Option<Sight> {
     match caller.reach(PRESENCE) {
         Reach::Own | Reach::All if watcher.name == user.name => Some(Sight::Whole),
         Reach::None | Reach::Own => None,
-        Reach::All if caller.reach(PICKUP) == Reach::All => Some(Sight::Whole),
-        Reach::All if caller.reach(PICKUP) == Reach::Own && Group::joins(groups, &watcher.name, &user.name) => Some(Sight::Whole),
+        Reach::All if caller.reach(PICKUP) == Reach::All => Some(Sight::Ringing),
+        Reach::All if caller.reach(PICKUP) == Reach::Own && Group::joins(groups, &watcher.name, &user.name) => Some(Sight::Ringing),
         Reach::All if caller.reach(SHOW) == Reach::All => Some(Sight::Parties),
         Reach::All => Some(Sight::State),
     }
@@ -67,7 +67,7 @@ mod tests {
         for (rules, seen) in [
             (&[][..], Some(Sight::State)),
             (&[("tel.show", Reach::All)], Some(Sight::Parties)),
-            (&[("tel.*", Reach::All)], Some(Sight::Whole)),
+            (&[("tel.*", Reach::All)], Some(Sight::Ringing)),
             (&[("presence.get", Reach::Own)], None),
             (&[("presence.get", Reach::Own), ("tel.*", Reach::All)], None),
             (&[("*", Reach::None)], None),
@@ -84,7 +84,7 @@ mod tests {
         let groups: [Group; 1] = [toml::from_str("name = \"house\"\nmembers = [\"ann\", \"bob\"]").unwrap()];
         let ann = user("ann", &[]);
         for (rules, seen) in [
-            (&[][..], Some(Sight::Whole)),
+            (&[][..], Some(Sight::Ringing)),
             (&[("tel.pickup", Reach::None)], Some(Sight::State)),
             (&[("tel.pickup", Reach::None), ("tel.show", Reach::All)], Some(Sight::Parties)),
             (&[("presence.get", Reach::Own)], None),

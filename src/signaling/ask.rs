@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::{NewCall, Order, Unable, Want};
 use super::drain::Draining;
+use super::guide::Guide;
 use super::thin::{Came, What, Wish};
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
@@ -82,6 +83,10 @@ pub(crate) enum Ask {
     Wish(Wish),
     /// To end what there is of such an application: its login is over.
     LoginOver(u64),
+    /// Whether a login's application hears of calls, and which turn of that this is.
+    LoginHears(u64, bool, u64),
+    /// What happens when somebody answers a call that was made just now.
+    Guide(call::Id, Guide),
     /// The calls that are not over, of a user or all.
     Calls(Option<String>, oneshot::Sender<Vec<Arc<View>>>),
 }
@@ -155,6 +160,16 @@ impl Handle {
     /// Ends what there is of the application of a login as a device.
     pub(crate) async fn login_over(&self, login: u64) -> Result<(), Stopped> {
         self.0.send(Ask::LoginOver(login)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells whether the application of a login hears of calls. Of two such words that with the higher turn counts.
+    pub(crate) async fn login_hears(&self, login: u64, is_there: bool, turn: u64) -> Result<(), Stopped> {
+        self.0.send(Ask::LoginHears(login, is_there, turn)).await.map_err(|_| Stopped)
+    }
+
+    /// Says what happens when somebody answers a call that was made just now.
+    pub(crate) async fn guide(&self, call: call::Id, guide: Guide) -> Result<(), Stopped> {
+        self.0.send(Ask::Guide(call, guide)).await.map_err(|_| Stopped)
     }
 
     /// Takes no new calls, or takes them again.
@@ -248,6 +263,8 @@ impl Signaling {
             Ask::Order(order) => self.handle_order(order),
             Ask::Wish(wish) => self.handle_wish(wish),
             Ask::LoginOver(login) => self.login_over(login),
+            Ask::Guide(call, guide) => self.guide(call, guide),
+            Ask::LoginHears(login, is_there, turn) => self.login_hears(login, is_there, turn),
             Ask::Make(wanted) => self.handle_new_call(wanted),
             Ask::Drain(draining, answer) => {
                 self.set_draining(draining);

@@ -64,6 +64,11 @@ impl Watchers {
         Some(entry)
     }
 
+    /// Returns whose subscription it is.
+    pub(super) fn watcher(&self, id: SubscriptionId) -> Option<&str> {
+        self.watches.get(&id).map(|entry| &*entry.watcher)
+    }
+
     /// Returns the subscriptions to one package of a user.
     fn of(&self, user: &Arc<str>, package: Package) -> Vec<SubscriptionId> {
         let (first, last) = (SubscriptionId::FIRST, SubscriptionId::LAST);

@@ -63,6 +63,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         state: *state,
         muted: Vec::new(),
         silenced: Vec::new(),
+        held_at_device: false,
         moderator: false,
         devices: Vec::new(),
     };
@@ -121,6 +122,7 @@ impl Telephony for Switch {
             state: PartyState::Ringing,
             muted: Vec::new(),
             silenced: Vec::new(),
+            held_at_device: false,
             moderator: false,
             devices: Vec::new(),
         });
@@ -354,6 +356,8 @@ pub(crate) struct Host {
     pub(crate) work: VecDeque<(ServeId, Box<Work>)>,
     pub(crate) lazy: bool,
     pub(crate) abandoned: Vec<ServeId>,
+    /// Logins whose clients went away (false) or came back.
+    pub(crate) comings: Vec<(LoginId, bool)>,
     /// Logins that are over.
     pub(crate) over: Vec<LoginId>,
     /// Most passwords that were ever asked for.
@@ -377,6 +381,7 @@ impl Host {
             work: VecDeque::new(),
             lazy: false,
             abandoned: Vec::new(),
+            comings: Vec::new(),
             over: Vec::new(),
             verified: 0,
             last_exchange: 0,
@@ -439,6 +444,8 @@ impl Host {
                     }
                 }
                 Output::Abandon(serve) => self.abandoned.push(serve),
+                Output::Away(login) => self.comings.push((login, false)),
+                Output::Back(login) => self.comings.push((login, true)),
                 Output::LoginOver(login) => self.over.push(login),
             }
         }

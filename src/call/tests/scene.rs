@@ -707,7 +707,12 @@ impl Scene {
                 return;
             }
             Event::Dialog(id, event) => (id, event),
-            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..) => return,
+            Event::Forward(_)
+            | Event::Elsewhere(..)
+            | Event::Cancel(_)
+            | Event::Response(..)
+            | Event::Refer(..)
+            | Event::Subscription(..) => return,
         };
         if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
             && this.acknowledges
@@ -781,7 +786,9 @@ impl Scene {
                     Event::Request(incoming) => self.invite(*incoming),
                     Event::Dialog(dialog, event) => self.with_calls(|calls, switch| calls.handle_dialog(switch, dialog, event)),
                     Event::Refer(dialog, refer) => self.refers.push((dialog, refer.id)),
-                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Subscription(..) => panic!("{event:?}"),
+                    Event::Forward(_) | Event::Elsewhere(..) | Event::Cancel(_) | Event::Response(..) | Event::Subscription(..) => {
+                        panic!("{event:?}")
+                    }
                 }
             } else if let Some(send) = self.sip.next_send() {
                 let to = (0..self.phones.len()).find(|node| address(*node) == send.hop.remote());
