@@ -6,6 +6,7 @@
 
 mod retention;
 
+use cas::provider::Ending;
 use cas::text::{CallId, DeviceId, EntryId, UserName};
 use cas::topic::history::{Entry, Query};
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,33 @@ pub fn find(storage: &Storage, id: &EntryId) -> Result<Option<Kept>, StorageErro
     Ok(storage.get(Table::History, &key)?.and_then(|value| serde_json::from_slice(&value).ok()))
 }
 
+/// Finds out why a call ended, and which users have it in their histories; none for a call of which nothing is kept. May read the disk.
+///
+/// # Errors
+///
+/// The store cannot be read.
+pub fn ending(storage: &Storage, call: u64) -> Result<Option<Ending>, StorageError> {
+    let (mut users, mut why) = (Vec::new(), None);
+    for found in storage.scan(Table::Entry, format!("{call:016x}-").as_bytes()) {
+        let (id, user) = found?;
+        users.extend(String::from_utf8(user).ok().and_then(|user| UserName::parse(&user).ok()));
+        if why.is_none()
+            && let Some(id) = String::from_utf8(id).ok().and_then(|id| EntryId::parse(&id).ok())
+        {
+            why = find(storage, &id)?.and_then(|kept| kept.entry.why);
+        }
+    }
+    let record = storage.get(Table::Cdr, &call.to_be_bytes())?;
+    let told = record.as_deref().and_then(|record| serde_json::from_slice::<Told>(record).ok()).map(|record| record.reason);
+    Ok((told.is_some() || !users.is_empty()).then(|| Ending { users, why: told.or(why).unwrap_or_default() }))
+}
+
+/// What is read of a call's record.
+#[derive(Deserialize)]
+struct Told {
+    reason: String,
+}
+
 /// Lists entries, newest first; may read the disk. It reads what it lists, and what lies between that and does not fit.
 ///
 /// # Errors
@@ -194,6 +222,22 @@ mod tests {
         assert_eq!(calls(&storage, &Query { device: DeviceId::parse("app").ok(), limit: 2, ..first.clone() }), [9, 8]);
         assert_eq!(calls(&storage, &Query { device: DeviceId::parse("hall").ok(), ..first }), [0; 0]);
         assert_eq!(calls(&storage, &query("an")), [0; 0], "another user");
+    }
+
+    #[tokio::test]
+    async fn why_a_call_ended_is_read_from_its_record_or_else_its_entries() {
+        let storage = filled().await;
+        let mut batch = Batch::new();
+        batch.put(Table::Cdr, &2_u64.to_be_bytes(), br#"{"id":2,"reason":"the caller hung up","media":[]}"#);
+        batch.put(Table::Cdr, &77_u64.to_be_bytes(), br#"{"id":77,"reason":"too many calls"}"#);
+        storage.write(&batch).await.unwrap();
+        // entries of one call have the number of the party: here both users have the same, so the last one is found
+        let users = vec![UserName::parse("ann2").unwrap()];
+        let ending = |call| ending(&storage, call).unwrap();
+        assert_eq!(ending(1), Some(Ending { users: users.clone(), why: "nobody answered".to_owned() }));
+        assert_eq!(ending(2), Some(Ending { users, why: "the caller hung up".to_owned() }));
+        assert_eq!(ending(77), Some(Ending { users: Vec::new(), why: "too many calls".to_owned() }));
+        assert_eq!(ending(0x11), None, "1 is not the beginning of it");
     }
 
     #[tokio::test]

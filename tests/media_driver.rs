@@ -185,6 +185,47 @@ fn two_phones_hear_each_other() {
 }
 
 #[test]
+fn calls_of_two_threads_become_one() {
+    let (events, mut told) = mpsc::channel(16);
+    let media = Media::start(Config { threads: Some(2), ..config(20000..=20099) }, events).unwrap();
+    let (first, mut second) = (call(&media), call(&media));
+    assert_ne!(first.ports[0].id.thread(), second.ports[0].id.thread());
+    for call in [&first, &second] {
+        settle(&media, &mut told, call.ports[0].id);
+        for sequence in 0..20 {
+            call.phones[0].says(sequence, &call.ports[0]);
+            call.phones[1].says(sequence, &call.ports[1]);
+            assert_eq!((call.phones[1].hears(), call.phones[0].hears()), (Some(sequence), Some(sequence)));
+        }
+    }
+    media.arrange(BridgeId(second.ports[0].id.number()), &[]).unwrap();
+    let before = second.ports[1].clone();
+    media.bring(&mut second.ports[1], first.ports[0].id).unwrap();
+    assert_eq!((before.id.number(), &before.local.addresses), (second.ports[1].id.number(), &second.ports[1].local.addresses));
+    let (ann, bob) = (first.ports[0].id, second.ports[1].id);
+    media.arrange(BridgeId(ann.number()), &[member(ann, 0), member(bob, 1)]).unwrap();
+    settle(&media, &mut told, ann);
+    let heard: Vec<u16> = (20..40)
+        .map(|sequence| {
+            first.phones[0].says(sequence, &first.ports[0]);
+            second.phones[1].says(sequence, &second.ports[1]);
+            let (bob, ann) = (second.phones[1].hears().unwrap(), first.phones[0].hears().unwrap());
+            assert_eq!(bob, ann, "both streams go on with the numbers that follow");
+            bob
+        })
+        .collect();
+    assert!(heard.windows(2).all(|pair| pair[1] == pair[0] + 1), "{heard:?}");
+    media.close(bob);
+    let Event::Closed { port, statistics } = next_event(&mut told) else { panic!("closed first") };
+    assert_eq!((port, statistics.streams[0].received.packets), (bob, 40), "its figures went with it");
+    // one that is gone already brings nothing, and nobody waits for it
+    let mut gone = second.ports[0].clone();
+    close(&media, &mut told, gone.id);
+    media.bring(&mut gone, ann).unwrap();
+    settle(&media, &mut told, ann);
+}
+
+#[test]
 fn streams_can_be_added() {
     let (media, mut told) = start(20000..=20099, 16);
     let mut call = call(&media);

@@ -66,6 +66,7 @@ fn call(number: u64, first: u64) -> Call {
         state: PartyState::Connected,
         devices: vec![Carrying { device: DeviceId::parse("desk-phone").expect("a device"), media: vec![Media::Audio], application: false }],
         muted: Vec::new(),
+        silenced: Vec::new(),
         held_at_device: false,
         moderator: false,
     };

@@ -30,8 +30,17 @@ pub trait Telephony: Send + Sync {
     fn register(&self, caller: &Caller, request: tel::Register) -> impl Future<Output = Answer<DeviceId>> + Send;
     /// Lets the application ring no more; its calls go on.
     fn unregister(&self, caller: &Caller) -> impl Future<Output = Answer<()>> + Send;
-    /// Tells in one sentence why a call ended or failed.
-    fn why(&self, call: &CallId) -> impl Future<Output = Answer<String>> + Send;
+    /// Tells in one sentence why a call ended or failed, however long ago that was, and who was in it.
+    fn why(&self, call: &CallId) -> impl Future<Output = Answer<Ending>> + Send;
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Our users who were in it, as far as that is known.
+    pub users: Vec<UserName>,
+    /// Why, in one sentence.
+    pub why: String,
 }
 
 /// Who is in a call with which devices.

@@ -1,13 +1,14 @@
 //! Engine: the ports and bridges of one media thread. A packet goes in with its socket and source and comes out as where the
 //! same octets are to be sent, without a copy, an allocation or a lock; what is transcoded comes out by the clock. What bridges are to
 //! be is carried out in `engine/arrange.rs`; what is more than one packet from one port to another, in `engine/beyond.rs`; mixes and sounds
-//! are in `engine/mixing.rs`, keys that are pressed in `engine/digits.rs`. It owns no
+//! are in `engine/mixing.rs`, keys that are pressed in `engine/digits.rs`, ports that go to another thread in `engine/moving.rs`. It owns no
 //! socket and reads no clock.
 
 mod arrange;
 mod beyond;
 mod digits;
 mod mixing;
+mod moving;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -16,6 +17,7 @@ use std::{
 };
 
 use self::arrange::Turn;
+pub use self::moving::Moving;
 use crate::{
     BridgeId,
     bridge::{Copies, Fed, Hop, Place, Plan, Random, Room, Route},
@@ -191,16 +193,21 @@ impl Engine {
     /// Opens a port with idle streams. Returns its slot, which with stream and component names its sockets
     /// ([`SocketId::new`]).
     pub fn open(&mut self, id: PortId, streams: usize) -> usize {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.ports.push(None);
-            self.ports.len() - 1
-        });
+        let slot = self.vacant();
         let cname = self.random.next();
         if let Some(entry) = self.ports.get_mut(slot) {
             *entry = Some(Port::new(id, streams, cname));
         }
         self.slots.insert(id, slot);
         slot
+    }
+
+    /// A free slot.
+    fn vacant(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.ports.push(None);
+            self.ports.len() - 1
+        })
     }
 
     /// The slot of an open port.

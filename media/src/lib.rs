@@ -54,6 +54,6 @@ pub mod transcode;
 
 pub use arrange::{BridgeId, Kinds, Member, SoundId};
 pub use bridge::MAX_MEMBERS;
-pub use engine::{Engine, Event, MEDIA_TIMEOUT, Transmit};
+pub use engine::{Engine, Event, MEDIA_TIMEOUT, Moving, Transmit};
 pub use play::Sound;
 pub use port::{PortId, Settings, SocketId};

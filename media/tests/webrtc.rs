@@ -745,6 +745,32 @@ fn packets_find_their_port_by_ufrag_and_then_by_address() {
 }
 
 #[test]
+fn what_leads_to_a_port_leads_to_where_it_has_gone() {
+    let (mut home, mut new, mut third) = (Demultiplexer::new(3), Demultiplexer::new(4), Demultiplexer::new(5));
+    let (was, port, now) = (PortId::new(3, 1), PortId::new(4, 1), start());
+    let mut browser = Browser::new(Role::Server);
+    let ours = credentials(1);
+    let media = [&[0x80, 0, 0, 0, 0, 0, 0, 0][..], &7_u32.to_be_bytes(), &[0; 20]].concat();
+    assert!(home.add(was, ours.ufrag()) && home.learn(now, was, at(WIFI)) && third.learn(now, was, at(WIFI)));
+    home.add_source(was, 7);
+    let leads = home.rename(was, port);
+    new.rename(was, port);
+    new.adopt(now, port, &leads);
+    third.rename(was, port);
+    for table in [&home, &new] {
+        assert_eq!(table.find(at(MOBILE), &browser.check(&ours)), Some(Owner::Port(port)), "by its ufrag, which still names thread 3");
+        assert_eq!(table.find(at(WIFI), &[0x80; 40]), Some(Owner::Port(port)));
+        assert_eq!(table.roaming(&media), Some(port));
+    }
+    assert_eq!(third.find(at(MOBILE), &browser.check(&ours)), Some(Owner::Thread(3)));
+    assert_eq!(third.find(at(WIFI), &[0x80; 40]), Some(Owner::Port(port)));
+    for table in [&mut home, &mut new, &mut third] {
+        table.remove(port);
+        assert!(table.is_empty() && table.find(at(WIFI), &[0x80; 40]).is_none() && table.roaming(&media).is_none());
+    }
+}
+
+#[test]
 fn a_forged_source_does_not_take_over_the_packets_of_another_port() {
     // S4
     let mut table = Demultiplexer::new(3);

@@ -36,7 +36,7 @@ impl Call {
     }
 
     /// Returns the kinds that a leg's peer may offer.
-    fn possible(&self, leg: &Leg) -> Kinds {
+    pub(super) fn possible(&self, leg: &Leg) -> Kinds {
         let others = self.legs.iter().filter(|other| other.party != leg.party && other.is_up());
         let theirs = others.map(|other| other.carries - other.media.refused()).reduce(|one, other| one | other);
         let whoever_comes = if self.conference.is_some() { Kinds::BOTH } else { Kinds::AUDIO };

@@ -2,8 +2,11 @@
 
 use media::{BridgeId, Kinds, Member, PortId};
 
+use tracing::{info, warn};
+
 use super::leg::{Leg, LegId};
 use super::party::PartyId;
+use super::refusal::Refusal;
 use super::{Call, Calls, Id, State, Switch};
 
 impl Call {
@@ -30,7 +33,7 @@ impl Call {
         };
         let is_holding = |leg: &Leg| self.is_holding(leg.party);
         let gives = |leg: &Leg| match self.party(leg.party) {
-            Some(party) if !is_holding(leg) => leg.carries - party.muted - self.has_let_go(leg),
+            Some(party) if !is_holding(leg) => leg.carries - party.kept_back() - self.has_let_go(leg),
             None if self.early() == Some(leg.id) => leg.carries,
             Some(_) | None => Kinds::NONE,
         };
@@ -66,6 +69,51 @@ impl Call {
 }
 
 impl Calls {
+    /// Brings the ports of a call to the media thread of another call, so that both can become one. Nobody is told anything: the ports are
+    /// as they were.
+    ///
+    /// # Errors
+    /// [`Refusal::OtherThread`]: a media thread is overloaded. The call is as it was.
+    pub(super) fn bring_beside(&mut self, switch: &mut Switch<'_>, id: Id, other: Id) -> Result<(), Refusal> {
+        let (Some(from), Some(beside)) = (self.port_in(id), self.port_in(other)) else { return Ok(()) };
+        if from.thread() == beside.thread() {
+            return Ok(());
+        }
+        info!(call = %id, thread = beside.thread(), "its media goes to another thread");
+        if let Some(call) = self.calls.get_mut(&id) {
+            switch.media.arrange(BridgeId(id.0), &[]);
+            call.arranged.clear();
+        }
+        let brought = self.bring_ports(switch, id, beside);
+        if brought.is_err() {
+            let _as_far_as_can_be = self.bring_ports(switch, id, from);
+        }
+        self.arrange(switch, id);
+        brought
+    }
+
+    fn bring_ports(&mut self, switch: &mut Switch<'_>, id: Id, beside: PortId) -> Result<(), Refusal> {
+        let Some(call) = self.calls.get_mut(&id) else { return Ok(()) };
+        for leg in &mut call.legs {
+            if let Some(before) = leg.media.port() {
+                self.by_port.remove(&before);
+            }
+            let brought = leg.media.bring(beside, switch.media);
+            if let Some(port) = leg.media.port() {
+                self.by_port.insert(port, (id, leg.id));
+            }
+            brought.map_err(|error| {
+                warn!(call = %id, error, "its media stays where it is");
+                Refusal::OtherThread
+            })?;
+        }
+        Ok(())
+    }
+
+    fn port_in(&self, id: Id) -> Option<PortId> {
+        self.calls.get(&id)?.any_port()
+    }
+
     /// Tells media who is in a call's bridge, if that has changed, and notes whose the ports are.
     pub(super) fn arrange(&mut self, switch: &mut Switch<'_>, id: Id) {
         let Some(call) = self.calls.get_mut(&id) else { return };

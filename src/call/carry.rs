@@ -56,7 +56,7 @@ impl Call {
         };
         let kinds = moving.handoff.kinds & leg.media.kinds() & self.wanted(leg);
         let (sends, _) = leg.media.flows();
-        let gives = (kinds & sends) - party.muted;
+        let gives = (kinds & sends) - party.kept_back();
         let old = self.carried_by_others(party.id, leg.id);
         Taken { kinds, unheard: if party.holding { Kinds::NONE } else { gives & old } }
     }
@@ -410,7 +410,7 @@ impl Calls {
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.is_invited(party) {
-            return self.invitee_gone(switch, (id, party), Refusal::Declined);
+            return self.invitee_gone(switch, (id, party), (StatusCode::DECLINE, Refusal::Declined));
         }
         if call.parties_up(Some(party)) < call.fewest() {
             (call.record.ended_by, call.record.reason) = (by, why.to_owned());

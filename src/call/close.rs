@@ -67,6 +67,9 @@ impl Calls {
             self.outputs.push_back(Output::Outcome { ticket, result: Err(Refusal::CallOver) });
         }
         if let Some(mut transfer) = transfer {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.missed.extend(transfer.missed(&call.record.reason));
+            }
             transfer.give_up(switch, &mut self.outputs, Refusal::CallOver);
             self.forget_user(id, &transfer.to.who);
         }
@@ -92,7 +95,7 @@ impl Calls {
             }
         }
         self.unpark(id);
-        self.end_conference(id);
+        self.end_conference(switch, id);
         let Some(call) = self.calls.get(&id) else { return };
         let record = &call.record;
         info!(call = %id, status = record.status, ended_by = ?record.ended_by, reason = record.reason, "call ended");

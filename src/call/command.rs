@@ -352,9 +352,14 @@ impl Calls {
         Ok(Answer::Done)
     }
 
-    fn mute(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), kinds: Kinds) -> Result<Answer, Refusal> {
+    pub(super) fn mute(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), kinds: Kinds) -> Result<Answer, Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
-        call.party_mut(party).ok_or(Refusal::NoParty)?.muted = kinds;
+        let is_moderated = call.is_moderated(party);
+        let party = call.party_mut(party).ok_or(Refusal::NoParty)?;
+        if is_moderated && !(party.silenced - kinds).is_empty() {
+            return Err(Refusal::Silenced);
+        }
+        (party.muted, party.silenced) = (kinds, party.silenced & kinds);
         self.arrange(switch, id);
         Ok(Answer::Done)
     }
@@ -390,7 +395,7 @@ impl Calls {
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         let is_there = call.legs.iter().any(|leg| leg.party == party && leg.is_up());
         if call.is_invited(party) {
-            self.invitee_gone(switch, (id, party), Refusal::of(status));
+            self.invitee_gone(switch, (id, party), (status, Refusal::of(status)));
         } else if call.is_guest(party) {
             self.guest_declines(switch, (id, party), status);
         } else if !is_there && call.coming().is_some_and(|(coming, _)| coming == party) {

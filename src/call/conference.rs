@@ -61,7 +61,11 @@ impl Calls {
     ) -> Result<Answer, Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         call.moderated(by)?;
-        call.party_mut(party).ok_or(Refusal::NoParty)?.muted = kinds;
+        if party == by {
+            return self.mute(switch, (id, party), kinds);
+        }
+        let party = call.party_mut(party).ok_or(Refusal::NoParty)?;
+        (party.silenced, party.muted) = (kinds, party.muted & kinds);
         self.arrange(switch, id);
         Ok(Answer::Done)
     }
@@ -91,8 +95,8 @@ impl Calls {
     }
 
     /// A call is over: nobody waits for its guests any more, and its room is free.
-    pub(super) fn end_conference(&mut self, id: Id) {
-        self.forget_guests(id);
+    pub(super) fn end_conference(&mut self, switch: &mut Switch<'_>, id: Id) {
+        self.forget_guests(switch, id);
         self.leave_room(id);
     }
 }
@@ -103,10 +107,10 @@ impl Call {
         if self.conference.is_some() {
             return;
         }
-        let since = self.record.started_at;
+        let began = self.record.started_at;
         self.conference = Some(Box::default());
-        for party in self.parties.iter().map(|party| party.id).collect::<Vec<_>>() {
-            self.came(party, since);
+        for (party, since) in self.parties.iter().map(|party| (party.id, party.since)).collect::<Vec<_>>() {
+            self.came(party, since.unwrap_or(began));
         }
         if let Some(conference) = self.conference.as_deref_mut() {
             conference.moderator = Some(moderator);
@@ -119,6 +123,12 @@ impl Call {
         if conference.moderator == Some(by) { Ok(conference) } else { Err(Refusal::NotModerator) }
     }
 
+    /// Returns true while another party is the moderator.
+    pub(super) fn is_moderated(&self, party: PartyId) -> bool {
+        let moderator = self.conference.as_ref().and_then(|conference| conference.moderator);
+        moderator.is_some_and(|moderator| moderator != party)
+    }
+
     /// How many parties it needs to go on.
     pub(super) fn fewest(&self) -> usize {
         if self.conference.as_ref().is_some_and(|conference| conference.room.is_some()) { 1 } else { 2 }
@@ -126,9 +136,12 @@ impl Call {
 
     /// Notes for the record that a party is in the conference.
     fn came(&mut self, party: PartyId, at: u64) {
-        let Some(address) = self.party(party).map(|party| Arc::clone(&party.person.address)).filter(|_| self.conference.is_some()) else {
+        if self.conference.is_none() {
             return;
-        };
+        }
+        let Some(party) = self.party_mut(party) else { return };
+        party.since = Some(at);
+        let address = Arc::clone(&party.person.address);
         if self.record.parties.len() < MAX_STAYS {
             self.record.parties.push(Stay { party: address, came_at: at, left_at: None });
         }

@@ -101,6 +101,8 @@ pub struct Party {
     pub held_at_device: bool,
     /// What of them the others do not get, by command.
     pub muted: Kinds,
+    /// What of that only the moderator gives again.
+    pub silenced: Kinds,
     /// Their devices in the call.
     pub legs: Vec<Leg>,
 }
@@ -152,6 +154,17 @@ pub struct Event {
     pub before: Option<Arc<View>>,
     /// The call from now on. Its state is [`State::Ended`] in its last event.
     pub after: Arc<View>,
+    /// Those who rang and are no longer in it, where it was their call to answer.
+    pub missed: Vec<Missed>,
+}
+
+/// Somebody who was called into a call and did not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Who, as long as they rang.
+    pub party: PartyId,
+    /// Why they did not come, in one sentence.
+    pub why: String,
 }
 
 impl View {
@@ -211,7 +224,10 @@ impl Call {
     /// Returns those who are on their way into the call.
     fn coming_parties<'a>(&'a self, members: &'a [Member]) -> impl Iterator<Item = Party> + 'a {
         let coming = self.coming().into_iter().chain(self.guests()).filter(|(id, _)| self.party(*id).is_none());
-        coming.map(|(id, person)| self.view_party(&super::party::Party::new(id, person.clone()), members))
+        let since = self.transfer.as_ref().map(|transfer| transfer.since);
+        coming.map(move |(id, person)| {
+            self.view_party(&super::party::Party { since, ..super::party::Party::new(id, person.clone()) }, members)
+        })
     }
 
     fn view_party(&self, party: &super::party::Party, members: &[Member]) -> Party {
@@ -234,9 +250,10 @@ impl Call {
                 None if is_over => Standing::Left,
                 None => Standing::Ringing,
             },
-            came_at: self.record.came_at(&party.person.address),
+            came_at: party.since.unwrap_or(self.record.started_at),
             held_at_device: is_up && self.is_held_at_device(party.id),
-            muted: party.muted,
+            muted: party.kept_back(),
+            silenced: if self.is_moderated(party.id) { party.silenced } else { Kinds::NONE },
             legs,
         }
     }

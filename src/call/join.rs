@@ -37,7 +37,7 @@ impl Calls {
         second: (Id, PartyId),
         report: Option<Report>,
     ) -> Result<Joined, Refusal> {
-        let result = self.check_join(first, second);
+        let result = self.check_join(first, second).and_then(|()| self.bring_beside(switch, second.0, first.0));
         match (result, report) {
             (Err(refusal), Some(Report::Refer { dialog, refer })) => {
                 let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
@@ -73,6 +73,10 @@ impl Calls {
             return Err(Refusal::NotTalking);
         }
         one.two_talk()?;
+        let of = |(id, party)| self.calls.get(&id)?.parties.iter().find(|other| other.id != party)?.person.who.user();
+        if of(first).is_some_and(|user| of(second) == Some(user)) {
+            return Err(Refusal::Present);
+        }
         match &other.state {
             State::Ringing(_) if second.1 == PartyId::CALLER => Ok(()),
             State::Ringing(_) | State::Over => Err(Refusal::NotTalking),
@@ -98,7 +102,7 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let sender = call.party(by).map(|party| party.person.who.clone());
         call.constructed = sender.map_or(Constructed::Direct, Constructed::Transferred);
-        comes.id = call.next_party();
+        (comes.id, comes.since) = (call.next_party(), Some(switch.unix));
         for mut leg in legs {
             (leg.id, leg.party) = (call.take_leg_id(), comes.id);
             self.by_dialog.insert(leg.dialog, (id, leg.id));
@@ -110,7 +114,11 @@ impl Calls {
     /// The devices that ring in the second call ring in the first one from now on.
     fn join_ringing(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId), (from, _): (Id, PartyId), report: Option<Report>) {
         let Some(other) = self.calls.get_mut(&from) else { return };
-        let Some(to) = other.party(PartyId::CALLEE).map(|party| party.person.clone()) else { return };
+        let Some(at) = other.parties.iter().position(|party| party.id == PartyId::CALLEE) else { return };
+        let to = other.parties.remove(at).person;
+        if let Some(user) = to.who.user() {
+            self.by_user.remove(&(Arc::clone(user), from));
+        }
         let legs: Vec<Leg> = other.legs.extract_if(.., |leg| leg.party == PartyId::CALLEE).collect();
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(sender) = call.party(by).map(|party| party.person.clone()) else { return };
@@ -129,7 +137,7 @@ impl Calls {
         if let Some(user) = to.who.user() {
             self.by_user.insert((Arc::clone(user), id));
         }
-        call.transfer = Some(Box::new(Transfer::of((by, sender), (party, to), ring, report)));
+        call.transfer = Some(Box::new(Transfer::of(switch.unix, (by, sender), (party, to), ring, report)));
         self.refuse(switch, from, StatusCode::REQUEST_TERMINATED, EndedBy::Switch, &format!("joined with call {id}"));
     }
 

@@ -40,6 +40,11 @@ pub trait Ports {
     /// # Errors
     /// As [`Ports::open`]; the port is then as before.
     fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String>;
+    /// Brings a port that is in no bridge to the thread of another one; it has another name then.
+    ///
+    /// # Errors
+    /// One sentence; the port is where it was.
+    fn bring(&mut self, port: &mut Port, beside: PortId) -> Result<(), String>;
     /// Applies what was agreed.
     fn set(&mut self, port: PortId, settings: Settings);
     /// Says who is in a bridge, and what each gives and takes: all of it, each time. Nobody: the bridge is over.
@@ -205,6 +210,14 @@ impl Media {
     /// Returns its port.
     pub(super) fn port(&self) -> Option<PortId> {
         self.port.as_ref().map(|port| port.id)
+    }
+
+    /// Brings its port to the thread of another one, where it will be opened if there is none yet. Returns its name now.
+    pub(super) fn bring(&mut self, beside: PortId, ports: &mut dyn Ports) -> Result<Option<PortId>, String> {
+        self.beside = Some(beside);
+        let Some(port) = &mut self.port else { return Ok(None) };
+        ports.bring(port, beside)?;
+        Ok(Some(port.id))
     }
 
     /// Says next to which port its own has to be, if it has none yet.
@@ -418,6 +431,11 @@ impl Media {
             those.fold(Kinds::NONE, |kinds, stream| kinds | Kinds::of(&stream.kind))
         };
         (kinds(sdp::Direction::receives), kinds(sdp::Direction::sends))
+    }
+
+    /// Returns what our last offer had.
+    pub(super) fn offered(&self) -> Kinds {
+        self.offered
     }
 
     /// Returns where its signaling comes from.

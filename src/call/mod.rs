@@ -52,7 +52,7 @@ use answer::Answering;
 use command::Ticket;
 use conference::Conference;
 use conference::room::Rooms;
-use graph::{Constructed, Event, View};
+use graph::{Constructed, Event, Missed, View};
 use guest::Guest;
 use leg::{Leg, LegId, Manner, Ports};
 use park::Parked;
@@ -257,6 +257,8 @@ struct Call {
     is_visit: bool,
     /// The bridge as media knows it.
     arranged: Vec<Member>,
+    /// Who did not come, since the call was told last.
+    missed: Vec<Missed>,
     /// The call as it was told last.
     told: Option<Arc<View>>,
     /// When it is looked at again.
@@ -570,6 +572,7 @@ impl Calls {
     fn tell(&mut self, id: Id) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let is_over = matches!(call.state, State::Over);
+        let missed = std::mem::take(&mut call.missed);
         if is_over && call.told.is_none() {
             return;
         }
@@ -580,7 +583,7 @@ impl Calls {
         let after = Arc::new(view);
         let before = if is_over { call.told.take() } else { call.told.replace(Arc::clone(&after)) };
         self.last_event += 1;
-        self.outputs.push_back(Output::Event(Box::new(Event { number: self.last_event, call: id, before, after })));
+        self.outputs.push_back(Output::Event(Box::new(Event { number: self.last_event, call: id, before, after, missed })));
     }
 }
 
@@ -604,6 +607,7 @@ impl Call {
             conference: None,
             is_visit: false,
             arranged: Vec::new(),
+            missed: Vec::new(),
             told: None,
             scheduled: None,
             is_managed: false,

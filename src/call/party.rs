@@ -72,10 +72,14 @@ impl Person {
 pub(super) struct Party {
     pub(super) id: PartyId,
     pub(super) person: Person,
+    /// When they came, if not with the call: milliseconds since 1970.
+    pub(super) since: Option<u64>,
     /// They put the others on hold, by command.
     pub(super) holding: bool,
     /// What of them the others do not get, by command.
     pub(super) muted: Kinds,
+    /// What of them the moderator keeps from the others.
+    pub(super) silenced: Kinds,
     /// Their media on its way to another device.
     pub(super) moving: Option<Box<Moving>>,
 }
@@ -96,6 +100,11 @@ pub(super) struct Moving {
 
 impl Party {
     pub(super) fn new(id: PartyId, person: Person) -> Self {
-        Self { id, person, holding: false, muted: Kinds::NONE, moving: None }
+        Self { id, person, since: None, holding: false, muted: Kinds::NONE, silenced: Kinds::NONE, moving: None }
+    }
+
+    /// Returns what the others do not get of them.
+    pub(super) fn kept_back(&self) -> Kinds {
+        self.muted | self.silenced
     }
 }

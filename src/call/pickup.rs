@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use media::Kinds;
 use media::sdp::transport::{Profile, Protection};
 use sip::DialogId;
 use sip::message::header::Reason;
@@ -172,7 +173,10 @@ impl Calls {
     fn come_in(&mut self, switch: &mut Switch<'_>, entrant: Entrant, (id, party): (Id, PartyId)) -> Result<LegId, Refusal> {
         let limit = Some(self.policy.media_timeout);
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
-        call.others(party).next().ok_or(Refusal::NotTalking)?;
+        // Alone in a room there is nobody to talk to, and the music is for whichever device.
+        if call.fewest() > 1 && call.others(party).next().is_none() {
+            return Err(Refusal::NotTalking);
+        }
         let (port, id_of_leg) = (call.any_port(), call.take_leg_id());
         let mut leg = entrant.leg(switch, (id_of_leg, party), port)?;
         let said = match leg.media.remote_offer() {
@@ -191,7 +195,7 @@ impl Calls {
         Ok(id_of_leg)
     }
 
-    /// A device answers what rings elsewhere: both it and the caller have made an offer, and each is the answer to the other.
+    /// A device answers what rings elsewhere. Where both it and the caller have made an offer, each is the answer to the other.
     fn pick_up(&mut self, switch: &mut Switch<'_>, entrant: Entrant, id: Id) -> Result<(), Refusal> {
         let limit = Some(self.policy.media_timeout);
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
@@ -201,11 +205,9 @@ impl Calls {
         let person = entrant.person.clone();
         let mut leg = entrant.leg(switch, (leg_id, PartyId::CALLEE), port)?;
         let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::NoCall)?;
-        let answers = caller.media.remote_offer().map(drop).and_then(|()| {
-            let to_device = leg.media.pass_answer(&caller.media, switch.media)?;
-            Ok((to_device, caller.media.pass_answer(&leg.media, switch.media)?))
-        });
-        let Ok((to_device, to_caller)) = answers else {
+        let says = leg.media.remote_offer().is_ok() && caller.media.remote().is_ok();
+        let said = if says { answer_both(&mut leg, caller, switch.media) } else { answer_alone(&mut leg, caller, switch.media) };
+        let Ok((to_device, to_caller)) = said else {
             leg.media.close(switch.media);
             return Err(Refusal::NotTaken);
         };
@@ -218,6 +220,7 @@ impl Calls {
         let guests = call.take_guests();
         call.state = State::Established(Talk::default());
         call.constructed = Constructed::PickedUp(person.who.clone());
+        call.is_managed |= !says;
         self.by_dialog.insert(dialog, (id, leg_id));
         switch.sip.accept(switch.now, dialog, to_device);
         switch.sip.accept(switch.now, caller, to_caller);
@@ -250,8 +253,7 @@ impl Call {
 
     /// Answers the offer of a leg that comes in, with what the others have.
     fn answer_to(&self, leg: &mut Leg, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
-        let possible = self.others(leg.party).map(|other| other.carries - other.media.refused()).reduce(|one, other| one | other);
-        let possible = possible.ok_or(MediaError::Nothing)?;
+        let possible = self.possible(leg);
         let template = template::answer(leg.media.lines(), possible, leg.media.unwanted(), |kind| self.line_of_others(leg.party, kind));
         let answer = leg.media.make_answer(&template, ports)?;
         leg.media.park(possible);
@@ -263,6 +265,46 @@ impl Call {
         leg.asked = self.whole();
         let template = template::offer(&[], leg.asked, Unwanted::Refused, |kind| self.line_of_others(leg.party, kind));
         leg.media.make_offer(&template, ports)
+    }
+}
+
+/// The offers of a device and of the caller answer each other.
+fn answer_both(leg: &mut Leg, caller: &mut Leg, ports: &mut dyn Ports) -> Result<(Bytes, Bytes), MediaError> {
+    let to_device = leg.media.pass_answer(&caller.media, ports)?;
+    Ok((to_device, caller.media.pass_answer(&leg.media, ports)?))
+}
+
+/// One of the two has made no offer, or neither: it is made one in the 200, and its ACK brings the answer (RFC 3261 §13.2.1). The other
+/// one is answered before that is known, with all that it can do; it is made another offer if that does not fit.
+fn answer_alone(leg: &mut Leg, caller: &mut Leg, ports: &mut dyn Ports) -> Result<(Bytes, Bytes), MediaError> {
+    let answer = |leg: &mut Leg, ports: &mut dyn Ports| {
+        leg.mends = 1;
+        let template = template::answer(leg.media.lines(), Kinds::BOTH, leg.media.unwanted(), |_| None);
+        leg.media.make_answer(&template, ports)
+    };
+    let offer = |leg: &mut Leg, of: Option<&Leg>, ports: &mut dyn Ports| {
+        let offer = match of {
+            Some(of) => leg.media.pass_offer(&of.media, ports),
+            None => leg.media.make_offer(&template::offer(&[], Kinds::AUDIO, Unwanted::Refused, |_| None), ports),
+        };
+        leg.asked = leg.media.offered();
+        offer
+    };
+    // The caller's turn comes last: what fails leaves it as it was. Neither may have a port yet, and they are to be on one thread.
+    let beside = |one: &mut Leg, other: &Leg| one.media.set_beside(other.media.port());
+    beside(leg, caller);
+    match (leg.media.remote_offer().is_ok(), caller.media.remote().is_ok()) {
+        (true, _) => {
+            let to_device = answer(leg, ports)?;
+            beside(caller, leg);
+            Ok((to_device, offer(caller, Some(leg), ports)?))
+        }
+        (false, said) => {
+            let to_device = offer(leg, said.then_some(&*caller), ports)?;
+            beside(caller, leg);
+            leg.mends = u8::from(!said);
+            Ok((to_device, if said { answer(caller, ports)? } else { offer(caller, None, ports)? }))
+        }
     }
 }
 

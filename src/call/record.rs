@@ -172,12 +172,6 @@ impl Record {
         }
     }
 
-    /// Returns when a party came into the call.
-    pub(super) fn came_at(&self, party: &str) -> u64 {
-        let stay = self.parties.iter().rev().find(|stay| stay.left_at.is_none() && *stay.party == *party);
-        stay.map_or(self.started_at, |stay| stay.came_at)
-    }
-
     /// Who is still in a conference leaves it with its end.
     pub(super) fn end_stays(&mut self) {
         for stay in &mut self.parties {

@@ -115,14 +115,17 @@ pub enum Refusal {
     /// There are [`MAX_PARTIES`](super::conference::MAX_PARTIES).
     #[error("the conference has as many parties as are possible")]
     Full,
-    /// They are in it.
-    #[error("they are in the conference already")]
+    /// They are in it, and would talk to themselves.
+    #[error("they are in the call already")]
     Present,
+    /// It is the moderator's to undo.
+    #[error("the moderator has muted this: only the moderator can undo it")]
+    Silenced,
     /// A room stays where it is.
     #[error("a room cannot be joined to another call")]
     IsRoom,
-    /// Media threads do not share calls.
-    #[error("the media of the calls is on different threads, so that they cannot be joined")]
+    /// A media thread is overloaded, and the ports of a call cannot go to another one.
+    #[error("the media of the calls is on different threads, and cannot be brought together now")]
     OtherThread,
     /// The call ended meanwhile.
     #[error("the call ended meanwhile")]
@@ -142,7 +145,7 @@ impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NoCall | Self::NoParty | Self::Elsewhere | Self::CallOver => StatusCode::NO_TRANSACTION,
-            Self::NotYours | Self::Locked | Self::NotModerator => StatusCode::FORBIDDEN,
+            Self::NotYours | Self::Locked | Self::NotModerator | Self::Silenced | Self::Present => StatusCode::FORBIDDEN,
             Self::NotAnswered
             | Self::NotRinging
             | Self::WhichDevice
@@ -160,7 +163,7 @@ impl Refusal {
             | Self::NoAnswer
             | Self::Unreachable
             | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
-            Self::NoConference | Self::Present | Self::IsRoom => StatusCode::REQUEST_PENDING,
+            Self::NoConference | Self::IsRoom => StatusCode::REQUEST_PENDING,
             Self::OtherThread => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadDigits => StatusCode::BAD_REQUEST,
             // not 503: for what one user does too much, a phone must not turn away from the switch (RFC 3261 §21.5.4)

@@ -103,6 +103,9 @@ impl Calls {
         if call.leg(device).is_some_and(|leg| call.is_guest(leg.party)) {
             return;
         }
+        if let Some(party) = call.leg(device).map(|leg| leg.party).filter(|party| call.is_invited(*party)) {
+            return self.invitee_progress(switch, (id, party), status);
+        }
         let State::Ringing(ringing) = &mut call.state else { return };
         let told = ringing.ring.progress(status);
         if status == StatusCode::RINGING {

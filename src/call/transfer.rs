@@ -14,7 +14,7 @@ use sip::{DialogEvent, DialogId, ReferId, StatusCode};
 use tracing::info;
 
 use super::command::Ticket;
-use super::graph::Constructed;
+use super::graph::{Constructed, Missed};
 use super::leg::{Leg, LegId, MediaError, Stage};
 use super::make::Making;
 use super::party::{Party, PartyId, Person, Who};
@@ -59,6 +59,8 @@ pub(super) struct Transfer {
     /// Who sent the other party away, and may have left.
     by: PartyId,
     sender: Person,
+    /// Since when their devices are called, in milliseconds since 1970.
+    pub(super) since: u64,
     /// Who comes, and as which party: the sender's own if another device of theirs is called.
     pub(super) party: PartyId,
     pub(super) to: Person,
@@ -94,7 +96,8 @@ impl Calls {
         Some((*id, leg.party, &call.party(leg.party)?.person, leg.device.as_ref()))
     }
 
-    /// Sends the other party of a call to somebody else (blind), or calls other devices of the one who asks. A REFER gets its answer here.
+    /// Sends the other party of a call to somebody else (blind), or calls other devices of the one who asks. A REFER gets its answer here;
+    /// in a conference it brings somebody in (RFC 4579 §5.5).
     ///
     /// # Errors
     /// See [`Refusal`]; the call is as it was, and a REFER is refused.
@@ -110,10 +113,18 @@ impl Calls {
 
     fn begin_transfer(&mut self, switch: &mut Switch<'_>, id: Id, by: PartyId, referral: Referral) -> Result<(), Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        if let Some(report @ Report::Refer { .. }) = referral.report.filter(|_| call.conference.is_some()) {
+            return self.bring(switch, (id, by), referral, report);
+        }
         let sender = call.party(by).ok_or(Refusal::NoCall)?.person.clone();
         call.two_talk()?;
+        let is_there = |party: &Party| party.id != by && party.person.who == referral.to.who;
+        if call.parties.iter().any(is_there) {
+            return Err(Refusal::Present);
+        }
         if referral.targets.is_empty() {
-            return Err(Refusal::Unreachable);
+            // of oneself: there is no device besides those of the call
+            return Err(if referral.to.who == sender.who { Refusal::Present } else { Refusal::Unreachable });
         }
         if let Some(Report::Refer { dialog, refer }) = referral.report {
             switch.sip.accept_refer(switch.now, dialog, refer).map_err(|_| Refusal::NoCall)?;
@@ -147,7 +158,12 @@ impl Calls {
         let (legs, failures) = self.place_all(switch, (id, party), &referral.targets, &invitation, Kinds::BOTH);
         let ring = Ring::new(switch.now, legs, self.policy.no_answer);
         let (to, report) = (referral.to, referral.report);
-        self.begin_arrival(switch, id, Transfer { by, sender, party, to, ring, report, purpose, early: None }, failures);
+        self.begin_arrival(
+            switch,
+            id,
+            Transfer { by, sender, since: switch.unix, party, to, ring, report, purpose, early: None },
+            failures,
+        );
     }
 
     /// Calls the devices of a party that nobody waits for yet: with an offer of ours, which the party is to talk by.
@@ -163,7 +179,8 @@ impl Calls {
         let (legs, failures) = self.place_all(switch, (id, party), targets, invitation, carries);
         let ring = Ring::new(switch.now, legs, self.policy.no_answer);
         let (purpose, report) = (Purpose::Make(making), Some(Report::Outcome(ticket)));
-        let transfer = Transfer { by: party, sender: person.clone(), party, to: person, ring, report, purpose, early: None };
+        let since = switch.unix;
+        let transfer = Transfer { by: party, sender: person.clone(), since, party, to: person, ring, report, purpose, early: None };
         self.begin_arrival(switch, id, transfer, failures);
     }
 
@@ -303,6 +320,9 @@ impl Calls {
             }
             self.release(switch, id, leg);
         }
+        if let Some(call) = self.calls.get_mut(&id).filter(|_| transfer.party != transfer.by) {
+            call.highest = call.highest.max(transfer.party.0);
+        }
         self.forget_user(id, &transfer.to.who);
         Some(transfer)
     }
@@ -321,6 +341,9 @@ impl Calls {
         let reason = if refusal == Refusal::NoAnswer { Reason::sip(408, "No answer") } else { Reason::sip(status.code(), status.reason()) };
         let Some(mut transfer) = self.drop_transfer(switch, id, &reason) else { return };
         info!(call = %id, %status, "nobody came");
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.missed.extend(transfer.missed(&refusal.to_string()));
+        }
         if matches!(transfer.purpose, Purpose::Make(_)) {
             return self.caller_is_not_there(switch, id, *transfer, (status, refusal));
         }
@@ -421,7 +444,7 @@ impl Calls {
         }
         match call.parties.iter_mut().find(|known| known.id == party.id) {
             Some(known) => known.person = party.person,
-            None => call.parties.push(party),
+            None => call.parties.push(Party { since: Some(switch.unix), ..party }),
         }
         let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == instead && leg.id != device).map(|leg| leg.id).collect();
         for leg in leaving {
@@ -471,8 +494,20 @@ impl Transfer {
     }
 
     /// Makes a way in for a party whose devices ring already.
-    pub(super) fn of((by, sender): (PartyId, Person), (party, to): (PartyId, Person), ring: Ring, report: Option<Report>) -> Self {
-        Self { by, sender, party, to, ring, report, purpose: Purpose::Refer, early: None }
+    pub(super) fn of(
+        since: u64,
+        (by, sender): (PartyId, Person),
+        (party, to): (PartyId, Person),
+        ring: Ring,
+        report: Option<Report>,
+    ) -> Self {
+        Self { by, sender, since, party, to, ring, report, purpose: Purpose::Refer, early: None }
+    }
+
+    /// Returns who missed a call: somebody whom it was sent to.
+    pub(super) fn missed(&self, why: &str) -> Option<Missed> {
+        let is_sent = matches!(self.purpose, Purpose::Refer) && self.party != self.by;
+        is_sent.then(|| Missed { party: self.party, why: why.to_owned() })
     }
 
     /// Tells how it goes. A command that has a call made is carried out when it rings.

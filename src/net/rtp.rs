@@ -18,14 +18,14 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
 };
 
 use media::{
-    BridgeId, Engine, Event, Member, PortId, Settings, Sound, SoundId,
+    BridgeId, Engine, Event, Member, Moving, PortId, Settings, Sound, SoundId,
     dtmf::Digit,
     port::{
         Kind,
@@ -193,8 +193,30 @@ enum Command {
     Forget {
         port: PortId,
     },
+    /// A port goes to another thread, by this name: with it goes what it needs there.
+    Move {
+        port: PortId,
+        to: PortId,
+        way: SyncSender<Parcel>,
+    },
+    /// A port comes from another thread. What was told after this waits for it.
+    Adopt {
+        way: Receiver<Parcel>,
+    },
+    /// That port lives on another thread now, by another name.
+    Rename {
+        port: PortId,
+        to: PortId,
+    },
     /// The handle was dropped.
     End,
+}
+
+/// A port on its way to another thread, with its sockets and their places among its own.
+#[derive(Debug)]
+struct Parcel {
+    port: Moving,
+    sockets: Vec<(usize, socket::Socket)>,
 }
 
 /// A port that was opened: what a call keeps of it.
@@ -304,6 +326,24 @@ impl Media {
         self.tell(first.port, command())
     }
 
+    /// Brings a port to the thread of another one, so that both can be bridged. It is in no bridge then, and has another name; its
+    /// sockets, keys and peers stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Ended`]; the port is where it was.
+    pub fn bring(&self, port: &mut OpenPort, beside: PortId) -> Result<(), Error> {
+        let (id, to) = (port.id, PortId::new(beside.thread(), port.id.number()));
+        if id == to {
+            return Ok(());
+        }
+        let (sent, way) = sync_channel(1);
+        // Where the port does not set out, its new thread finds the way closed.
+        self.tell(to, Command::Adopt { way })?;
+        self.tell(id, Command::Move { port: id, to, way: sent })?;
+        (port.id, port.local.thread) = (to, to.thread());
+        Ok(())
+    }
+
     /// Asks for a port's figures: they come as [`Event::Statistics`].
     ///
     /// # Errors
@@ -398,6 +438,9 @@ impl Shared {
             | Command::Packet { .. }
             | Command::Learn { .. }
             | Command::Forget { .. }
+            | Command::Move { .. }
+            | Command::Adopt { .. }
+            | Command::Rename { .. }
             | Command::End => {}
         }
     }

@@ -161,6 +161,7 @@ mod tests {
             came_at: 0,
             held_at_device: false,
             muted: Kinds::NONE,
+            silenced: Kinds::NONE,
             legs: vec![leg],
         }
     }

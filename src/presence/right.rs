@@ -7,6 +7,7 @@ use cas::permission::{Caller, Reach, Right};
 use cas::text::UserName;
 
 use super::dialog_info::Sight;
+use crate::config::Group;
 use crate::user::User;
 
 const PRESENCE: Right<'static> = Right { topic: "presence", message: "get", user: Reach::All };
@@ -14,9 +15,10 @@ const SHOW: Right<'static> = Right { topic: "tel", message: "show", user: Reach:
 const PICKUP: Right<'static> = Right { topic: "tel", message: "pickup", user: Reach::Own };
 
 /// Returns how much of a user another may see; none if nothing. Users see each other's presence and that they are on a call; with whom,
-/// and what it takes to pick the call up, only who has those rights with everybody's calls. Their own calls they see whole.
+/// and what it takes to pick the call up, only who has those rights with everybody's calls, or is in a group with the user and may pick
+/// up at all: a group is who may answer each other's phones. Their own calls they see whole.
 #[must_use]
-pub fn sight(watcher: &User, user: &User) -> Option<Sight> {
+pub fn sight(watcher: &User, user: &User, groups: &[Group]) -> Option<Sight> {
     let caller = Caller {
         login: LoginId(0),
         user: UserName::parse(&watcher.name).ok()?,
@@ -29,6 +31,7 @@ pub fn sight(watcher: &User, user: &User) -> Option<Sight> {
         Reach::Own | Reach::All if watcher.name == user.name => Some(Sight::Whole),
         Reach::None | Reach::Own => None,
         Reach::All if caller.reach(PICKUP) == Reach::All => Some(Sight::Ringing),
+        Reach::All if caller.reach(PICKUP) == Reach::Own && Group::joins(groups, &watcher.name, &user.name) => Some(Sight::Ringing),
         Reach::All if caller.reach(SHOW) == Reach::All => Some(Sight::Parties),
         Reach::All => Some(Sight::State),
     }
@@ -60,7 +63,7 @@ mod tests {
     fn rights_decide_what_is_seen() {
         // S5, S15
         let ann = user("ann", &[]);
-        assert_eq!(sight(&ann, &ann), Some(Sight::Whole));
+        assert_eq!(sight(&ann, &ann, &[]), Some(Sight::Whole));
         for (rules, seen) in [
             (&[][..], Some(Sight::State)),
             (&[("tel.show", Reach::All)], Some(Sight::Parties)),
@@ -69,9 +72,25 @@ mod tests {
             (&[("presence.get", Reach::Own), ("tel.*", Reach::All)], None),
             (&[("*", Reach::None)], None),
         ] {
-            assert_eq!(sight(&user("bob", rules), &ann), seen, "{rules:?}");
+            assert_eq!(sight(&user("bob", rules), &ann, &[]), seen, "{rules:?}");
         }
         let nobody = user("bob", &[("presence.*", Reach::None)]);
-        assert_eq!(sight(&nobody, &nobody), None);
+        assert_eq!(sight(&nobody, &nobody, &[]), None);
+    }
+
+    #[test]
+    fn colleagues_see_what_it_takes_to_pick_up() {
+        // S5, S15: a group takes no right away, and gives none that an administrator took
+        let groups: [Group; 1] = [toml::from_str("name = \"house\"\nmembers = [\"ann\", \"bob\"]").unwrap()];
+        let ann = user("ann", &[]);
+        for (rules, seen) in [
+            (&[][..], Some(Sight::Ringing)),
+            (&[("tel.pickup", Reach::None)], Some(Sight::State)),
+            (&[("tel.pickup", Reach::None), ("tel.show", Reach::All)], Some(Sight::Parties)),
+            (&[("presence.get", Reach::Own)], None),
+        ] {
+            assert_eq!(sight(&user("bob", rules), &ann, &groups), seen, "{rules:?}");
+        }
+        assert_eq!(sight(&user("carol", &[]), &ann, &groups), Some(Sight::State), "she is in no group with ann");
     }
 }

@@ -55,7 +55,7 @@ impl Provider {
 }
 
 /// Reads the disk where nobody waits for it.
-async fn read<T: Send + 'static>(read: impl FnOnce() -> Result<T, StorageError> + Send + 'static) -> Result<T, Error> {
+pub(super) async fn read<T: Send + 'static>(read: impl FnOnce() -> Result<T, StorageError> + Send + 'static) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(read).await;
     done.map_err(|_| Error::new(Fault::Internal, "the store could not be read"))?.map_err(|error| unwritten(&error))
 }

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use cas::error::{Error, Fault};
 use cas::permission::Caller;
-use cas::provider::{Graph, Telephony};
+use cas::provider::{Ending, Graph, Telephony};
 use cas::text::{CallId, DeviceId, Line, UserName};
 use cas::topic::graph;
 use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media, PartyState};
 use media::Kinds;
 use sip::StatusCode;
 
+use super::history::read;
 use super::{Provider, view};
 use crate::call::Calls;
 use crate::call::command::Refusal;
 use crate::call::graph::View;
 use crate::signaling::{Guide, NewCall, Purpose, Unable, Want};
-use crate::{call, device};
+use crate::{call, device, history};
 
 impl Telephony for Provider {
     async fn call(&self, call: &CallId) -> Result<Call, Error> {
@@ -33,7 +34,7 @@ impl Telephony for Provider {
         let waiting = id(&guided.call)?;
         let was_held = self.call(&guided.call).await?.party(user).is_some_and(|party| party.state == PartyState::Held);
         let order = |want| self.signaling.order(waiting, user.as_str(), want);
-        order(Want::Hold).await?.map_err(|unable| refused(&unable))?;
+        order(Want::Hold).await?.map_err(|unable| refused(&unable, "destination"))?;
         match self.make_plain_call(caller, user, request).await {
             Ok(acted) => {
                 let purpose = match guided.purpose {
@@ -58,9 +59,9 @@ impl Telephony for Provider {
             Ok(acted) => return acted,
             Err(other) => *other,
         };
-        let (call, action) = (act.call().clone(), act.action());
+        let (call, action, named) = (act.call().clone(), act.action(), names_party(&act));
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
-        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable))?;
+        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable, named))?;
         Ok(Acted { call: self.call(&call).await?, sdp: None })
     }
 
@@ -72,9 +73,13 @@ impl Telephony for Provider {
         self.unregister_thin(caller).await
     }
 
-    async fn why(&self, call: &CallId) -> Result<String, Error> {
-        let view = self.view(call).await?;
-        Ok(view.why.clone().unwrap_or_else(|| "the call goes on".to_owned()))
+    async fn why(&self, call: &CallId) -> Result<Ending, Error> {
+        let Some(view) = self.signaling.call(id(call)?).await? else {
+            let (storage, id) = (self.storage.clone(), id(call)?.0);
+            return read(move || history::ending(&storage, id)).await?.ok_or_else(|| unknown(call));
+        };
+        let users = view.parties.iter().filter_map(|party| UserName::parse(party.who.user()?).ok()).collect();
+        Ok(Ending { users, why: view.why.clone().unwrap_or_else(|| "the call goes on".to_owned()) })
     }
 }
 
@@ -100,7 +105,7 @@ impl Provider {
             name: name_hint.map(|name| name.as_str().to_owned()),
             answer,
         });
-        let call = made.await?.map_err(|unable| refused(&unable))?;
+        let call = made.await?.map_err(|unable| refused(&unable, "destination"))?;
         let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
         let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
         Ok(Acted { call, sdp: None })
@@ -172,13 +177,23 @@ fn slot(line: &Line) -> Result<u16, Error> {
     slot.ok_or_else(|| Error::field("slot", format!("expected a number from 1 to {}", Calls::SLOTS)))
 }
 
-/// Tells why something was not done with a call.
-fn refused(unable: &Unable) -> Error {
+/// Returns the field that names whom an act brings together with the parties of the call.
+fn names_party(act: &Act) -> &'static str {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others name nobody, or by this field")]
+    match act {
+        Act::Transfer(request) if request.destination.is_none() => "consult",
+        Act::Conference(_) => "destinations",
+        _ => "destination",
+    }
+}
+
+/// Tells why something was not done with a call. `named`: the field with whoever is in the call already.
+fn refused(unable: &Unable, named: &'static str) -> Error {
     use Refusal::{
         BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
         NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
-        NothingRegistered, OtherThread, Present, Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, TooManyOfTrunk, TooManyOfUser,
-        TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
+        NothingRegistered, OtherThread, Present, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, TooManyOfTrunk,
+        TooManyOfUser, TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -194,11 +209,12 @@ fn refused(unable: &Unable) -> Error {
             BadDigits => Fault::BadMessage,
             TooManyCalls | TooManyOfUser | TooManyOfTrunk | TooManyParked => Fault::TooMany,
             NoPorts => Fault::Unavailable,
+            Present => return Error::field(named, unable.to_string()),
             WhichDevice => return Error::field("device", unable.to_string()),
             UnknownDevice => return Error { field: Some("device".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
             NotByItself => Fault::NotSupported,
             HoldsItself | NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver
-            | NoConference | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
+            | NoConference | NotModerator | Silenced | Locked | Full | IsRoom => Fault::NotNow,
             NothingRegistered | NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere
             | OtherThread => Fault::Conflict,
         },

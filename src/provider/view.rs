@@ -97,6 +97,7 @@ fn party(view: &View, party: &graph::Party) -> Party {
         state: if is_parked { PartyState::Parked } else { standing(party.state) },
         held_at_device: party.held_at_device,
         muted: media(party.muted),
+        silenced: media(party.silenced),
         moderator: moderates(view, party),
         devices: party.legs.iter().filter_map(device).collect(),
     }

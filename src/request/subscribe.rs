@@ -23,7 +23,8 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
         return Err(Rejection::NotAcceptable(package.content_type()));
     }
     let user = context.user(&request.uri)?;
-    if context.users.named(watcher).and_then(|watcher| sight(watcher, user)).is_none() {
+    // What groups add is seen in documents; who sees nothing without them sees nothing with them.
+    if context.users.named(watcher).and_then(|watcher| sight(watcher, user, &[])).is_none() {
         return Err(Rejection::Forbidden("no right to watch this user"));
     }
     let address = request.uri.user_unescaped().filter(|address| address.len() <= MAX_ADDRESS);

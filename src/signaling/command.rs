@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Signaling;
 use super::conference::{muting, named};
-use super::refer::reachable;
+use super::refer::{is_one_of, reachable};
 use super::resolve::{Job, Way};
 use crate::call::command::{Answer, Command, Refusal};
 use crate::call::make::{Alert, Make};
@@ -209,8 +209,8 @@ impl Signaling {
                 let to = self.person(&callee.name).ok_or(Unable::UnknownDestination)?;
                 let mut targets = self.targets(&callee.name, None).unwrap_or_default();
                 // To oneself: to one's other devices.
-                let here = view.parties.iter().flat_map(|party| &party.legs).filter_map(|leg| leg.device.clone()).collect::<Vec<_>>();
-                targets.retain(|(_, target)| target.device.as_ref().is_none_or(|device| !here.contains(device)));
+                let here = self.devices_in(call);
+                targets.retain(|(_, target)| !is_one_of(target, &here));
                 let finish = move |targets| {
                     let referral = Referral { to, headers: sip::message::Headers::default(), targets: reachable(targets), report: None };
                     Ok(Command::Transfer { call, party, referral: Box::new(referral) })

@@ -84,13 +84,7 @@ impl Past {
 impl Signaling {
     /// Tells of a change of a call. When it is over, or a user has left it before, their part in it goes into their history.
     pub(super) fn call_changed(&mut self, event: Box<Event>) {
-        let has_left = |party: &&Party| event.after.party(party.id).is_none();
-        let done: Vec<&Party> = match &event.before {
-            _ if event.after.state == State::Ended => event.after.parties.iter().collect(),
-            Some(before) => before.parties.iter().filter(has_left).collect(),
-            None => Vec::new(),
-        };
-        let kept: Vec<Kept> = done.into_iter().filter_map(|party| part(&event, party, super::millis(self.unix))).collect();
+        let kept: Vec<Kept> = done(&event).filter_map(|(party, why)| part(&event, (party, why), super::millis(self.unix))).collect();
         kept.into_iter().for_each(|kept| self.keep(kept));
         if event.after.state == State::Ended {
             self.past.push(Arc::clone(&event.after));
@@ -112,12 +106,27 @@ impl Signaling {
     }
 }
 
+/// Returns those whose part in a call is over now, and why they missed it, if they did while it goes on. Whoever rings and is neither the
+/// callee nor sent the call (a colleague who picks it up, the one who parked it) misses nothing.
+fn done(event: &Event) -> impl Iterator<Item = (&Party, Option<&str>)> {
+    let is_over = event.after.state == State::Ended;
+    let ended = event.after.parties.iter().filter(move |_| is_over).map(|party| (party, None));
+    let before = event.before.iter().flat_map(|before| &before.parties);
+    let gone = before.filter(|party| event.after.party(party.id).is_none()).filter_map(move |party| {
+        let missed = event.missed.iter().find(|missed| missed.party == party.id);
+        let is_done = missed.is_some() || !is_over && party.state != Standing::Ringing;
+        is_done.then_some((party, missed.map(|missed| &*missed.why)))
+    });
+    ended.chain(gone)
+}
+
 /// Makes the entry of a user's history, whose part in the call is over now.
-fn part(event: &Event, party: &Party, now: u64) -> Option<Kept> {
+fn part(event: &Event, (party, missed): (&Party, Option<&str>), now: u64) -> Option<Kept> {
     let view = &event.after;
     let user = party.who.user()?;
     let room = view.conference.as_ref().and_then(|conference| conference.room.as_deref());
-    let other = view.parties.iter().find(|other| other.id != party.id);
+    let is_other = |other: &&Party| other.id != party.id;
+    let other = view.parties.iter().find(is_other).or_else(|| event.before.as_ref()?.parties.iter().find(is_other));
     let (other_number, other_name) = match other {
         _ if room.is_some() => (room, None),
         Some(other) if other.anonymous => (None, None),
@@ -149,6 +158,6 @@ fn part(event: &Event, party: &Party, now: u64) -> Option<Kept> {
             let until = view.ended_at.unwrap_or(now);
             until.saturating_sub(answered.max(party.came_at))
         }),
-        why: view.why.as_deref().unwrap_or_default(),
+        why: missed.or(view.why.as_deref()).unwrap_or_default(),
     })
 }

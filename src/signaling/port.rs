@@ -53,6 +53,13 @@ impl Ports for MediaPorts {
         extended.map_err(|error| self.cannot(&error))
     }
 
+    fn bring(&mut self, port: &mut Port, beside: PortId) -> Result<(), String> {
+        let mut open = OpenPort { id: port.id, local: std::mem::take(&mut port.local) };
+        let brought = self.media.bring(&mut open, beside);
+        (port.id, port.local) = (open.id, open.local);
+        brought.map_err(|error| error.to_string())
+    }
+
     fn set(&mut self, port: PortId, settings: Settings) {
         told(self.media.set(port, settings));
     }

@@ -21,6 +21,7 @@ use crate::call::refusal::Refusal;
 use crate::call::transfer::{Referral, Report};
 use crate::call::{Id, Target};
 use crate::config::{Feature, Group};
+use crate::device;
 use crate::request::{Entry, Sender, Wish};
 
 impl Signaling {
@@ -51,7 +52,7 @@ impl Signaling {
         let _told = calls.take_place(&mut switch, entrant, place);
     }
 
-    fn place(&self, entry: &Entry, device: Option<&crate::device::Id>) -> Result<Wanted, Refusal> {
+    fn place(&self, entry: &Entry, device: Option<&device::Id>) -> Result<Wanted, Refusal> {
         let user = entry.user.as_str();
         let is_colleague = |other: &str| Group::joins(&self.groups, user, other);
         let place = match &entry.wish {
@@ -117,10 +118,9 @@ impl Signaling {
     }
 
     fn decide(&mut self, report: Report, refer: &Refer, session: DialogId) -> Result<(), StatusCode> {
-        let (call, party, person, device) = self.calls.owner(session).ok_or(StatusCode::NO_TRANSACTION)?;
+        let (call, party, person, _) = self.calls.owner(session).ok_or(StatusCode::NO_TRANSACTION)?;
         // A trunk's word sends nobody anywhere.
         let user = person.who.user().cloned().ok_or(StatusCode::FORBIDDEN)?;
-        let device = device.cloned();
         if let Some(replaces) = &refer.to.replaces {
             let second = match self.sip.named(&replaces.call_id, &replaces.to_tag, &replaces.from_tag) {
                 Some(Named::Established(_)) if replaces.early_only => return Err(StatusCode::BUSY_HERE),
@@ -151,15 +151,10 @@ impl Signaling {
         let callee = self.users.find(&dialled).ok_or(StatusCode::NOT_FOUND)?;
         let (name, srtp) = (callee.name.clone(), callee.srtp);
         let aor = Aor::new(&name, &self.domain).ok_or(StatusCode::NOT_FOUND)?;
-        let (ways, mut targets) = self.devices_of(&aor, srtp);
-        let mut ways = ways;
+        let (mut ways, mut targets) = self.devices_of(&aor, srtp);
         if *name == *user {
-            // Their own other devices.
-            let keep: Vec<bool> = targets.iter().map(|target| target.device.is_none() || target.device != device).collect();
-            let mut kept = keep.iter();
-            targets.retain(|_| kept.next().is_some_and(|keep| *keep));
-            let mut kept = keep.iter();
-            ways.retain(|_| kept.next().is_some_and(|keep| *keep));
+            let here = self.devices_in(call);
+            (ways, targets) = ways.into_iter().zip(targets).filter(|(_, target)| !is_one_of(target, &here)).unzip();
         }
         let shown = aor.uri().map(NameAddr::new).ok_or(StatusCode::NOT_FOUND)?;
         let to = Person { who: Who::User((*name).into()), address: aor.as_str().into(), shown };
@@ -196,12 +191,24 @@ impl Signaling {
         targets.iter().map(|target| self.device(target, &bindings, srtp)).unzip()
     }
 
+    /// Returns the devices that are in a call.
+    pub(super) fn devices_in(&self, call: Id) -> Vec<device::Id> {
+        let view = self.calls.view(call);
+        let legs = view.iter().flat_map(|view| &view.parties).flat_map(|party| &party.legs);
+        legs.filter_map(|leg| leg.device.clone()).collect()
+    }
+
     fn is_ours(&self, host: &sip::Host) -> bool {
         match host {
             sip::Host::Name(name) => name.eq_ignore_ascii_case(&self.domain),
             sip::Host::Ip(ip) => self.domain.parse() == Ok(*ip) || self.sip.listeners().0.iter().any(|(_, address)| address.ip() == *ip),
         }
     }
+}
+
+/// Whether a device is one of those.
+pub(super) fn is_one_of(target: &Target, devices: &[device::Id]) -> bool {
+    target.device.as_ref().is_some_and(|device| devices.contains(device))
 }
 
 /// What a device that calls is to get.

@@ -154,7 +154,7 @@ impl Signaling {
         let Some((watched, aor)) = watched else {
             return self.end_watch(id, Termination::NoResource);
         };
-        let Some(sight) = self.users.named(&watcher).and_then(|watcher| sight(watcher, watched)) else {
+        let Some(sight) = self.users.named(&watcher).and_then(|watcher| sight(watcher, watched, &self.groups)) else {
             return self.end_watch(id, Termination::Rejected);
         };
         let body = match package {

@@ -12,9 +12,10 @@ from harness.sut import Switch, needs_tandem
 from harness.tone import ULAW, share
 from harness.wire import Agent, Media
 from harness.world import Failed, check, equal
+from test_transfer import notified
 
 case = cases.case
-ALICE, BOB, CAROL = 850, 400, 650  # Hz
+ALICE, BOB, CAROL, DAVE = 850, 400, 650, 1100  # Hz
 ORIGINS = 'origins = ["http://127.0.0.1:*"]'
 ROOMS = '[[room]]\nnumber = "800"\n\n[[room]]\nnumber = "801"\npin = "2468"\nmoderator = "alice"\n'
 
@@ -78,6 +79,8 @@ def three_clients_talk_in_a_conference(world):
     equal(cas.call(call)["parties"][1]["muted"], ["audio"], "what of carol is muted")
     ear, since = bob.ear(), time.monotonic() + 0.3
     world.wait("bob hears alice alone", lambda: ear.heard(ALICE, since) > 0.3, 5)
+    said = cas.refused("tel", "unmute", call=call, user="carol")
+    check(said["error"] == "not-now" and "the moderator has muted this" in said["detail"], f"carol cannot undo it: {said}")
     cas.ask("tel", "unmute", call=call, user="bob", party="carol")
     hears(world, "bob", bob.ear(), (CAROL, ALICE), BOB)
     # one is removed, and two have a plain call
@@ -95,7 +98,7 @@ def three_clients_talk_in_a_conference(world):
 @case
 def a_phone_joins_its_two_calls(world):
     needs_tandem()
-    switch = Switch(world)
+    switch = Switch(world, users=("alice", "bob", "carol", "dave"))
     cas = Cas(switch)
     alice, bob, carol = (Agent(world, switch, name).registered() for name in ("alice", "bob", "carol"))
     calls, media = [], {}
@@ -125,8 +128,69 @@ def a_phone_joins_its_two_calls(world):
     mixed("bob", (ALICE, CAROL), BOB)
     mixed("carol", (ALICE, BOB), CAROL)
     equal(sorted(p["user"] for p in cas.call(first)["parties"]), ["alice", "bob", "carol"], "parties")
+    # RFC 4579 5.5: a phone brings somebody in by its REFER
+    dave = Agent(world, switch, "dave").registered()
+    equal(at_bob.request("REFER", headers=[f"Refer-To: <sip:dave@{switch.domain}>"]).status, 202, "answer to bob's REFER")
+    guest, hears = dave.incoming(), Media(world, dave.wire.address, DAVE)
+    guest.answer(hears.sdp())
+    guest.wait_ack()
+    hears.aim(guest.invite.body)
+    hears.play()
+    notified(bob, at_bob, 200)
+    media["dave"] = hears
+    mixed("dave", (ALICE, BOB, CAROL), DAVE)
+    equal(sorted(p["user"] for p in cas.call(first)["parties"]), ["alice", "bob", "carol", "dave"], "parties")
+    cas.ask("tel", "drop", call=first, user="dave")
+    guest.wait_bye()
     at_bob.bye()
     cas.ask("tel", "drop", call=first, user="alice")
+    switch.finish()
+
+
+@case
+def calls_whose_media_is_on_two_threads_become_one(world):
+    # calls take turns on the media threads, and each further call of a user is where that user's first one is: bob is on two then
+    needs_tandem()
+    switch = Switch(world, users=("alice", "bob", "carol", "dave"), ws=True, sip_extra=ORIGINS)
+    cas, browser = Cas(switch), Browser(world)
+    bob, carol, dave = (Agent(world, switch, name).registered() for name in ("bob", "carol", "dave"))
+    alice = browser.phone(switch, "alice", ALICE)
+    at_alice, to_alice = alice.mark(), Media(world, bob.wire.address, BOB)
+    with_alice = bob.invite("alice", to_alice.sdp())
+    alice.wait_event("CALL_INCOMING", at_alice)
+    alice.answer()
+    to_alice.aim(with_alice.answered(15).body)
+    to_alice.play()
+    to_alice.wait_hears(ALICE, within=10)
+
+    def talk(callee, hertz):
+        ours, theirs = Media(world, carol.wire.address, CAROL), Media(world, callee.wire.address, hertz)
+        outgoing = carol.invite(callee.user, ours.sdp())
+        incoming = callee.incoming()
+        incoming.answer(theirs.sdp())
+        ours.aim(outgoing.answered().body)
+        incoming.wait_ack()
+        theirs.aim(incoming.invite.body)
+        ours.play(), theirs.play()
+        ours.wait_hears(hertz)
+        return outgoing, incoming, ours
+
+    aside, _, _ = talk(dave, DAVE)
+    _, at_bob, hears = talk(bob, BOB)
+    calls = {tuple(sorted(p["user"] for p in c["parties"])): c["id"] for c in cas.calls()}
+    since = time.monotonic()
+    cas.ask("tel", "conference", call=calls["bob", "carol"], user="bob", calls=[calls["alice", "bob"]])
+    with_alice.wait_bye()
+    # the browser's media goes to the other thread, and the browser is told nothing
+    trace = lambda hertz: sum(0.02 for at, _, d in list(hears.received) if at > since and share([ULAW[b] for b in d[12:]], hertz, 8000) > 0.15)
+    world.wait("carol hears both", lambda: min(trace(ALICE), trace(BOB)) > 0.4, 8, every=0.1)
+    world.wait("alice hears both", lambda: min(alice.trace_of(BOB, since), alice.trace_of(CAROL, since)) > 0.4, 10, every=0.1)
+    equal(len({d[8:12] for _, _, d in hears.received}), 1, "carol gets one stream from first to last")
+    check("its media goes to another thread" in switch.errors(), "the calls were on two threads")
+    check("different media threads" not in switch.errors(), "each bridge is on one thread")
+    aside.bye()
+    at_bob.bye()
+    cas.ask("tel", "drop", call=calls["bob", "carol"], user="alice")
     switch.finish()
 
 

@@ -1,11 +1,14 @@
 """What applications have done with calls over CAS: made, answered, transferred, parked, picked up, and refused with the reason."""
 
+import os
+import subprocess
 import time
 
 from harness.cas import Cas
 from harness.cases import case
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
+from harness.switch import BINARY
 from harness.wire import Agent, Media
 from harness.world import check, equal, fails
 
@@ -132,6 +135,47 @@ def an_application_transfers_blind_and_attended(world):
     alice.hang_up()
     world.wait("the call is over", lambda: not cas.calls())
     equal(cas.refused("tel", "transfer", call=call, user="bob", destination="carol")["error"], "not-now", "transfer after the end")
+    switch.finish()
+
+
+@case
+def whoever_a_call_is_sent_to_in_vain_has_missed_it_and_why_is_known_after_kill_9(world):
+    needs_tandem()
+    switch = Switch(world)
+    cas = Cas(switch)
+    alice, bob, carol = (Agent(world, switch, name).registered() for name in ("alice", "bob", "carol"))
+    ours, theirs = Media(world, alice.wire.address, ALICE), Media(world, bob.wire.address, BOB)
+    outgoing = alice.invite("bob", ours.sdp())
+    incoming = bob.incoming()
+    incoming.answer(theirs.sdp())
+    outgoing.answered()
+    incoming.wait_ack()
+    call = cas.only_call()
+    for status, why in [(486, "the device is busy"), (603, "the call was declined at the device")]:
+        sent = cas.begin("tel", "transfer", call=call, user="bob", destination="carol")
+        ringing = carol.incoming()
+        ringing.respond(status)
+        ringing.wait_ack()
+        fails(sent)
+        missed = lambda: cas.ask("history", "list", user="carol")["entries"]
+        world.wait(f"carol's history says {why}", lambda: missed() and missed()[0].get("why") == why, 5)
+        equal((missed()[0]["kind"], missed()[0]["call"], missed()[0]["device"]), ("missed", call, cas.device("carol")), "her newest entry")
+    equal(len(missed()), 2, "calls that carol missed")
+    for wrong, field in [({"destination": "alice"}, "destination"), ({"destination": "bob"}, "destination")]:
+        said = cas.refused("tel", "transfer", call=call, user="bob", **wrong)
+        equal((said["error"], said["field"]), ("bad-message", field), f"transfer with {wrong}: {said}")
+    answer = incoming.request("REFER", headers=[f"Refer-To: <sip:alice@{switch.domain}>"])
+    equal(answer.status, 403, "answer to a REFER of alice to herself")
+    outgoing.bye(incoming)
+    entry = world.wait("alice's history has the call", lambda: cas.ask("history", "list", user="alice")["entries"], 5)[0]
+    equal(entry["why"], "the caller hung up", "why in her history")
+    cas.ask("history", "note", entry=entry["id"], text="written down")  # it is on disk then, and what was written before
+    switch.kill()
+    switch.start()
+    equal(Cas(switch).ask("tel", "why", call=call)["why"], "the caller hung up", "why after kill -9")
+    done = subprocess.run([os.path.abspath(BINARY), "call", "why", call, "--config", switch.config], capture_output=True, text=True, timeout=20)
+    equal((done.returncode, done.stdout.strip()), (0, "The caller hung up."), f"`call why` {done.stderr}")
+    equal(Cas(switch).refused("tel", "why", call="ff")["error"], "not-found", "of a call that never was")
     switch.finish()
 
 

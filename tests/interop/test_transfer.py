@@ -139,6 +139,26 @@ def a_colleague_answers_by_dialling(world):
 
 
 @case
+def a_colleague_answers_where_an_offer_is_missing(world):
+    # the caller's INVITE has no SDP, that of who picks up, or neither: each is made an offer in its 200, and answers in its ACK
+    switch, alice, bob, carol = agents(world, "alice", "bob", "carol", extra=GROUP)
+    for caller_offers, colleague_offers in ((False, True), (True, False), (False, False)):
+        a, c = Media(world, alice.wire.address, 500), Media(world, carol.wire.address, 900)
+        outgoing = alice.invite("bob", a.sdp() if caller_offers else b"")
+        incoming = bob.incoming()
+        incoming.ring()
+        outgoing.ringing()
+        pickup = carol.invite("*8", c.sdp() if colleague_offers else b"")
+        for call, media, offers in ((pickup, c, colleague_offers), (outgoing, a, caller_offers)):
+            media.aim(call.answered(ack_body=b"" if offers else media.sdp()).body)
+            media.play()
+        incoming.wait_cancel()
+        a.wait_hears(900), c.wait_hears(500)
+        outgoing.bye(pickup)
+    switch.finish()
+
+
+@case
 def a_user_pulls_the_call_to_another_phone(world):
     switch, alice, bob, _ = house(world)
     second = Phone(world, switch, "alice", CAROL)

@@ -93,9 +93,9 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
             return reply(&CallReply::new(Acted { call, sdp: None }, caller));
         }
         Request::Why(request) => {
-            let call = telephony.call(&request.call).await?;
-            decide(caller, right, Owner::Users(&call.users()))?;
-            return reply(&Verdict { call: request.call.clone(), why: telephony.why(&request.call).await? });
+            let ending = telephony.why(&request.call).await?;
+            decide(caller, right, Owner::Users(&ending.users))?;
+            return reply(&Verdict { call: request.call, why: ending.why });
         }
         Request::Register(request) => {
             decide(caller, right, Owner::User(&caller.user))?;
@@ -168,7 +168,11 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
             return Err(Error::new(Fault::NotNow, "the call is no conference"));
         }
         let allowed = possible.iter().filter(|action| may(caller, *action, &owners)).map(Action::name);
-        let detail = format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user));
+        let is_silenced = act.action() == Action::Unmute && call.party(&user).is_some_and(|party| !party.silenced.is_empty());
+        let detail = match is_silenced {
+            true => "the moderator has muted this: only the moderator can undo it".to_owned(),
+            false => format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user)),
+        };
         return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
     }
     let acted = telephony.act(caller, &user, act).await?;

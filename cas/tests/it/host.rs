@@ -13,7 +13,7 @@ use cas::login::{Identity, LoginId};
 use cas::message::{Encoding, Message};
 use cas::pending::ServeId;
 use cas::permission::{Caller, Pattern, Rights, Role};
-use cas::provider::{Admin, Graph, History, Presence, Store, Telephony};
+use cas::provider::{Admin, Ending, Graph, History, Presence, Store, Telephony};
 use cas::server::{
     Channel, Credential, ExchangeId, Input, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, Wire, Written,
 };
@@ -62,6 +62,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         name: None,
         state: *state,
         muted: Vec::new(),
+        silenced: Vec::new(),
         held_at_device: false,
         moderator: false,
         devices: Vec::new(),
@@ -120,6 +121,7 @@ impl Telephony for Switch {
             name: None,
             state: PartyState::Ringing,
             muted: Vec::new(),
+            silenced: Vec::new(),
             held_at_device: false,
             moderator: false,
             devices: Vec::new(),
@@ -156,8 +158,9 @@ impl Telephony for Switch {
         Ok(())
     }
 
-    async fn why(&self, call: &CallId) -> Result<String, Error> {
-        Ok(format!("call {call} was answered and hung up"))
+    async fn why(&self, call: &CallId) -> Result<Ending, Error> {
+        let users = Telephony::call(self, call).await?.users();
+        Ok(Ending { users, why: format!("call {call} was answered and hung up") })
     }
 }
 

@@ -17,7 +17,7 @@ use bytes::BytesMut;
 
 pub use self::{
     certificate::{Certificate, CertificateError, Fingerprint, FingerprintError, Hash},
-    demultiplexer::{Demultiplexer, MAX_LEARNT, MAX_SOURCES, MAX_UFRAGS, Owner},
+    demultiplexer::{Demultiplexer, Leads, MAX_LEARNT, MAX_SOURCES, MAX_UFRAGS, Owner},
     dtls::{Failure, HANDSHAKE_TIMEOUT, Role, SrtpKeys},
     ice::{CONSENT_TIMEOUT, Credentials, CredentialsError, MAX_ADDRESSES, PASSWORD, RESTART_OVERLAP, UFRAG, candidate, thread_of},
 };

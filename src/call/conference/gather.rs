@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use media::Kinds;
 use media::sdp::negotiate::Finality;
-use media::{Kinds, PortId};
 use sip::StatusCode;
 use sip::message::header::Reason;
 use sip::message::{Headers, Name};
 use tracing::{debug, info};
 
 use super::MAX_PARTIES;
-use crate::call::command::{Answer, Refusal, Ticket};
-use crate::call::graph::Constructed;
+use crate::call::command::{Answer, Refusal};
+use crate::call::graph::{Constructed, Missed};
 use crate::call::leg::{Leg, LegId, Stage};
 use crate::call::party::{Party, PartyId, Person, Who};
 use crate::call::reach::{Invitation, end_late};
 use crate::call::record::EndedBy;
 use crate::call::ring::{Ring, Verdict};
 use crate::call::template::{self, Unwanted};
-use crate::call::transfer::identify;
+use crate::call::transfer::{Referral, Report, identify};
 use crate::call::{Call, Calls, Id, MAX_DEVICES, Output, State, Switch, Talk, Target};
 
 /// Somebody who is to be called into a conference.
@@ -40,7 +40,8 @@ pub struct Guest {
 pub(super) struct Coming {
     party: PartyId,
     ring: Ring,
-    ticket: Ticket,
+    /// Who is told what becomes of it: of the guests of a command the same.
+    report: Report,
     /// Somebody else of the same command has come.
     has_worked: bool,
 }
@@ -64,10 +65,11 @@ impl Calls {
         others.dedup();
         others.retain(|other| *other != id);
         let joined = self.check_gathering((id, by), &others, &guests)?;
-        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
         if others.is_empty() && guests.is_empty() {
             return Ok(Answer::Done);
         }
+        others.iter().try_for_each(|other| self.bring_beside(switch, *other, id))?;
+        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
         call.confer(by);
         if let Some(party) = call.party_mut(by).filter(|_| !others.is_empty()) {
             party.holding = false;
@@ -88,8 +90,35 @@ impl Calls {
             return Ok(Answer::Done);
         }
         let ticket = self.take_ticket();
-        guests.into_iter().for_each(|guest| self.call_in(switch, (id, by), guest, ticket));
+        guests.into_iter().for_each(|guest| self.call_in(switch, (id, by), guest, Report::Outcome(ticket)));
         Ok(Answer::Pending(ticket))
+    }
+
+    /// Calls somebody into a conference at the wish of a party's phone.
+    pub(in crate::call) fn bring(
+        &mut self,
+        switch: &mut Switch<'_>,
+        (id, by): (Id, PartyId),
+        referral: Referral,
+        report: Report,
+    ) -> Result<(), Refusal> {
+        let mut guest = Guest { person: referral.to, headers: referral.headers, targets: referral.targets };
+        self.check_gathering((id, by), &[], std::slice::from_ref(&guest))?;
+        let sender = self.calls.get(&id).and_then(|call| call.party(by)).ok_or(Refusal::NoParty)?;
+        guest.headers.push(Name::ReferredBy, sender.person.shown.to_string());
+        if let Report::Refer { dialog, refer } = report {
+            switch.sip.accept_refer(switch.now, dialog, refer).map_err(|_| Refusal::NoCall)?;
+        }
+        self.call_in(switch, (id, by), guest, report);
+        Ok(())
+    }
+
+    /// A device of a guest rings: who sent a REFER is told so.
+    pub(in crate::call) fn invitee_progress(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), status: StatusCode) {
+        let Some(coming) = self.calls.get_mut(&id).and_then(|call| call.invitee(party)) else { return };
+        if let (Some(status), Report::Refer { dialog, refer }) = (coming.ring.progress(status), coming.report) {
+            switch.sip.report(switch.now, dialog, refer, status);
+        }
     }
 
     /// Of two calls on a phone the one on hold goes: its user hears the other one.
@@ -121,9 +150,6 @@ impl Calls {
             let other = self.calls.get(other).filter(|other| !matches!(other.state, State::Over)).ok_or(Refusal::NoCall)?;
             let as_party = other.parties.iter().find(|party| party.person.who == *who && who.user().is_some()).ok_or(Refusal::NoParty)?;
             other.may_merge(as_party.id)?;
-            if call.thread().zip(other.thread()).is_some_and(|(one, other)| one != other) {
-                return Err(Refusal::OtherThread);
-            }
             parties += other.parties.len() - 1;
             joined.push((other.record.id, as_party.id));
         }
@@ -181,7 +207,7 @@ impl Calls {
     }
 
     /// Rings the devices of a guest.
-    fn call_in(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId), guest: Guest, ticket: Ticket) {
+    fn call_in(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId), guest: Guest, report: Report) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(sender) = call.party(by).map(|party| party.person.clone()) else { return };
         let party = call.next_party();
@@ -194,13 +220,13 @@ impl Calls {
         if let Some(user) = guest.person.who.user() {
             self.by_user.insert((Arc::clone(user), id));
         }
-        call.parties.push(Party::new(party, guest.person.clone()));
+        call.parties.push(Party { since: Some(switch.unix), ..Party::new(party, guest.person.clone()) });
         let (from, to) = (&sender.shown, &guest.person.shown);
         let invitation = Invitation { from, to, headers: &headers, template: Some(Arc::new(offer)) };
         let (legs, failures) = self.place_all(switch, (id, party), &guest.targets, &invitation, Kinds::BOTH);
         let ring = Ring::new(switch.now, legs, self.policy.no_answer);
         if let Some(conference) = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut()) {
-            conference.coming.push(Coming { party, ring, ticket, has_worked: false });
+            conference.coming.push(Coming { party, ring, report, has_worked: false });
         }
         self.arrange(switch, id);
         for (leg, status) in failures {
@@ -224,7 +250,7 @@ impl Calls {
         device.media.apply(switch.media, limit);
         device.stage = Stage::Up;
         info!(call = %id, party = party.0, "a guest has come");
-        self.invitee_decided((id, party), Ok(()));
+        self.invitee_decided(switch, (id, party), Ok(StatusCode::OK));
         self.cancel_ringing(switch, (id, party), &Reason::sip(200, "Call completed elsewhere"));
         if let Some(call) = self.calls.get_mut(&id) {
             call.constructed = Constructed::Conference;
@@ -238,13 +264,21 @@ impl Calls {
     pub(in crate::call) fn invitee_failed(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), leg: LegId, status: StatusCode) {
         let Some(coming) = self.calls.get_mut(&id).and_then(|call| call.invitee(party)) else { return };
         if let Verdict::GiveUp(_) = coming.ring.failed(leg, status) {
-            self.invitee_gone(switch, (id, party), Refusal::of(status));
+            self.invitee_gone(switch, (id, party), (status, Refusal::of(status)));
         }
     }
 
     /// A guest does not come: all is as if they had not been called.
-    pub(in crate::call) fn invitee_gone(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), refusal: Refusal) {
+    pub(in crate::call) fn invitee_gone(
+        &mut self,
+        switch: &mut Switch<'_>,
+        (id, party): (Id, PartyId),
+        (status, refusal): (StatusCode, Refusal),
+    ) {
         info!(call = %id, party = party.0, %refusal, "a guest does not come");
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.missed.push(Missed { party, why: refusal.to_string() });
+        }
         self.cancel_ringing(switch, (id, party), &Reason::sip(408, "No answer"));
         let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(at) = call.parties.iter().position(|known| known.id == party) {
@@ -255,7 +289,7 @@ impl Calls {
                 self.by_user.remove(&(Arc::clone(user), id));
             }
         }
-        self.invitee_decided((id, party), Err(refusal));
+        self.invitee_decided(switch, (id, party), Err((status, refusal)));
         if let Some(call) = self.calls.get_mut(&id) {
             call.dissolve();
             if call.constructed != Constructed::Conference {
@@ -277,15 +311,22 @@ impl Calls {
     }
 
     /// Notes what became of a guest. The last one of a command decides what became of that: it worked if anybody came.
-    fn invitee_decided(&mut self, (id, party): (Id, PartyId), result: Result<(), Refusal>) {
+    fn invitee_decided(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), result: Result<StatusCode, (StatusCode, Refusal)>) {
         let conference = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut());
         let Some(coming) = conference.map(|conference| &mut conference.coming) else { return };
         let Some(at) = coming.iter().position(|guest| guest.party == party) else { return };
         let decided = coming.remove(at);
-        let mut others = coming.iter_mut().filter(|guest| guest.ticket == decided.ticket).peekable();
+        let ticket = match decided.report {
+            Report::Refer { dialog, refer } => {
+                let (Ok(status) | Err((status, _))) = result;
+                return switch.sip.report(switch.now, dialog, refer, status);
+            }
+            Report::Outcome(ticket) => ticket,
+        };
+        let mut others = coming.iter_mut().filter(|guest| guest.report == decided.report).peekable();
         if others.peek().is_none() {
-            let result = if decided.has_worked { Ok(()) } else { result };
-            self.outputs.push_back(Output::Outcome { ticket: decided.ticket, result });
+            let result = if decided.has_worked { Ok(()) } else { result.map(drop).map_err(|(_, refusal)| refusal) };
+            self.outputs.push_back(Output::Outcome { ticket, result });
         } else if result.is_ok() || decided.has_worked {
             others.for_each(|guest| guest.has_worked = true);
         }
@@ -296,14 +337,14 @@ impl Calls {
         let Some(conference) = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut()) else { return };
         let late = |guest: &mut Coming| (guest.ring.handle_timeout(switch.now) != Verdict::Wait).then_some(guest.party);
         for party in conference.coming.iter_mut().filter_map(late).collect::<Vec<_>>() {
-            self.invitee_gone(switch, (id, party), Refusal::NoAnswer);
+            self.invitee_gone(switch, (id, party), (StatusCode::TEMPORARILY_UNAVAILABLE, Refusal::NoAnswer));
         }
     }
 
     /// The call is over before they came.
-    pub(super) fn forget_guests(&mut self, id: Id) {
+    pub(super) fn forget_guests(&mut self, switch: &mut Switch<'_>, id: Id) {
         while let Some(party) = self.calls.get(&id).and_then(|call| Some(call.conference.as_ref()?.coming.first()?.party)) {
-            self.invitee_decided((id, party), Err(Refusal::CallOver));
+            self.invitee_decided(switch, (id, party), Err((StatusCode::REQUEST_TERMINATED, Refusal::CallOver)));
         }
     }
 }
@@ -347,11 +388,6 @@ impl Call {
     /// Returns true for a party with a device that has not put the others on hold.
     fn talks(&self, party: PartyId) -> bool {
         self.legs.iter().any(|leg| leg.party == party && leg.is_up() && leg.media.is_open())
-    }
-
-    /// Returns the media thread of its ports, once it has any.
-    pub(super) fn thread(&self) -> Option<u16> {
-        self.any_port().map(PortId::thread)
     }
 
     /// Returns the party of a user who is in the call, while it may have another device.

@@ -169,7 +169,7 @@ impl Calls {
             return Err(Refusal::CallOver);
         }
         let Some(id) = self.rooms.of(room).call.filter(|_| room.pin.is_none()) else { return self.open_visit(switch, visitor, room) };
-        self.may_enter(id, &visitor.person.who, None)?;
+        self.may_enter(id, &visitor.person.who)?;
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         let known = call.same_user(&visitor.person.who);
         let party = known.unwrap_or_else(|| call.next_party());
@@ -271,8 +271,8 @@ impl Calls {
         call.any_port().or(near).or_else(|| self.port_of(who))
     }
 
-    /// Whether somebody may come into the call of a room, with ports that they may have already.
-    fn may_enter(&self, id: Id, who: &Who, thread: Option<u16>) -> Result<(), Refusal> {
+    /// Whether somebody may come into the call of a room.
+    fn may_enter(&self, id: Id, who: &Who) -> Result<(), Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         if call.same_user(who).is_none() {
             if call.conference.as_ref().is_some_and(|conference| conference.locked) {
@@ -282,8 +282,7 @@ impl Calls {
                 return Err(Refusal::Full);
             }
         }
-        let is_elsewhere = thread.zip(call.thread()).is_some_and(|(one, other)| one != other);
-        if is_elsewhere { Err(Refusal::OtherThread) } else { Ok(()) }
+        Ok(())
     }
 
     /// The visitor at the door is in: their call is the room's, or becomes part of it.
@@ -291,7 +290,6 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(room) = call.conference.as_ref().and_then(|conference| conference.room.clone()) else { return };
         let Some(who) = call.parties.first().map(|party| party.person.who.clone()) else { return };
-        let thread = call.thread();
         let hall = self.rooms.of(&room);
         hall.at_door.remove(&id);
         let Some(into) = hall.call else {
@@ -303,7 +301,7 @@ impl Calls {
             call.choose_moderator();
             return self.meet_all(switch, id);
         };
-        if let Err(refusal) = self.may_enter(into, &who, thread) {
+        if let Err(refusal) = self.may_enter(into, &who).and_then(|()| self.bring_beside(switch, id, into)) {
             return self.turn_away(switch, id, &refusal.to_string(), refusal.status());
         }
         if let Some(call) = self.calls.get_mut(&id) {
@@ -438,7 +436,7 @@ impl Calls {
         call.party(by).ok_or(Refusal::NoParty)?;
         call.two_talk()?;
         let sent = call.parties.iter().find(|party| party.id != by).ok_or(Refusal::NoParty)?;
-        into.map_or(Ok(()), |into| self.may_enter(into, &sent.person.who, call.thread()))
+        into.map_or(Ok(()), |into| self.may_enter(into, &sent.person.who))
     }
 }
 

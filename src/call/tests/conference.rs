@@ -6,7 +6,7 @@ use std::time::Duration;
 use media::dtmf::Digit;
 use media::sdp::MediaKind;
 use media::{BridgeId, Event as MediaEvent, Kinds, Member, PortId, SoundId};
-use sip::message::Headers;
+use sip::message::{Headers, Message, Name};
 use sip::{DialogEvent, DialogId, StatusCode};
 
 use super::scene::*;
@@ -16,12 +16,11 @@ use crate::call::conference::room::{Pin, Room};
 use crate::call::conference::{Guest, MAX_PARTIES};
 use crate::call::graph::{Constructed, Standing, State, View};
 use crate::call::party::PartyId;
+use crate::call::pickup::Place;
 use crate::call::record::EndedBy;
 
 const ANN: usize = CALLER;
 const BOB: usize = DESK;
-const CAROL: usize = MOBILE;
-const DAVE: usize = 4;
 const LISTENING: &str = "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n";
 const P0: PartyId = PartyId(0);
 const P1: PartyId = PartyId(1);
@@ -38,8 +37,7 @@ fn two_calls() -> (Scene, [Id; 2], [DialogId; 2]) {
     scene.targets = vec![BOB];
     scene.place(PCMU);
     scene.settle();
-    scene.accept(BOB, PCMU);
-    scene.settle();
+    scene.answers(BOB, PCMU);
     let first = scene.phones[ANN].dialog.expect("a call");
     scene.phones[BOB].on_offer = OnOffer::Accept(LISTENING);
     assert!(scene.offer(ANN, HOLD));
@@ -48,8 +46,7 @@ fn two_calls() -> (Scene, [Id; 2], [DialogId; 2]) {
     scene.targets = vec![CAROL];
     scene.place_from(ANN, ("ann", "carol"), PCMU);
     scene.settle();
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     let ids: Vec<Id> = scene.calls.views().map(|view| view.id).collect();
     let dialogs = [first, scene.phones[ANN].dialog.expect("a call")];
     (scene, ids.try_into().expect("two calls"), dialogs)
@@ -114,11 +111,6 @@ impl Scene {
         assert!(self.directions().iter().all(|direction| direction == "SendRecv"), "{:?}", self.directions());
     }
 
-    #[track_caller]
-    fn names(&self, id: Id) -> Vec<String> {
-        self.of(id).parties.iter().map(|party| party.who.user().expect("a user").to_string()).collect()
-    }
-
     fn moderator(&self, id: Id) -> Option<PartyId> {
         self.of(id).conference.as_ref().and_then(|conference| conference.moderator)
     }
@@ -148,8 +140,7 @@ fn a_user_joins_two_calls_and_three_hear_each_other() {
 fn who_leaves_lets_the_others_talk_and_two_have_a_plain_call() {
     let (mut scene, id) = three();
     scene.now += Duration::from_secs(5);
-    scene.bye(ANN);
-    scene.settle();
+    scene.hangs_up(ANN);
     assert_eq!(scene.names(id), ["bob", "carol"]);
     scene.assert_all_hear(id, &[BOB, CAROL]);
     assert_eq!(scene.of(id).conference, None);
@@ -159,8 +150,7 @@ fn who_leaves_lets_the_others_talk_and_two_have_a_plain_call() {
     scene.settle();
     assert_eq!(scene.count(SWITCH, CAROL, "INVITE"), before + 1);
     scene.now += Duration::from_secs(5);
-    scene.bye(BOB);
-    scene.settle();
+    scene.hangs_up(BOB);
     assert_eq!(scene.count(SWITCH, CAROL, "BYE"), 1);
     let record = scene.records.iter().find(|record| record.id == id).expect("its record");
     let stays: Vec<_> = record.parties.iter().map(|stay| (&*stay.party, stay.left_at)).collect();
@@ -219,17 +209,41 @@ fn calls_that_cannot_be_joined_stay_as_they_are() {
 }
 
 #[test]
-fn calls_on_two_media_threads_are_not_joined() {
+fn calls_on_two_media_threads_are_brought_to_one() {
     let (mut scene, [first, _], _) = two_calls();
-    scene.media.thread = 1;
+    scene.media.thread = 7;
     scene.targets = vec![DAVE];
     scene.place_from(ANN, ("ann", "dave"), PCMU);
     scene.settle();
-    scene.accept(DAVE, PCMU);
-    scene.settle();
+    scene.answers(DAVE, PCMU);
     let other = scene.calls.views().last().expect("a call").id;
     let gather = Command::Gather { call: first, party: P0, calls: vec![other], guests: Vec::new() };
-    assert_eq!(scene.command(gather), Err(Refusal::OtherThread));
+    let before: Vec<_> = scene.calls.views().collect();
+    scene.media.brings = Some(1);
+    assert_eq!(scene.command(gather.clone()), Err(Refusal::OtherThread), "the thread is overloaded");
+    assert_eq!(scene.calls.views().collect::<Vec<_>>(), before);
+    scene.media.brought.clear();
+    assert_eq!(scene.command(gather), Ok(Answer::Done));
+    scene.settle();
+    assert_eq!(scene.names(first), ["ann", "bob", "dave"]);
+    let members = &scene.media.arranged[&BridgeId(first.0)];
+    assert!(members.iter().all(|member| member.port.thread() != 7), "{members:?}");
+    assert_eq!((scene.count(SWITCH, DAVE, "INVITE"), scene.media.brought.len()), (1, 2), "dave is asked nothing");
+    scene.give_up_all();
+    scene.assert_over();
+}
+
+#[test]
+fn a_visitor_from_another_media_thread_comes_into_a_room() {
+    let mut scene = Scene::house();
+    scene.media.thread = 7;
+    let room = room(None, None);
+    scene.visit(CAROL, "carol", &room, PCMU);
+    let (talk, hall) = (scene.calls.views().next().expect("a call").id, scene.calls.views().last().expect("a call").id);
+    let sent = scene.with_calls(|calls, switch| calls.send_to_room(switch, (talk, P1), &room, None));
+    scene.settle();
+    assert_eq!((sent, scene.names(hall)), (Ok(()), vec!["carol".to_owned(), "ann".to_owned()]));
+    scene.assert_all_hear(hall, &[ANN, CAROL]);
 }
 
 #[test]
@@ -239,8 +253,7 @@ fn who_is_in_both_calls_is_one_party_with_two_devices() {
         scene.targets = vec![phone];
         scene.place_from(caller, ("ann", "bob"), PCMU);
         scene.settle();
-        scene.accept(phone, PCMU);
-        scene.settle();
+        scene.answers(phone, PCMU);
     }
     let ids: Vec<Id> = scene.calls.views().map(|view| view.id).collect();
     let gather = Command::Gather { call: ids[0], party: P0, calls: vec![ids[1]], guests: Vec::new() };
@@ -255,7 +268,7 @@ fn who_is_in_both_calls_is_one_party_with_two_devices() {
 
 #[test]
 fn a_guest_rings_while_the_others_talk_and_comes_in() {
-    let mut scene = Scene::talking_with(3, PCMU);
+    let mut scene = Scene::house();
     let id = scene.call();
     assert_eq!(scene.call_in(id, "carol", &[CAROL, DAVE]), Ok(Answer::Pending(Ticket(1))));
     for phone in [CAROL, DAVE] {
@@ -266,16 +279,14 @@ fn a_guest_rings_while_the_others_talk_and_comes_in() {
     let standings = |scene: &Scene| scene.of(id).parties.iter().map(|party| party.state).collect::<Vec<_>>();
     assert_eq!(standings(&scene), [Standing::Connected, Standing::Connected, Standing::Ringing]);
     assert_eq!(scene.of(id).constructed, Constructed::Direct);
-    scene.accept(DAVE, PCMU);
-    scene.settle();
+    scene.answers(DAVE, PCMU);
     assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
     scene.assert_all_hear(id, &[ANN, BOB, DAVE]);
     assert_eq!((scene.count(SWITCH, CAROL, "CANCEL"), scene.count(SWITCH, ANN, "INVITE")), (1, 0));
     assert_eq!((scene.of(id).constructed.clone(), scene.moderator(id)), (Constructed::Conference, Some(P0)));
     assert_eq!(scene.calls.views_of("carol").count(), 1);
     for phone in [ANN, BOB] {
-        scene.bye(phone);
-        scene.settle();
+        scene.hangs_up(phone);
     }
     assert_eq!(scene.count(SWITCH, DAVE, "BYE"), 1, "alone is no conference");
     scene.assert_over();
@@ -294,7 +305,7 @@ fn a_guest_who_does_not_come_changes_nothing() {
         ("answers with nonsense", Refusal::NotTaken, |scene| scene.accept(CAROL, "m=nothing\r\n")),
     ];
     for (what, refusal, end) in ends {
-        let mut scene = Scene::talking_with(3, PCMU);
+        let mut scene = Scene::house();
         let id = scene.call();
         let before = scene.of(id);
         assert_eq!(scene.call_in(id, "carol", &[CAROL]), Ok(Answer::Pending(Ticket(1))), "{what}");
@@ -308,8 +319,7 @@ fn a_guest_who_does_not_come_changes_nothing() {
         assert_eq!(scene.of(id), before, "{what}");
         assert_eq!(scene.calls.views_of("carol").count(), 0, "{what}");
         scene.assert_talking();
-        scene.bye(ANN);
-        scene.settle();
+        scene.hangs_up(ANN);
         assert!(scene.record().parties.is_empty(), "{what}");
         scene.assert_over();
     }
@@ -317,17 +327,15 @@ fn a_guest_who_does_not_come_changes_nothing() {
 
 #[test]
 fn of_several_guests_one_is_enough() {
-    let mut scene = Scene::talking_with(3, PCMU);
+    let mut scene = Scene::house();
     let id = scene.call();
     let guests = vec![scene.guest("carol", &[CAROL]), scene.guest("dave", &[DAVE])];
     let gather = Command::Gather { call: id, party: P0, calls: Vec::new(), guests };
     assert_eq!(scene.command(gather), Ok(Answer::Pending(Ticket(1))));
     scene.settle();
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     assert_eq!(scene.outcomes, []);
-    scene.refuse(DAVE, StatusCode::BUSY_HERE);
-    scene.settle();
+    scene.refuses(DAVE, StatusCode::BUSY_HERE);
     assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
     scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
 }
@@ -337,8 +345,7 @@ fn a_call_that_ends_takes_its_guests_back() {
     let mut scene = Scene::talking_with(2, PCMU);
     let id = scene.call();
     assert!(scene.call_in(id, "carol", &[CAROL]).is_ok());
-    scene.bye(BOB);
-    scene.settle();
+    scene.hangs_up(BOB);
     assert_eq!(scene.outcomes, [(Ticket(1), Err(Refusal::CallOver))]);
     assert_eq!(scene.count(SWITCH, CAROL, "CANCEL"), 1);
     scene.assert_over();
@@ -357,7 +364,7 @@ fn each_command_in_each_state() {
         (scene, id)
     };
     let plain = || {
-        let scene = Scene::talking_with(3, PCMU);
+        let scene = Scene::house();
         let id = scene.call();
         (scene, id)
     };
@@ -440,7 +447,7 @@ fn the_moderator_silences_and_removes_and_passes_it_on() {
     let gives = |scene: &Scene| scene.of(id).parties.iter().map(|party| party.legs[0].gives.audio).collect::<Vec<_>>();
     assert_eq!(scene.command(Command::Silence { call: id, by: P0, party: P1, kinds: Kinds::AUDIO }), Ok(Answer::Done));
     assert_eq!((gives(&scene), scene.of(id).parties[1].muted), (vec![true, false, true], Kinds::AUDIO));
-    assert_eq!(scene.command(Command::Mute { call: id, party: P1, kinds: Kinds::NONE }), Ok(Answer::Done), "by oneself");
+    assert_eq!(scene.command(Command::Silence { call: id, by: P0, party: P1, kinds: Kinds::NONE }), Ok(Answer::Done));
     assert_eq!(gives(&scene), [true, true, true]);
     assert_eq!(scene.command(Command::Moderate { call: id, by: P0, party: P1 }), Ok(Answer::Done));
     assert_eq!(scene.moderator(id), Some(P1));
@@ -448,9 +455,36 @@ fn the_moderator_silences_and_removes_and_passes_it_on() {
     assert_eq!(scene.command(Command::Kick { call: id, by: P1, party: P2 }), Ok(Answer::Done));
     scene.settle();
     assert_eq!((scene.count(SWITCH, CAROL, "BYE"), scene.names(id)), (1, vec!["ann".to_owned(), "bob".to_owned()]));
-    scene.bye(ANN);
-    scene.settle();
+    scene.hangs_up(ANN);
     scene.assert_over();
+}
+
+#[test]
+fn who_is_muted_by_the_moderator_cannot_undo_it() {
+    let (mut scene, id) = three();
+    let gives = |scene: &Scene| scene.of(id).parties[1].legs[0].gives.audio;
+    let mute = |scene: &mut Scene, kinds| scene.command(Command::Mute { call: id, party: P1, kinds });
+    let silence = |scene: &mut Scene, by, kinds| scene.command(Command::Silence { call: id, by, party: P1, kinds });
+    assert_eq!(silence(&mut scene, P0, Kinds::AUDIO), Ok(Answer::Done));
+    assert_eq!(mute(&mut scene, Kinds::NONE), Err(Refusal::Silenced));
+    assert_eq!((gives(&scene), scene.of(id).parties[1].silenced), (false, Kinds::AUDIO));
+    assert_eq!(mute(&mut scene, Kinds::BOTH), Ok(Answer::Done), "more is their own affair");
+    assert_eq!(mute(&mut scene, Kinds::AUDIO), Ok(Answer::Done), "and that they undo");
+    assert_eq!(silence(&mut scene, P0, Kinds::NONE), Ok(Answer::Done));
+    assert!(gives(&scene));
+    // their own they undo, also what they kept back when they became the moderator
+    assert_eq!((mute(&mut scene, Kinds::AUDIO), mute(&mut scene, Kinds::NONE)), (Ok(Answer::Done), Ok(Answer::Done)));
+    assert_eq!(silence(&mut scene, P0, Kinds::AUDIO), Ok(Answer::Done));
+    assert_eq!(scene.command(Command::Moderate { call: id, by: P0, party: P1 }), Ok(Answer::Done));
+    assert_eq!((scene.of(id).parties[1].silenced, silence(&mut scene, P1, Kinds::NONE)), (Kinds::NONE, Ok(Answer::Done)));
+    assert!(gives(&scene));
+    // where nobody moderates any more, they are not silent for ever
+    assert_eq!(scene.command(Command::Moderate { call: id, by: P1, party: P0 }), Ok(Answer::Done));
+    assert_eq!(silence(&mut scene, P0, Kinds::AUDIO), Ok(Answer::Done));
+    scene.hangs_up(ANN);
+    assert_eq!((scene.of(id).conference.as_ref(), scene.of(id).parties[0].muted), (None, Kinds::AUDIO));
+    assert_eq!(mute(&mut scene, Kinds::NONE), Ok(Answer::Done));
+    scene.assert_all_hear(id, &[BOB, CAROL]);
 }
 
 #[test]
@@ -462,8 +496,7 @@ fn who_moderates_and_leaves_is_followed_by_the_next() {
     }
     let id = scene.call();
     assert_eq!(scene.moderator(id), Some(P0));
-    scene.bye(ANN);
-    scene.settle();
+    scene.hangs_up(ANN);
     assert_eq!(scene.moderator(id), Some(P1));
 }
 
@@ -477,8 +510,7 @@ fn a_party_of_a_conference_moves_and_the_others_are_asked_nothing() {
     let target = scene.target(DAVE);
     assert_eq!(scene.command(Command::Move { call: id, party: P1, kinds: Kinds::BOTH, target }), Ok(Answer::Pending(Ticket(1))));
     scene.settle();
-    scene.accept(DAVE, PCMU);
-    scene.settle();
+    scene.answers(DAVE, PCMU);
     let mut parties: Vec<u16> = scene.media.arranged[&BridgeId(id.0)].iter().map(|member| member.party).collect();
     parties.sort_unstable();
     assert_eq!(parties, [0, 1, 1, 2], "both devices, one party");
@@ -517,14 +549,101 @@ fn a_party_in_the_middle_of_a_move_may_be_joined() {
     let gather = Command::Gather { call: first, party: P0, calls: vec![second], guests: Vec::new() };
     assert_eq!(scene.command(gather), Ok(Answer::Done));
     scene.settle();
-    scene.accept(DAVE, PCMU);
-    scene.settle();
+    scene.answers(DAVE, PCMU);
     scene.hear(MediaKind::Audio);
     assert_eq!(scene.outcomes, [(Ticket(1), Ok(()))]);
     scene.assert_all_hear(first, &[ANN, BOB, DAVE]);
 }
 
+// ---- a phone's REFER
+
+#[test]
+fn a_phone_of_a_conference_brings_somebody_in() {
+    let (mut scene, id) = three();
+    assert_eq!(scene.transfer(BOB, "dave", &[DAVE]), Ok(()));
+    assert_eq!(scene.count(SWITCH, BOB, "202 REFER"), 1);
+    let Message::Request(invite) = scene.last(SWITCH, DAVE, "INVITE") else { unreachable!("INVITE is a request") };
+    assert_eq!(invite.headers.get_text(Name::ReferredBy).as_deref(), Some("<sip:bob@h>"));
+    scene.rings(DAVE);
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+    scene.answers(DAVE, PCMU);
+    assert_eq!(scene.told(BOB), ["100 Trying", "180 Ringing", "200 OK"]);
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL, DAVE]);
+    for (user, to) in [("carol", &[DAVE][..]), ("bob", &[DAVE])] {
+        assert_eq!(scene.transfer(BOB, user, to), Err(Refusal::Present), "{user}");
+    }
+    assert_eq!((scene.count(SWITCH, BOB, "403 REFER"), scene.names(id).len()), (2, 4));
+}
+
+#[test]
+fn a_phone_is_told_why_nobody_came_into_the_conference() {
+    type End = (&'static str, fn(&mut Scene));
+    let ends: [End; 3] = [
+        ("486 Busy Here", |scene| scene.refuses(DAVE, StatusCode::BUSY_HERE)),
+        ("480 Temporarily Unavailable", |scene| scene.advance(NO_ANSWER)),
+        ("487 Request Terminated", |scene| {
+            let call = scene.call();
+            let end = Command::End { call, reason: "enough".to_owned() };
+            assert_eq!(scene.command(end), Ok(Answer::Done));
+            scene.settle();
+        }),
+    ];
+    for (told, end) in ends {
+        let (mut scene, id) = three();
+        scene.transfer(BOB, "dave", &[DAVE]).unwrap();
+        end(&mut scene);
+        assert_eq!(scene.told(BOB).last().map(String::as_str), Some(told));
+        if let Some(view) = scene.calls.view(id) {
+            assert_eq!((view.parties.len(), scene.missed.len()), (3, 1), "{told}");
+            scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+            assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: true }), Ok(Answer::Done));
+            assert_eq!(scene.transfer(BOB, "dave", &[DAVE]), Err(Refusal::Locked), "{told}");
+        }
+    }
+}
+
 // ---- rooms
+
+#[test]
+fn who_is_alone_in_a_room_goes_on_by_another_device() {
+    type Way = (&'static str, fn(&mut Scene, Id));
+    let ways: [Way; 3] = [
+        ("takes it over", |scene, id| {
+            scene.place = Some(Place::Own(id, P0));
+            scene.place_from(CAROL, ("ann", "anybody"), PCMU);
+        }),
+        ("takes it over without an offer", |scene, id| {
+            scene.place = Some(Place::Own(id, P0));
+            scene.place_from(CAROL, ("ann", "anybody"), "");
+        }),
+        ("moves", |scene, id| {
+            let target = scene.target_of("ann", CAROL);
+            let command = Command::Move { call: id, party: P0, kinds: Kinds::BOTH, target };
+            assert!(matches!(scene.command(command), Ok(Answer::Pending(_))));
+            scene.settle();
+            scene.answers(CAROL, PCMU);
+        }),
+    ];
+    for (way, go) in ways {
+        let mut scene = Scene::new(3);
+        scene.visit(ANN, "ann", &room(None, None), PCMU);
+        let id = scene.call();
+        go(&mut scene, id);
+        scene.settle();
+        assert_eq!(scene.refusal, None, "{way}");
+        scene.advance(Duration::from_secs(4));
+        assert_eq!((scene.names(id), scene.count(SWITCH, ANN, "BYE")), (vec!["ann".to_owned()], 1), "{way}");
+        let alone = &scene.media.arranged[&BridgeId(id.0)];
+        assert_eq!(alone.iter().map(|member| (member.port, member.plays)).collect::<Vec<_>>(), [(scene.port(CAROL), Some(SoundId::HOLD))]);
+        scene.visit(BOB, "bob", &room(None, None), PCMU);
+        scene.assert_all_hear(id, &[BOB, CAROL]);
+        for phone in [CAROL, BOB] {
+            scene.hangs_up(phone);
+        }
+        scene.started = 1;
+        scene.assert_over();
+    }
+}
 
 #[test]
 fn a_room_is_open_while_somebody_is_in_it() {
@@ -546,12 +665,10 @@ fn a_room_is_open_while_somebody_is_in_it() {
     assert_eq!((scene.moderator(id), scene.calls.len()), (Some(P1), 1));
     assert_eq!(scene.media.beside[1..], [Some(scene.port(ANN)), Some(scene.port(ANN))], "all on one media thread");
     for phone in [BOB, ANN] {
-        scene.bye(phone);
-        scene.settle();
+        scene.hangs_up(phone);
     }
     assert_eq!((scene.names(id), scene.moderator(id)), (vec!["carol".to_owned()], None));
-    scene.bye(CAROL);
-    scene.settle();
+    scene.hangs_up(CAROL);
     let record = scene.record();
     assert_eq!((&*record.callee, record.parties.len(), record.media.len()), ("800", 3, 3));
     scene.started = 1;
@@ -598,8 +715,7 @@ fn a_pin_is_asked_for_before_anybody_is_let_in() {
     assert_eq!(scene.count(SWITCH, CAROL, "200 INFO"), 7);
     scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
     for phone in [ANN, BOB, CAROL] {
-        scene.bye(phone);
-        scene.settle();
+        scene.hangs_up(phone);
     }
     let record = scene.record();
     assert_eq!((record.parties.len(), record.ended_by), (3, EndedBy::Callee));
@@ -675,8 +791,7 @@ fn a_visitor_who_offers_nonsense_is_refused() {
     scene.visit(ANN, "ann", &room, PCMU);
     scene.visit(BOB, "bob", &room, "m=nothing\r\n");
     assert_eq!((scene.visited, scene.names(scene.call()).len()), (Some(Err(Refusal::NotTaken)), 1));
-    scene.bye(ANN);
-    scene.settle();
+    scene.hangs_up(ANN);
     scene.started = 2;
     scene.assert_over();
 }
@@ -684,7 +799,7 @@ fn a_visitor_who_offers_nonsense_is_refused() {
 #[test]
 fn a_party_is_sent_into_a_room() {
     for pin in [None, Some("2468")] {
-        let mut scene = Scene::talking_with(3, PCMU);
+        let mut scene = Scene::house();
         let id = scene.call();
         let room = room(pin, None);
         let sent = scene.with_calls(|calls, switch| calls.send_to_room(switch, (id, P1), &room, None));
@@ -700,8 +815,7 @@ fn a_party_is_sent_into_a_room() {
         scene.targets = vec![BOB];
         scene.place_from(DAVE, ("dave", "bob"), PCMU);
         scene.settle();
-        scene.accept(BOB, PCMU);
-        scene.settle();
+        scene.answers(BOB, PCMU);
         let other = scene.calls.views().last().expect("a call").id;
         assert_eq!(scene.with_calls(|calls, switch| calls.send_to_room(switch, (other, P1), &room, None)), Ok(()));
         scene.settle();
@@ -709,8 +823,7 @@ fn a_party_is_sent_into_a_room() {
         assert_eq!(scene.names(id), ["ann", "carol", "dave"]);
         scene.assert_all_hear(id, &[ANN, CAROL, DAVE]);
         for phone in [ANN, CAROL, DAVE] {
-            scene.bye(phone);
-            scene.settle();
+            scene.hangs_up(phone);
         }
         scene.started = scene.records.len();
         scene.assert_over();
@@ -730,8 +843,7 @@ fn as_many_as_may_are_in_a_room_and_no_more() {
     scene.visit(MAX_PARTIES + 1, "late", &room, PCMU);
     assert_eq!((scene.visited, scene.count(SWITCH, MAX_PARTIES + 1, "486 INVITE")), (Some(Err(Refusal::Full)), 1));
     for phone in 1..=MAX_PARTIES {
-        scene.bye(phone);
-        scene.settle();
+        scene.hangs_up(phone);
     }
     scene.started = 1;
     scene.assert_over();

@@ -1,7 +1,6 @@
 //! The call as others see it: who is in it, by which devices, with what media; and its changes in order.
 
 use media::Kinds;
-use sip::StatusCode;
 
 use super::scene::*;
 use crate::call::graph::{Standing, State};
@@ -31,10 +30,8 @@ fn a_call_is_told_of_from_ringing_to_its_end() {
     assert_eq!(legs(&scene), [(0, "phone1".to_owned(), Standing::Calling, none, none), ringing("phone2"), ringing("phone3")]);
     let view = scene.calls.views().next().expect("a call");
     assert_eq!((view.state, view.started_at, view.ringing_at, view.answered_at), (State::Ringing, UNIX, None, None));
-    scene.progress(DESK, StatusCode::RINGING, "");
-    scene.settle();
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
+    scene.rings(DESK);
+    scene.answers(MOBILE, PCMU);
     let talking = |party, device: &str| (party, device.to_owned(), Standing::Connected, audio, audio);
     assert_eq!(legs(&scene), [talking(0, "phone1"), talking(1, "phone3")]);
     let view = scene.calls.views_of("bob").next().expect("bob's call");
@@ -65,14 +62,12 @@ fn calls_of_one_user_are_on_one_media_thread() {
     let mut scene = Scene::new(1);
     scene.place(PCMU);
     scene.settle();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     assert_eq!(scene.media.beside.first(), Some(&None), "the first port may be anywhere");
     let first = scene.calls.views().next().expect("a call").id;
     scene.place(PCMU);
     scene.settle();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     assert_eq!(scene.calls.views().count(), 2);
     let ports: Vec<_> = scene.media.arranged.iter().map(|(bridge, members)| (bridge.0 == first.0, members[0].port)).collect();
     assert_eq!(ports.len(), 2);

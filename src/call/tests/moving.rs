@@ -21,28 +21,17 @@ const BOTH: Kinds = Kinds::BOTH;
 const TABLET: usize = 4;
 const CALLEE: PartyId = PartyId(1);
 
-/// The caller and the desk phone talk; the callee's mobile, and a tablet, are at hand.
-fn talking(media: &str) -> Scene {
-    Scene::talking_with(3, media)
-}
-
 /// The callee's media is on its way to the mobile, which has answered and is not heard yet.
 fn overlapping(kinds: Kinds, call: &str, answer: &str) -> Scene {
-    let mut scene = talking(call);
+    let mut scene = Scene::talking_with(3, call);
     assert!(matches!(scene.hand_over(1, kinds, MOBILE), Ok(Answer::Pending(_))));
-    scene.accept(MOBILE, answer);
-    scene.settle();
+    scene.answers(MOBILE, answer);
     scene
 }
 
 #[track_caller]
-fn assert_outcome(scene: &Scene, outcome: Result<(), Refusal>) {
-    assert_eq!(scene.outcomes.iter().map(|(_, result)| *result).collect::<Vec<_>>(), [outcome]);
-}
-
-#[track_caller]
 fn assert_desk_only(scene: &Scene, refusal: Refusal) {
-    assert_outcome(scene, Err(refusal));
+    scene.assert_outcomes(&[Err(refusal)]);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (DESK, AUDIO, AUDIO)]);
     assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.count(SWITCH, CALLER, "INVITE")), (0, 0));
     scene.assert_talking();
@@ -63,7 +52,7 @@ fn a_call_moves_to_the_mobile_and_the_far_end_is_told_nothing() {
     scene.advance(LINGER);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (MOBILE, AUDIO, AUDIO)]);
     assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.count(SWITCH, CALLER, "INVITE")), (1, 0));
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     scene.assert_talking();
     // It is a plain call again: what one side offers is passed to the other.
     scene.offer(CALLER, HOLD);
@@ -81,12 +70,11 @@ const BOTH_CODECS: &str = super::scene::BOTH;
 
 #[test]
 fn a_call_moves_to_and_fro_twenty_times() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     for round in 0..20 {
         let to = if round % 2 == 0 { MOBILE } else { DESK };
         scene.hand_over(1, BOTH, to).unwrap();
-        scene.accept(to, PCMU);
-        scene.settle();
+        scene.answers(to, PCMU);
         scene.hear(MediaKind::Audio);
         assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (to, AUDIO, AUDIO)]);
         scene.advance(Duration::from_secs(1));
@@ -103,7 +91,7 @@ fn a_device_that_is_never_heard_has_the_call_after_a_while() {
     scene.advance(Duration::from_millis(2900));
     assert!(scene.outcomes.is_empty());
     scene.advance(Duration::from_millis(200));
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (MOBILE, AUDIO, AUDIO)]);
     scene.bye(CALLER);
     scene.assert_over();
@@ -118,10 +106,9 @@ fn a_device_that_refuses_leaves_the_call_where_it_was_and_says_why() {
         (StatusCode::SERVICE_UNAVAILABLE, Refusal::Unreachable),
     ];
     for (status, refusal) in cases {
-        let mut scene = talking(PCMU);
+        let mut scene = Scene::talking_with(3, PCMU);
         scene.hand_over(1, BOTH, MOBILE).unwrap();
-        scene.refuse(MOBILE, status);
-        scene.settle();
+        scene.refuses(MOBILE, status);
         assert_desk_only(&scene, refusal);
         scene.bye(CALLER);
         scene.assert_over();
@@ -131,7 +118,7 @@ fn a_device_that_refuses_leaves_the_call_where_it_was_and_says_why() {
 
 #[test]
 fn a_device_that_nobody_answers_is_given_up_in_time() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.hand_over(1, BOTH, MOBILE).unwrap();
     scene.progress(MOBILE, StatusCode::RINGING, "");
     scene.advance(NO_ANSWER);
@@ -143,14 +130,12 @@ fn a_device_that_nobody_answers_is_given_up_in_time() {
 
 #[test]
 fn an_answer_that_crosses_our_cancel_does_not_move_the_call() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.hand_over(1, BOTH, MOBILE).unwrap();
-    scene.progress(MOBILE, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(MOBILE);
     scene.now += NO_ANSWER;
     scene.tick();
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
+    scene.answers(MOBILE, PCMU);
     assert_eq!((scene.count(SWITCH, MOBILE, "ACK"), scene.count(SWITCH, MOBILE, "BYE")), (1, 1));
     assert_desk_only(&scene, Refusal::NoAnswer);
     scene.bye(CALLER);
@@ -159,7 +144,7 @@ fn an_answer_that_crosses_our_cancel_does_not_move_the_call() {
 
 #[test]
 fn a_dead_device_is_one_that_cannot_be_reached() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.phones[MOBILE].dead = true;
     scene.hand_over(1, BOTH, MOBILE).unwrap();
     scene.advance(Duration::from_secs(33));
@@ -180,11 +165,10 @@ fn an_answer_that_cannot_be_used_does_not_move_the_call() {
 #[test]
 fn a_device_is_offered_media_otherwise_when_it_refuses_like_one_that_rings() {
     use media::sdp::transport::Profile;
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.profiles = vec![Profile::Plain, Profile::Sdes];
     scene.hand_over(1, BOTH, MOBILE).unwrap();
-    scene.refuse(MOBILE, StatusCode::NOT_ACCEPTABLE_HERE);
-    scene.settle();
+    scene.refuses(MOBILE, StatusCode::NOT_ACCEPTABLE_HERE);
     assert_eq!(scene.count(SWITCH, MOBILE, "INVITE"), 2);
     assert!(scene.body(SWITCH, MOBILE, "INVITE").contains("RTP/SAVP"));
     scene.advance(Duration::from_secs(4));
@@ -196,14 +180,12 @@ fn a_device_is_offered_media_otherwise_when_it_refuses_like_one_that_rings() {
 #[test]
 fn whoever_hangs_up_while_the_device_rings_is_heeded() {
     for leaving in [CALLER, DESK] {
-        let mut scene = talking(PCMU);
+        let mut scene = Scene::talking_with(3, PCMU);
         scene.hand_over(1, BOTH, MOBILE).unwrap();
-        scene.progress(MOBILE, StatusCode::RINGING, "");
-        scene.settle();
-        scene.bye(leaving);
-        scene.settle();
+        scene.rings(MOBILE);
+        scene.hangs_up(leaving);
         assert_eq!(scene.count(SWITCH, MOBILE, "CANCEL"), 1);
-        assert_outcome(&scene, Err(Refusal::CallOver));
+        scene.assert_outcomes(&[Err(Refusal::CallOver)]);
         scene.assert_over();
     }
 }
@@ -212,23 +194,20 @@ fn whoever_hangs_up_while_the_device_rings_is_heeded() {
 fn whoever_hangs_up_while_both_devices_are_in_is_heeded() {
     // The far end: the call is over. The old device: the move is done. The new one: the call stays.
     let mut scene = overlapping(BOTH, PCMU, PCMU);
-    scene.bye(CALLER);
-    scene.settle();
+    scene.hangs_up(CALLER);
     assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.count(SWITCH, MOBILE, "BYE")), (1, 1));
-    assert_outcome(&scene, Err(Refusal::CallOver));
+    scene.assert_outcomes(&[Err(Refusal::CallOver)]);
     scene.assert_over();
 
     let mut scene = overlapping(BOTH, PCMU, PCMU);
-    scene.bye(DESK);
-    scene.settle();
-    assert_outcome(&scene, Ok(()));
+    scene.hangs_up(DESK);
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (MOBILE, AUDIO, AUDIO)]);
     scene.bye(CALLER);
     scene.assert_over();
 
     let mut scene = overlapping(BOTH, PCMU, PCMU);
-    scene.bye(MOBILE);
-    scene.settle();
+    scene.hangs_up(MOBILE);
     assert_desk_only(&scene, Refusal::TargetGone);
     scene.bye(CALLER);
     scene.assert_over();
@@ -236,39 +215,37 @@ fn whoever_hangs_up_while_both_devices_are_in_is_heeded() {
 
 #[test]
 fn a_device_that_loses_its_network_while_the_other_rings_does_not_end_the_call() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.phones[DESK].dead = true;
     scene.hand_over(1, BOTH, MOBILE).unwrap();
     scene.progress(MOBILE, StatusCode::RINGING, "");
     scene.offer(CALLER, HOLD); // nobody answers it: the desk phone is found gone
     scene.advance(Duration::from_secs(40));
     assert_eq!(scene.carried().iter().map(|(phone, ..)| *phone).collect::<Vec<_>>(), [CALLER, MOBILE]);
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
-    assert_outcome(&scene, Ok(()));
+    scene.answers(MOBILE, PCMU);
+    scene.assert_outcomes(&[Ok(())]);
     scene.assert_talking();
     scene.bye(CALLER);
     scene.assert_over();
 
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.phones[DESK].dead = true;
     scene.hand_over(1, BOTH, MOBILE).unwrap();
     scene.progress(MOBILE, StatusCode::RINGING, "");
     scene.offer(CALLER, HOLD);
     scene.advance(Duration::from_secs(70));
-    assert_outcome(&scene, Err(Refusal::NoAnswer));
+    scene.assert_outcomes(&[Err(Refusal::NoAnswer)]);
     assert_eq!((scene.count(SWITCH, CALLER, "BYE"), scene.record().ended_by), (1, EndedBy::Lost));
     scene.assert_over();
 }
 
 #[test]
 fn both_sides_move_at_the_same_instant() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.hand_over(1, BOTH, MOBILE).unwrap();
     scene.hand_over(0, BOTH, TABLET).unwrap();
     scene.accept(MOBILE, PCMU);
-    scene.accept(TABLET, PCMU);
-    scene.settle();
+    scene.answers(TABLET, PCMU);
     assert_eq!(scene.carried().len(), 4);
     scene.hear(MediaKind::Audio);
     assert_eq!(scene.outcomes.iter().map(|(_, result)| *result).collect::<Vec<_>>(), [Ok(()), Ok(())]);
@@ -280,11 +257,10 @@ fn both_sides_move_at_the_same_instant() {
 
 #[test]
 fn one_move_of_a_party_at_a_time() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.hand_over(1, BOTH, MOBILE).unwrap();
     assert_eq!(scene.hand_over(1, BOTH, TABLET), Err(Refusal::UnderWay));
-    scene.refuse(MOBILE, StatusCode::BUSY_HERE);
-    scene.settle();
+    scene.refuses(MOBILE, StatusCode::BUSY_HERE);
     assert_eq!(scene.hand_over(1, BOTH, DESK), Err(Refusal::Same));
     let mut nowhere = scene.target(TABLET);
     nowhere.hops.clear();
@@ -303,7 +279,7 @@ fn split() -> Scene {
     assert!(!scene.body(SWITCH, MOBILE, "INVITE").contains("m=audio"));
     scene.phones[DESK].on_offer = OnOffer::Accept(NO_PICTURE);
     scene.hear(MediaKind::Video);
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     scene.outcomes.clear();
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, AUDIO, AUDIO), (MOBILE, VIDEO, VIDEO)]);
     assert!(scene.body(SWITCH, DESK, "INVITE").contains("m=video 0 "));
@@ -314,8 +290,7 @@ fn split() -> Scene {
 #[test]
 fn video_goes_to_the_mobile_and_audio_stays() {
     let mut scene = split();
-    scene.bye(CALLER);
-    scene.settle();
+    scene.hangs_up(CALLER);
     assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.count(SWITCH, MOBILE, "BYE")), (1, 1));
     scene.assert_over();
 }
@@ -326,7 +301,7 @@ fn a_split_collapses_to_the_desk_phone() {
     scene.phones[DESK].on_offer = OnOffer::Accept(FILM);
     scene.hand_over(1, BOTH, DESK).unwrap();
     scene.hear(MediaKind::Video);
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, BOTH, BOTH)]);
     assert_eq!((scene.count(SWITCH, MOBILE, "BYE"), scene.count(SWITCH, CALLER, "INVITE")), (1, 0));
     scene.bye(DESK);
@@ -346,10 +321,9 @@ fn a_split_turns_round_by_two_moves() {
     scene.hear(MediaKind::Audio);
     assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.outcomes.len()), (1, 0));
     scene.phones[MOBILE].on_offer = OnOffer::Accept("m=video 0 RTP/AVP 97\r\nm=audio 4000 RTP/AVP 0\r\n");
-    scene.accept(DESK, PICTURE);
-    scene.settle();
+    scene.answers(DESK, PICTURE);
     scene.hear(MediaKind::Video);
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (MOBILE, AUDIO, AUDIO), (DESK, VIDEO, VIDEO)]);
     assert_eq!(scene.command(Command::Split { call, party: CALLEE, audio: again_audio, video: again_video }), Err(Refusal::Same));
     scene.bye(CALLER);
@@ -360,12 +334,10 @@ fn a_split_turns_round_by_two_moves() {
 fn what_the_desk_phone_of_a_split_carried_goes_to_the_mobile_when_it_hangs_up() {
     let mut scene = split();
     scene.phones[MOBILE].on_offer = OnOffer::Accept("m=video 4002 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\nm=audio 4000 RTP/AVP 0\r\n");
-    scene.bye(DESK);
-    scene.settle();
+    scene.hangs_up(DESK);
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (MOBILE, BOTH, BOTH)]);
     assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 0);
-    scene.bye(MOBILE);
-    scene.settle();
+    scene.hangs_up(MOBILE);
     assert_eq!(scene.count(SWITCH, CALLER, "BYE"), 1, "the last device");
     scene.assert_over();
 }
@@ -389,13 +361,12 @@ fn what_the_other_device_cannot_carry_is_gone() {
 
 #[test]
 fn video_joins_a_call_that_had_none() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.phones[CALLER].on_offer = OnOffer::Accept(FILM);
     scene.hand_over(1, VIDEO, MOBILE).unwrap();
     assert!(scene.body(SWITCH, MOBILE, "INVITE").contains("H264/90000"));
-    scene.accept(MOBILE, PICTURE);
-    scene.settle();
-    assert_outcome(&scene, Ok(()));
+    scene.answers(MOBILE, PICTURE);
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, AUDIO, AUDIO), (MOBILE, VIDEO, VIDEO)]);
     assert_eq!((scene.count(SWITCH, CALLER, "INVITE"), scene.count(SWITCH, DESK, "INVITE")), (1, 1), "the desk phone rang once");
     scene.bye(CALLER);
@@ -427,8 +398,7 @@ fn a_browser_whose_video_the_other_side_does_not_take_keeps_its_camera() {
     scene.targets.truncate(1);
     scene.place(browser!("actpass"));
     scene.settle();
-    scene.accept(DESK, NO_PICTURE);
-    scene.settle();
+    scene.answers(DESK, NO_PICTURE);
     assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "200 INVITE")), (true, true), "it stays, and rests");
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (DESK, AUDIO, AUDIO)]);
     // A refresh from the browser, hold from the desk phone, and the browser's next offer after that.
@@ -448,9 +418,8 @@ fn a_browser_whose_video_the_other_side_does_not_take_keeps_its_camera() {
     assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "200 INVITE")), (true, true));
     // Video by name wakes the line again.
     scene.hand_over(1, VIDEO, MOBILE).unwrap();
-    scene.accept(MOBILE, PICTURE);
-    scene.settle();
-    assert_outcome(&scene, Ok(()));
+    scene.answers(MOBILE, PICTURE);
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(line_of_video(&scene.body(SWITCH, CALLER, "INVITE")), (true, false));
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, AUDIO, AUDIO), (MOBILE, VIDEO, VIDEO)]);
     scene.bye(CALLER);
@@ -463,14 +432,12 @@ fn a_whole_move_offers_no_video_that_rests() {
     scene.targets.truncate(1);
     scene.place(browser!("actpass"));
     scene.settle();
-    scene.accept(DESK, NO_PICTURE);
-    scene.settle();
+    scene.answers(DESK, NO_PICTURE);
     scene.hand_over(1, BOTH, MOBILE).unwrap();
     assert!(!scene.body(SWITCH, MOBILE, "INVITE").contains("m=video"));
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
+    scene.answers(MOBILE, PCMU);
     scene.hear(MediaKind::Audio);
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 0);
     scene.bye(CALLER);
     scene.assert_over();
@@ -479,12 +446,11 @@ fn a_whole_move_offers_no_video_that_rests() {
 #[test]
 fn video_that_the_far_end_does_not_take_joins_nothing() {
     for answer in [OnOffer::Accept(NO_PICTURE), OnOffer::Refuse(StatusCode::NOT_ACCEPTABLE_HERE)] {
-        let mut scene = talking(PCMU);
+        let mut scene = Scene::talking_with(3, PCMU);
         scene.phones[CALLER].on_offer = answer;
         scene.hand_over(1, VIDEO, MOBILE).unwrap();
-        scene.accept(MOBILE, PICTURE);
-        scene.settle();
-        assert_outcome(&scene, Err(Refusal::NotTaken));
+        scene.answers(MOBILE, PICTURE);
+        scene.assert_outcomes(&[Err(Refusal::NotTaken)]);
         assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (DESK, AUDIO, AUDIO)]);
         assert_eq!(scene.count(SWITCH, MOBILE, "BYE"), 1);
         scene.bye(CALLER);
@@ -494,16 +460,16 @@ fn video_that_the_far_end_does_not_take_joins_nothing() {
 
 #[test]
 fn video_joins_on_the_device_that_has_the_call() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.phones[CALLER].on_offer = OnOffer::Accept(FILM);
     scene.phones[DESK].on_offer = OnOffer::Accept(FILM);
     scene.hand_over(1, VIDEO, DESK).unwrap();
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, BOTH, BOTH)]);
     scene.bye(CALLER);
     scene.assert_over();
 
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.phones[DESK].on_offer = OnOffer::Accept(NO_PICTURE);
     scene.hand_over(1, VIDEO, DESK).unwrap();
     assert_desk_only_after_an_offer(&scene);
@@ -519,17 +485,15 @@ fn assert_desk_only_after_an_offer(scene: &Scene) {
 
 #[test]
 fn a_far_end_that_offers_at_the_same_time_is_asked_again() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     scene.phones[CALLER].on_offer = OnOffer::Wait;
     scene.hand_over(1, VIDEO, MOBILE).unwrap();
-    scene.accept(MOBILE, PICTURE);
-    scene.settle();
-    scene.refuse(CALLER, StatusCode::REQUEST_PENDING);
-    scene.settle();
+    scene.answers(MOBILE, PICTURE);
+    scene.refuses(CALLER, StatusCode::REQUEST_PENDING);
     assert!(scene.outcomes.is_empty());
     scene.phones[CALLER].on_offer = OnOffer::Accept(FILM);
     scene.advance(Duration::from_secs(4));
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, BOTH, BOTH), (DESK, AUDIO, AUDIO), (MOBILE, VIDEO, VIDEO)]);
     scene.bye(CALLER);
     scene.assert_over();
@@ -540,7 +504,7 @@ fn a_whole_move_to_a_phone_without_video_takes_the_picture_away() {
     let mut scene = overlapping(BOTH, FILM, NO_PICTURE);
     scene.phones[CALLER].on_offer = OnOffer::Accept(NO_PICTURE);
     scene.hear(MediaKind::Audio);
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (MOBILE, AUDIO, AUDIO)]);
     assert!(scene.body(SWITCH, CALLER, "INVITE").contains("m=video 0 "));
     scene.bye(CALLER);
@@ -549,28 +513,26 @@ fn a_whole_move_to_a_phone_without_video_takes_the_picture_away() {
 
 #[test]
 fn a_far_end_changes_its_codec_only_when_the_new_device_has_another() {
-    let mut scene = talking(BOTH_CODECS);
+    let mut scene = Scene::talking_with(3, BOTH_CODECS);
     scene.phones[CALLER].on_offer = OnOffer::Accept(PCMA);
     scene.hand_over(1, BOTH, MOBILE).unwrap();
-    scene.accept(MOBILE, PCMA);
-    scene.settle();
+    scene.answers(MOBILE, PCMA);
     assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 1);
     assert!(scene.body(SWITCH, CALLER, "INVITE").contains("RTP/AVP 8 "));
     scene.hear(MediaKind::Audio);
-    assert_outcome(&scene, Ok(()));
+    scene.assert_outcomes(&[Ok(())]);
     scene.bye(CALLER);
     scene.assert_over();
 }
 
 #[test]
 fn both_devices_of_a_person_are_in_the_call_at_once() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     let (call, target) = (scene.call(), scene.target(MOBILE));
     assert!(matches!(scene.command(Command::Join { call, party: CALLEE, kinds: BOTH, target }), Ok(Answer::Pending(_))));
     scene.settle();
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
-    assert_outcome(&scene, Ok(()));
+    scene.answers(MOBILE, PCMU);
+    scene.assert_outcomes(&[Ok(())]);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (DESK, AUDIO, AUDIO), (MOBILE, AUDIO, AUDIO)]);
     let members: Vec<_> = scene.media.arranged.values().flatten().map(|member| (member.party, member.until)).collect();
     assert_eq!(members, [(0, None), (1, None), (1, None)], "no echo: members of one party do not hear each other");
@@ -582,8 +544,7 @@ fn both_devices_of_a_person_are_in_the_call_at_once() {
     scene.offer(CALLER, "");
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 2);
-    scene.bye(DESK);
-    scene.settle();
+    scene.hangs_up(DESK);
     assert_eq!(scene.carried(), [(CALLER, AUDIO, AUDIO), (MOBILE, AUDIO, AUDIO)]);
     scene.bye(CALLER);
     scene.assert_over();
@@ -593,7 +554,7 @@ fn both_devices_of_a_person_are_in_the_call_at_once() {
 fn an_offer_that_is_being_passed_to_the_device_that_leaves_is_answered() {
     for media in [HOLD, ""] {
         let mut scene = overlapping(BOTH, PCMU, PCMU);
-        let mut early = talking(PCMU);
+        let mut early = Scene::talking_with(3, PCMU);
         // The far end's offer waits at the desk phone while the mobile takes over.
         early.phones[DESK].on_offer = OnOffer::Wait;
         early.hand_over(1, BOTH, MOBILE).unwrap();
@@ -604,7 +565,7 @@ fn an_offer_that_is_being_passed_to_the_device_that_leaves_is_answered() {
         early.settle();
         early.hear(MediaKind::Audio);
         assert_eq!(early.count(SWITCH, CALLER, "200 INVITE"), 2, "{media:?}");
-        assert_outcome(&early, Ok(()));
+        early.assert_outcomes(&[Ok(())]);
         early.bye(CALLER);
         early.assert_over();
         // While both are in, the far end's offer is ours to answer.
@@ -618,7 +579,7 @@ fn an_offer_that_is_being_passed_to_the_device_that_leaves_is_answered() {
 
 #[test]
 fn who_holds_neither_hears_nor_is_heard_and_the_other_hears_music() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     let call = scene.call();
     scene.command(Command::Hold { call, party: CALLEE }).unwrap();
     scene.settle();
@@ -637,7 +598,7 @@ fn who_holds_neither_hears_nor_is_heard_and_the_other_hears_music() {
 
 #[test]
 fn digits_go_to_the_other_side_and_nothing_else_does() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     let call = scene.call();
     scene.command(Command::Digits { call, party: CALLEE, digits: "1#".to_owned() }).unwrap();
     scene.settle();
@@ -654,7 +615,7 @@ fn digits_go_to_the_other_side_and_nothing_else_does() {
 
 #[test]
 fn a_party_is_dropped_and_a_call_ended_by_command() {
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     let call = scene.call();
     scene.command(Command::Drop { call, party: CALLEE }).unwrap();
     scene.settle();
@@ -676,7 +637,7 @@ fn a_party_is_dropped_and_a_call_ended_by_command() {
         assert_eq!(scene.record().ended_by, by);
     }
 
-    let mut scene = talking(PCMU);
+    let mut scene = Scene::talking_with(3, PCMU);
     let call = scene.call();
     scene.command(Command::End { call, reason: "an administrator ended it".to_owned() }).unwrap();
     scene.settle();

@@ -16,25 +16,7 @@ use crate::call::refusal::Refusal;
 use crate::call::transfer::Referral;
 use crate::call::{Id, Target};
 
-const CAROL: usize = MOBILE;
-const DAVE: usize = 4;
 const BOB: PartyId = PartyId::CALLEE;
-
-/// Ann (CALLER) and bob (DESK) talk; carol and dave have phones.
-fn talking() -> Scene {
-    Scene::talking_with(3, PCMU)
-}
-
-/// Ann calls bob, whose phone rings.
-fn ringing() -> Scene {
-    let mut scene = Scene::new(3);
-    scene.targets = vec![DESK];
-    scene.place(PCMU);
-    scene.settle();
-    scene.progress(DESK, StatusCode::RINGING, "");
-    scene.settle();
-    scene
-}
 
 impl Scene {
     fn order(&mut self, command: Command) -> Result<Answer, Refusal> {
@@ -79,17 +61,6 @@ impl Scene {
         view.parties.iter().map(|party| (party.who.user().expect("a user").to_string(), party.state)).collect()
     }
 
-    #[track_caller]
-    fn assert_pair(&self, one: usize, other: usize) {
-        assert_eq!(self.media.bridged.len(), 2, "{:?}", self.media.arranged);
-        let members = self.media.arranged.values().next().expect("one bridge");
-        assert!(members.iter().all(|member| member.plays.is_none() && member.gives.audio && member.takes.audio), "{members:?}");
-        for phone in [one, other] {
-            assert_eq!(self.phones[phone].endpoint.dialogs(), 1, "phone {phone}");
-        }
-        assert_eq!((self.calls.len(), self.sip.dialogs()), (1, 2));
-    }
-
     /// What each port of the call hears that nobody says.
     fn played(&self) -> Vec<Option<SoundId>> {
         self.media.arranged.values().flatten().map(|member| member.plays).collect()
@@ -116,18 +87,16 @@ fn named(who: &str, state: Standing) -> (String, Standing) {
 
 #[test]
 fn a_blind_transfer_by_command_is_answered_when_the_target_is() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let answer = scene.send_to(BOB, "carol", &[CAROL]);
-    scene.progress(CAROL, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(CAROL);
     assert!(scene.outcomes.is_empty(), "ringing is no answer");
     let bob = named("bob", Standing::Connected);
     assert_eq!(scene.standing(), [named("ann", Standing::Connected), bob, named("carol", Standing::Ringing)]);
     assert_eq!(scene.calls.views_of("carol").count(), 1, "the call rings at her");
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     scene.assert_outcome(answer, Ok(()));
-    scene.assert_pair(CALLER, CAROL);
+    scene.assert_hear(CALLER, CAROL);
     assert_eq!(scene.count(SWITCH, DESK, "NOTIFY"), 0, "bob's phone asked for nothing");
     let call = scene.call();
     assert_eq!(scene.calls.view(call).unwrap().constructed, Constructed::Transferred(Who::User("bob".into())));
@@ -143,110 +112,101 @@ fn a_blind_transfer_that_fails_is_told_with_its_reason() {
         (StatusCode::SERVICE_UNAVAILABLE, Refusal::Unreachable),
         (StatusCode::NOT_ACCEPTABLE_HERE, Refusal::NotTaken),
     ] {
-        let mut scene = talking();
+        let mut scene = Scene::house();
         let answer = scene.send_to(BOB, "carol", &[CAROL]);
-        scene.refuse(CAROL, status);
-        scene.settle();
+        scene.refuses(CAROL, status);
         scene.assert_outcome(answer, Err(refusal));
         assert_eq!(scene.calls.views_of("carol").count(), 0);
-        scene.assert_pair(CALLER, DESK);
+        scene.assert_hear(CALLER, DESK);
         scene.bye(CALLER);
         scene.assert_over();
     }
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let answer = scene.send_to(BOB, "carol", &[CAROL]);
     scene.advance(NO_ANSWER);
     scene.assert_outcome(answer, Err(Refusal::NoAnswer));
     let answer = scene.send_to(BOB, "carol", &[CAROL]);
     scene.outcomes.clear();
-    scene.bye(CALLER);
-    scene.settle();
+    scene.hangs_up(CALLER);
     scene.assert_outcome(answer, Err(Refusal::CallOver));
     scene.assert_over();
 }
 
 #[test]
 fn whoever_a_call_is_sent_to_may_decline_it_by_command() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let answer = scene.send_to(BOB, "carol", &[CAROL]);
     let (call, party) = (scene.call(), scene.calls.views().next().unwrap().party_of("carol").unwrap().id);
     assert_eq!(scene.order(Command::Decline { call, party, status: StatusCode::BUSY_HERE }), Ok(Answer::Done));
     scene.assert_outcome(answer, Err(Refusal::Busy));
     assert_eq!(scene.count(SWITCH, CAROL, "CANCEL"), 1);
-    scene.assert_pair(CALLER, DESK);
+    scene.assert_hear(CALLER, DESK);
     scene.bye(DESK);
     scene.assert_over();
 }
 
 #[test]
 fn who_waits_hears_the_early_media_of_the_target() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.send_to(BOB, "carol", &[CAROL]).unwrap();
     scene.progress(CAROL, StatusCode::SESSION_PROGRESS, PCMU);
     scene.settle();
     assert_eq!(scene.media.arranged.values().map(Vec::len).collect::<Vec<_>>(), [2], "ann and bob talk");
-    scene.bye(DESK);
-    scene.settle();
+    scene.hangs_up(DESK);
     assert_eq!(scene.media.bridged.len(), 2, "ann hears carol's phone");
     assert!(scene.media.arranged.values().flatten().all(|member| member.gives.audio && member.takes.audio));
     assert_eq!(scene.played(), [None, None]);
-    scene.accept(CAROL, PCMU);
-    scene.settle();
-    scene.assert_pair(CALLER, CAROL);
+    scene.answers(CAROL, PCMU);
+    scene.assert_hear(CALLER, CAROL);
     scene.bye(CAROL);
     scene.assert_over();
 }
 
 #[test]
 fn who_sent_the_other_one_away_may_hang_up_by_command() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let answer = scene.send_to(BOB, "carol", &[CAROL]);
     let call = scene.call();
     assert_eq!(scene.order(Command::Drop { call, party: BOB }), Ok(Answer::Done));
     assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.played()), (1, vec![Some(SoundId::HOLD)]));
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     scene.assert_outcome(answer, Ok(()));
-    scene.assert_pair(CALLER, CAROL);
+    scene.assert_hear(CALLER, CAROL);
     scene.bye(CAROL);
     scene.assert_over();
 }
 
 #[test]
 fn a_parked_party_may_be_on_the_move_when_it_is_taken_out() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let call = scene.call();
     scene.order(Command::Park { call, party: BOB, slot: None }).unwrap();
     let (kinds, target) = (Kinds::BOTH, scene.target_of("ann", DESK));
     let moved = scene.order(Command::Move { call, party: PartyId::CALLER, kinds, target });
     let picked = scene.pick_up("carol", CAROL);
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     scene.assert_outcome(picked, Ok(()));
     scene.outcomes.clear();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.hear(media::sdp::MediaKind::Audio);
     scene.assert_outcome(moved, Ok(()));
-    scene.assert_pair(DESK, CAROL);
+    scene.assert_hear(DESK, CAROL);
     scene.bye(DESK);
     scene.assert_over();
 }
 
 #[test]
 fn early_media_that_ends_gives_way_to_music() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.send_to(BOB, "carol", &[CAROL, DAVE]).unwrap();
     scene.bye(DESK);
     scene.progress(CAROL, StatusCode::SESSION_PROGRESS, PCMU);
     scene.settle();
     assert_eq!(scene.played(), [None, None]);
-    scene.refuse(CAROL, StatusCode::BUSY_HERE);
-    scene.settle();
+    scene.refuses(CAROL, StatusCode::BUSY_HERE);
     assert_eq!(scene.played(), [Some(SoundId::HOLD)]);
-    scene.accept(DAVE, PCMU);
-    scene.settle();
-    scene.assert_pair(CALLER, DAVE);
+    scene.answers(DAVE, PCMU);
+    scene.assert_hear(CALLER, DAVE);
     scene.bye(DAVE);
     scene.assert_over();
 }
@@ -254,14 +214,13 @@ fn early_media_that_ends_gives_way_to_music() {
 #[test]
 fn an_attended_transfer_by_command() {
     for answered in [true, false] {
-        let mut scene = talking();
+        let mut scene = Scene::house();
         let first = scene.call();
         scene.targets = vec![CAROL];
         scene.place_from(DESK, ("bob", "carol"), PCMU);
         scene.settle();
         if answered {
-            scene.accept(CAROL, PCMU);
-            scene.settle();
+            scene.answers(CAROL, PCMU);
         }
         let other = *scene.views.keys().next_back().expect("two calls");
         assert_eq!(scene.order(Command::Connect { call: first, party: BOB, other: Id(7) }), Err(Refusal::NoCall));
@@ -271,11 +230,10 @@ fn an_attended_transfer_by_command() {
             assert_eq!(answer, Ok(Answer::Done));
         } else {
             assert!(scene.outcomes.is_empty());
-            scene.accept(CAROL, PCMU);
-            scene.settle();
+            scene.answers(CAROL, PCMU);
             scene.assert_outcome(answer, Ok(()));
         }
-        scene.assert_pair(CALLER, CAROL);
+        scene.assert_hear(CALLER, CAROL);
         scene.bye(CAROL);
         scene.assert_over();
     }
@@ -289,8 +247,7 @@ fn a_split_party_is_transferred_parked_and_joined() {
         scene.phones[DESK].on_offer = OnOffer::Fit { video: true };
         let (call, audio, video) = (scene.call(), scene.target(DESK), scene.target(MOBILE));
         scene.order(Command::Split { call, party: BOB, audio, video }).unwrap();
-        scene.accept(MOBILE, PICTURE);
-        scene.settle();
+        scene.answers(MOBILE, PICTURE);
         scene.hear(media::sdp::MediaKind::Video);
         scene.outcomes.clear();
         assert_eq!(scene.carried().len(), 3, "{:?}", scene.carried());
@@ -331,7 +288,7 @@ fn a_split_party_is_transferred_parked_and_joined() {
 
 #[test]
 fn a_call_is_parked_and_taken_out_by_command() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let call = scene.call();
     assert_eq!(scene.pick_up("carol", CAROL), Err(Refusal::NoSlot));
     assert_eq!(scene.order(Command::Park { call, party: BOB, slot: Some(0) }), Err(Refusal::NoSlot));
@@ -343,10 +300,9 @@ fn a_call_is_parked_and_taken_out_by_command() {
     assert!(header(scene.last(SWITCH, CAROL, "INVITE"), Name::AlertInfo).contains("info=alert-autoanswer"));
     assert_eq!(header(scene.last(SWITCH, CAROL, "INVITE"), Name::ReferredBy), "");
     assert_eq!(scene.pick_up("dave", DAVE), Err(Refusal::UnderWay));
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     scene.assert_outcome(answer, Ok(()));
-    scene.assert_pair(CALLER, CAROL);
+    scene.assert_hear(CALLER, CAROL);
     assert_eq!(scene.calls.view(call).unwrap().slot, None);
     scene.bye(CAROL);
     scene.assert_over();
@@ -354,13 +310,12 @@ fn a_call_is_parked_and_taken_out_by_command() {
 
 #[test]
 fn a_slot_is_left_to_whoever_comes() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let call = scene.call();
     scene.order(Command::Park { call, party: BOB, slot: None }).unwrap();
     // a device that declines leaves it where it is
     let answer = scene.pick_up("carol", CAROL);
-    scene.refuse(CAROL, StatusCode::DECLINE);
-    scene.settle();
+    scene.refuses(CAROL, StatusCode::DECLINE);
     scene.assert_outcome(answer, Err(Refusal::Declined));
     assert_eq!((scene.calls.in_slot(1), scene.calls.views_of("carol").count()), (Some(call), 0));
     // somebody dials the slot meanwhile
@@ -370,14 +325,14 @@ fn a_slot_is_left_to_whoever_comes() {
     scene.place_from(DAVE, ("dave", "slot"), PCMU);
     scene.settle();
     scene.assert_outcome(answer, Err(Refusal::Elsewhere));
-    scene.assert_pair(CALLER, DAVE);
+    scene.assert_hear(CALLER, DAVE);
     scene.bye(DAVE);
     scene.assert_over();
 }
 
 #[test]
 fn a_parked_call_that_returns_can_be_taken_by_command() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let call = scene.call();
     scene.order(Command::Park { call, party: BOB, slot: None }).unwrap();
     scene.advance(PARK);
@@ -387,27 +342,25 @@ fn a_parked_call_that_returns_can_be_taken_by_command() {
     scene.settle();
     let answer = scene.pick_up("carol", CAROL);
     assert_eq!(scene.count(SWITCH, DESK, "CANCEL"), 1, "bob is no longer called");
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     scene.assert_outcome(answer, Ok(()));
-    scene.assert_pair(CALLER, CAROL);
+    scene.assert_hear(CALLER, CAROL);
     scene.bye(CAROL);
     scene.assert_over();
 }
 
 #[test]
 fn a_ringing_call_is_picked_up_by_command() {
-    let mut scene = ringing();
+    let mut scene = Scene::ringing();
     let answer = scene.pick_up("carol", CAROL);
     let names = [named("ann", Standing::Calling), named("bob", Standing::Ringing), named("carol", Standing::Ringing)];
     assert_eq!(scene.standing(), names);
     assert_eq!(scene.pick_up("carol", DAVE), Err(Refusal::UnderWay));
     assert_eq!(scene.pick_up("bob", DAVE), Err(Refusal::NotYours), "it rings at him");
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     scene.assert_outcome(answer, Ok(()));
     assert_eq!(scene.count(SWITCH, DESK, "CANCEL"), 1);
-    scene.assert_pair(CALLER, CAROL);
+    scene.assert_hear(CALLER, CAROL);
     assert_eq!(scene.standing(), [named("ann", Standing::Connected), named("carol", Standing::Connected)]);
     let call = scene.call();
     assert_eq!(scene.calls.view(call).unwrap().constructed, Constructed::PickedUp(Who::User("carol".into())));
@@ -418,12 +371,11 @@ fn a_ringing_call_is_picked_up_by_command() {
 
 #[test]
 fn a_pickup_that_comes_to_nothing_leaves_the_call_ringing() {
-    let mut scene = ringing();
+    let mut scene = Scene::ringing();
     for _ in 0..2 {
         scene.outcomes.clear();
         let answer = scene.pick_up("carol", CAROL);
-        scene.refuse(CAROL, StatusCode::DECLINE);
-        scene.settle();
+        scene.refuses(CAROL, StatusCode::DECLINE);
         scene.assert_outcome(answer, Err(Refusal::Declined));
         assert_eq!(scene.calls.views_of("carol").count(), 0);
     }
@@ -435,23 +387,21 @@ fn a_pickup_that_comes_to_nothing_leaves_the_call_ringing() {
     // an answer that cannot be used
     scene.outcomes.clear();
     let answer = scene.pick_up("carol", CAROL);
-    scene.accept(CAROL, "m=video 4000 RTP/AVP 96\r\n");
-    scene.settle();
+    scene.answers(CAROL, "m=video 4000 RTP/AVP 96\r\n");
     scene.assert_outcome(answer, Err(Refusal::NotTaken));
     // bob is faster
     scene.outcomes.clear();
     let answer = scene.pick_up("carol", CAROL);
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.assert_outcome(answer, Err(Refusal::Elsewhere));
-    scene.assert_pair(CALLER, DESK);
+    scene.assert_hear(CALLER, DESK);
     scene.bye(CALLER);
     scene.assert_over();
 }
 
 #[test]
 fn a_caller_who_gives_up_ends_the_pickup() {
-    let mut scene = ringing();
+    let mut scene = Scene::ringing();
     let answer = scene.pick_up("carol", CAROL);
     scene.cancel(CALLER);
     scene.settle();
@@ -463,7 +413,7 @@ fn a_caller_who_gives_up_ends_the_pickup() {
 #[test]
 fn a_call_is_declined_with_what_the_caller_is_told() {
     for (status, said) in [(StatusCode::BUSY_HERE, "486 INVITE"), (StatusCode::DECLINE, "603 INVITE")] {
-        let mut scene = ringing();
+        let mut scene = Scene::ringing();
         let call = scene.call();
         let caller = PartyId::CALLER;
         assert_eq!(scene.order(Command::Decline { call, party: caller, status }), Err(Refusal::NotRinging));
@@ -484,8 +434,7 @@ fn a_phone_that_can_be_told_answers() {
     scene.place(PCMU);
     scene.settle();
     scene.progress(DESK, StatusCode::RINGING, "");
-    scene.progress(MOBILE, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(MOBILE);
     let call = scene.call();
     let by = |device: Option<usize>| Command::Answer {
         call,
@@ -499,10 +448,9 @@ fn a_phone_that_can_be_told_answers() {
     assert_eq!((scene.count(SWITCH, DESK, "NOTIFY"), scene.count(SWITCH, DESK, "INVITE")), (1, 1));
     assert_eq!(header(scene.last(SWITCH, DESK, "NOTIFY"), Name::Event), "talk");
     assert_eq!(scene.order(by(Some(MOBILE))), Err(Refusal::UnderWay));
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.assert_outcome(answer, Ok(()));
-    scene.assert_pair(CALLER, DESK);
+    scene.assert_hear(CALLER, DESK);
     assert_eq!(scene.order(by(Some(DESK))), Err(Refusal::NotRinging));
     scene.bye(CALLER);
     scene.assert_over();
@@ -510,23 +458,22 @@ fn a_phone_that_can_be_told_answers() {
 
 #[test]
 fn another_phone_is_called_again_to_answer_by_itself() {
-    let mut scene = ringing();
+    let mut scene = Scene::ringing();
     let call = scene.call();
     let answer = scene.order(Command::Answer { call, party: BOB, device: None, video: None });
     assert_eq!(scene.words(SWITCH, DESK), ["INVITE", "CANCEL", "ACK", "INVITE"], "the second one when the first is over");
     let invite = scene.last(SWITCH, DESK, "INVITE");
     assert!(header(invite, Name::CallInfo).ends_with(";answer-after=0") && header(invite, Name::AlertInfo).contains("alert-autoanswer"));
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.assert_outcome(answer, Ok(()));
-    scene.assert_pair(CALLER, DESK);
+    scene.assert_hear(CALLER, DESK);
     scene.bye(DESK);
     scene.assert_over();
 }
 
 #[test]
 fn a_phone_that_does_not_answer_by_itself_goes_on_ringing() {
-    let mut scene = ringing();
+    let mut scene = Scene::ringing();
     let call = scene.call();
     let command = Command::Answer { call, party: BOB, device: None, video: None };
     let answer = scene.order(command.clone());
@@ -548,8 +495,7 @@ fn a_call_is_answered_split() {
     scene.targets = vec![DESK];
     scene.place(FILM);
     scene.settle();
-    scene.progress(DESK, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(DESK);
     for phone in [CALLER, DESK] {
         scene.phones[phone].on_offer = OnOffer::Fit { video: true };
     }
@@ -580,20 +526,17 @@ fn a_call_is_made_from_the_users_own_phone() {
     assert!(!scene.body(SWITCH, CALLER, "INVITE").contains("m=video"));
     assert_eq!(scene.standing(), [named("ann", Standing::Calling)]);
     assert_eq!((scene.count(SWITCH, DESK, "INVITE"), scene.calls.view(call).unwrap().state), (0, State::Ringing));
-    scene.accept(CALLER, PCMU);
-    scene.settle();
+    scene.answers(CALLER, PCMU);
     let invite = scene.last(SWITCH, DESK, "INVITE");
     assert!(header(invite, Name::From).starts_with("<sip:ann@h>") && header(invite, Name::ReferredBy).is_empty());
     assert_eq!(scene.standing(), [named("ann", Standing::Calling), named("bob", Standing::Ringing)]);
     assert_eq!((scene.played(), scene.outcomes.len()), (vec![None], 0), "nothing rings yet");
-    scene.progress(DESK, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(DESK);
     assert_eq!((scene.played(), &*scene.outcomes), (vec![Some(SoundId::RINGBACK)], [(ticket, Ok(()))].as_slice()));
     assert_eq!(scene.calls.view(call).unwrap().state, State::Ringing);
     scene.advance(Duration::from_secs(5));
-    scene.accept(DESK, PCMU);
-    scene.settle();
-    scene.assert_pair(CALLER, DESK);
+    scene.answers(DESK, PCMU);
+    scene.assert_hear(CALLER, DESK);
     assert_eq!(scene.standing(), [named("ann", Standing::Connected), named("bob", Standing::Connected)]);
     let view = scene.calls.view(call).unwrap();
     assert_eq!((view.state, &view.constructed, view.answered_at), (State::Connected, &Constructed::Direct, Some(UNIX + 5000)));
@@ -608,15 +551,13 @@ fn a_call_is_made_from_the_users_own_phone() {
 fn early_media_takes_the_place_of_the_tone() {
     let mut scene = Scene::new(1);
     scene.make((Kinds::AUDIO, None));
-    scene.accept(CALLER, PCMU);
-    scene.settle();
+    scene.answers(CALLER, PCMU);
     scene.progress(DESK, StatusCode::RINGING, "");
     scene.progress(DESK, StatusCode::SESSION_PROGRESS, PCMU);
     scene.settle();
     assert_eq!((scene.played(), scene.media.bridged.len()), (vec![None, None], 2));
-    scene.accept(DESK, PCMU);
-    scene.settle();
-    scene.assert_pair(CALLER, DESK);
+    scene.answers(DESK, PCMU);
+    scene.assert_hear(CALLER, DESK);
     scene.bye(CALLER);
     scene.assert_over();
 }
@@ -626,8 +567,7 @@ fn the_users_own_phone_may_refuse_or_nobody_be_there() {
     for (status, refusal) in [(StatusCode::BUSY_HERE, Refusal::Busy), (StatusCode::NOT_ACCEPTABLE_HERE, Refusal::NotTaken)] {
         let mut scene = Scene::new(1);
         let (_, ticket) = scene.make((Kinds::AUDIO, None));
-        scene.refuse(CALLER, status);
-        scene.settle();
+        scene.refuses(CALLER, status);
         assert_eq!(scene.outcomes, [(ticket, Err(refusal))]);
         assert_eq!(scene.count(SWITCH, DESK, "INVITE"), 0);
         scene.assert_over();
@@ -646,10 +586,8 @@ fn a_destination_that_does_not_answer_is_told_to_the_user() {
     for (status, refusal) in [(StatusCode::BUSY_HERE, Refusal::Busy), (StatusCode::DECLINE, Refusal::Declined)] {
         let mut scene = Scene::new(1);
         let (_, ticket) = scene.make((Kinds::AUDIO, None));
-        scene.accept(CALLER, PCMU);
-        scene.settle();
-        scene.refuse(DESK, status);
-        scene.settle();
+        scene.answers(CALLER, PCMU);
+        scene.refuses(DESK, status);
         assert_eq!(scene.outcomes, [(ticket, Err(refusal))]);
         assert!(header(scene.last(SWITCH, CALLER, "BYE"), Name::Reason).contains(&format!("cause={}", status.code())));
         scene.assert_over();
@@ -657,8 +595,7 @@ fn a_destination_that_does_not_answer_is_told_to_the_user() {
     }
     let mut scene = Scene::new(1);
     scene.make((Kinds::AUDIO, None));
-    scene.accept(CALLER, PCMU);
-    scene.settle();
+    scene.answers(CALLER, PCMU);
     scene.progress(DESK, StatusCode::RINGING, "");
     scene.advance(NO_ANSWER);
     assert_eq!((scene.count(SWITCH, DESK, "CANCEL"), scene.outcomes.len()), (1, 1), "it was told when it rang");
@@ -671,8 +608,7 @@ fn the_user_gives_up_a_call_that_was_made() {
     for by_phone in [true, false] {
         let mut scene = Scene::new(1);
         let (call, ticket) = scene.make((Kinds::AUDIO, None));
-        scene.accept(CALLER, PCMU);
-        scene.settle();
+        scene.answers(CALLER, PCMU);
         if by_phone {
             scene.bye(CALLER);
         } else {
@@ -695,8 +631,7 @@ fn the_user_gives_up_a_call_that_was_made() {
 fn the_callee_declines_a_call_that_was_made() {
     let mut scene = Scene::new(1);
     let (call, ticket) = scene.make((Kinds::AUDIO, None));
-    scene.accept(CALLER, PCMU);
-    scene.settle();
+    scene.answers(CALLER, PCMU);
     scene.order(Command::Decline { call, party: BOB, status: StatusCode::BUSY_HERE }).unwrap();
     assert_eq!(scene.outcomes, [(ticket, Err(Refusal::Busy))]);
     scene.assert_over();
@@ -736,12 +671,11 @@ fn a_call_begins_without_the_video_that_nobody_takes() {
     scene.make((Kinds::BOTH, Some(MOBILE)));
     scene.accept_fitting(CALLER, false);
     scene.settle();
-    scene.refuse(MOBILE, StatusCode::DECLINE);
-    scene.settle();
+    scene.refuses(MOBILE, StatusCode::DECLINE);
     assert!(!scene.body(SWITCH, DESK, "INVITE").contains("m=video"));
     scene.accept_fitting(DESK, true);
     scene.settle();
-    scene.assert_pair(CALLER, DESK);
+    scene.assert_hear(CALLER, DESK);
     scene.bye(CALLER);
     scene.assert_over();
 }

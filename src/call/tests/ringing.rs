@@ -29,8 +29,7 @@ fn all_devices_ring_the_first_answer_wins_and_the_others_are_told_so() {
     let mut scene = ringing(3);
     assert_eq!(scene.words(SWITCH, CALLER), ["100 INVITE", "180 INVITE"]);
     scene.advance(Duration::from_secs(5));
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
+    scene.answers(MOBILE, PCMU);
     for loser in [DESK, MOBILE + 1] {
         let cancel = scene.last(SWITCH, loser, "CANCEL");
         assert_eq!(reason(cancel), "SIP;cause=200;text=\"Call completed elsewhere\"");
@@ -52,8 +51,7 @@ fn all_devices_ring_the_first_answer_wins_and_the_others_are_told_so() {
 fn of_two_answers_at_once_one_is_the_call_and_the_other_is_hung_up() {
     let mut scene = ringing(2);
     scene.accept(DESK, PCMU);
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
+    scene.answers(MOBILE, PCMU);
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 1);
     assert_eq!((scene.count(SWITCH, MOBILE, "ACK"), scene.count(SWITCH, MOBILE, "BYE")), (1, 1));
     assert_eq!((scene.count(SWITCH, DESK, "ACK"), scene.count(SWITCH, DESK, "BYE")), (1, 0));
@@ -74,8 +72,7 @@ fn refusals_become_what_the_caller_is_told() {
     ];
     for (said, told) in cases {
         let mut scene = ringing(1);
-        scene.refuse(DESK, said);
-        scene.settle();
+        scene.refuses(DESK, said);
         assert_eq!(scene.count(SWITCH, CALLER, &format!("{told} INVITE")), 1, "{:?}", scene.words(SWITCH, CALLER));
         scene.assert_over();
         assert_eq!((scene.record().status, scene.record().ended_by), (told, EndedBy::Callee));
@@ -85,8 +82,7 @@ fn refusals_become_what_the_caller_is_told() {
 #[test]
 fn a_decline_for_all_cancels_the_others() {
     let mut scene = ringing(2);
-    scene.refuse(DESK, StatusCode::DECLINE);
-    scene.settle();
+    scene.refuses(DESK, StatusCode::DECLINE);
     assert_eq!(scene.count(SWITCH, MOBILE, "CANCEL"), 1);
     assert_eq!(scene.count(SWITCH, CALLER, "603 INVITE"), 1);
     scene.assert_over();
@@ -120,8 +116,7 @@ fn a_device_is_tried_at_its_next_address() {
     scene.place(PCMU);
     scene.advance(Duration::from_secs(33));
     assert_eq!(scene.count(SWITCH, MOBILE, "INVITE"), 1);
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
+    scene.answers(MOBILE, PCMU);
     scene.assert_talking();
     let heard_from: Vec<_> = scene.media.settings.values().map(|settings| settings.signaling).collect();
     assert!(heard_from.contains(&Some(address(MOBILE).ip())), "{heard_from:?}");
@@ -160,8 +155,7 @@ fn an_answer_that_crosses_our_cancel_is_hung_up() {
     let mut scene = ringing(1);
     scene.cancel(CALLER);
     scene.deliver();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     assert_eq!((scene.count(SWITCH, DESK, "ACK"), scene.count(SWITCH, DESK, "BYE")), (1, 1));
     scene.assert_over();
     assert_eq!(scene.record().status, 487);
@@ -192,8 +186,7 @@ fn waiting_for_a_prack() -> Scene {
         }
     }
     scene.settle();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 0, "it waits");
     scene
 }
@@ -212,8 +205,7 @@ fn an_answer_that_no_prack_let_go_is_none() {
 #[test]
 fn an_answer_that_is_taken_back_before_the_prack_is_none() {
     let mut scene = waiting_for_a_prack();
-    scene.bye(DESK);
-    scene.settle();
+    scene.hangs_up(DESK);
     assert_eq!((scene.count(SWITCH, CALLER, "480 INVITE"), scene.count(SWITCH, CALLER, "200 INVITE")), (1, 0));
     let record = scene.record();
     assert_eq!((record.status, record.ended_by, record.answered_at), (480, EndedBy::Callee, None), "{record:?}");
@@ -274,8 +266,7 @@ fn ringing_is_heard_after_a_bare_183() {
     scene.settle();
     scene.progress(DESK, StatusCode::SESSION_PROGRESS, "");
     scene.progress(DESK, StatusCode::RINGING, "");
-    scene.progress(DESK, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(DESK);
     assert_eq!(scene.words(SWITCH, CALLER), ["100 INVITE", "183 INVITE", "180 INVITE"]);
     scene.refuse(DESK, StatusCode::BUSY_HERE);
     scene.assert_over();
@@ -291,8 +282,7 @@ fn early_media_of_one_device_then_the_answer_of_another() {
     scene.settle();
     assert_eq!(scene.media.bridged.len(), 2, "the caller hears the device");
     let early = scene.body(SWITCH, CALLER, "183 INVITE");
-    scene.accept(MOBILE, PCMA);
-    scene.settle();
+    scene.answers(MOBILE, PCMA);
     // The 200 repeats what the 183 said; a new offer brings the caller to the other codec.
     assert_eq!(scene.body(SWITCH, CALLER, "200 INVITE"), early);
     assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 1);
@@ -310,8 +300,7 @@ fn mending() -> Scene {
     scene.settle();
     scene.progress(DESK, StatusCode::SESSION_PROGRESS, PCMU);
     scene.settle();
-    scene.accept(MOBILE, PCMA);
-    scene.settle();
+    scene.answers(MOBILE, PCMA);
     assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 1);
     scene
 }
@@ -322,8 +311,7 @@ fn an_offer_while_we_mend_is_put_off_and_the_mending_goes_on() {
     scene.offer(MOBILE, PCMA);
     scene.settle();
     assert_eq!(scene.count(SWITCH, MOBILE, "491 INVITE"), 1);
-    scene.accept(CALLER, PCMA);
-    scene.settle();
+    scene.answers(CALLER, PCMA);
     scene.assert_talking();
     scene.bye(CALLER);
     scene.assert_over();
@@ -332,8 +320,7 @@ fn an_offer_while_we_mend_is_put_off_and_the_mending_goes_on() {
 #[test]
 fn after_a_refused_mending_offers_are_taken_again() {
     let mut scene = mending();
-    scene.refuse(CALLER, StatusCode::REQUEST_PENDING);
-    scene.settle();
+    scene.refuses(CALLER, StatusCode::REQUEST_PENDING);
     scene.phones[MOBILE].on_offer = OnOffer::Accept(PCMA);
     scene.offer(CALLER, PCMA);
     scene.settle();
@@ -361,8 +348,7 @@ fn two_devices_with_one_contact_have_one_place_in_the_record() {
     scene.same_contact = true;
     scene.place(PCMU);
     scene.settle();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.bye(CALLER);
     scene.assert_over();
     assert_eq!(scene.record().media.len(), 2);
@@ -419,8 +405,7 @@ fn a_late_offer_is_answered_in_the_ack() {
     scene.place("");
     scene.settle();
     assert_eq!(scene.body(SWITCH, DESK, "INVITE"), "");
-    scene.accept(DESK, BOTH);
-    scene.settle();
+    scene.answers(DESK, BOTH);
     assert!(scene.body(SWITCH, CALLER, "200 INVITE").contains("RTP/AVP 0 8"));
     assert!(scene.body(SWITCH, DESK, "ACK").contains("RTP/AVP 0\r\n"));
     scene.assert_talking();
@@ -436,8 +421,7 @@ fn an_unusable_answer_to_a_late_offer_ends_the_call() {
         scene.phones[CALLER].late_answer = answer;
         scene.place("");
         scene.settle();
-        scene.accept(DESK, PCMU);
-        scene.settle();
+        scene.answers(DESK, PCMU);
         assert_eq!((scene.count(SWITCH, DESK, "BYE"), scene.count(SWITCH, CALLER, "BYE")), (1, 1), "{answer}");
         scene.assert_over();
         assert_eq!(scene.record().ended_by, EndedBy::Switch);
@@ -463,8 +447,7 @@ fn refused_plain(profiles: &[Profile]) -> Scene {
     scene.profiles = profiles.to_vec();
     scene.place(PCMU);
     scene.settle();
-    scene.refuse(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
-    scene.settle();
+    scene.refuses(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
     scene
 }
 
@@ -476,8 +459,7 @@ fn a_device_that_refuses_plain_media_is_offered_keys() {
     assert!(offered.contains("RTP/SAVP 0") && offered.contains("a=crypto:1 ") && !offered.contains("RTP/AVP"), "{offered}");
     scene.progress(DESK, StatusCode::RINGING, "");
     scene.advance(Duration::from_secs(20));
-    scene.accept(DESK, KEYED);
-    scene.settle();
+    scene.answers(DESK, KEYED);
     assert!(scene.body(SWITCH, CALLER, "200 INVITE").contains("RTP/AVP 0"));
     scene.assert_talking();
     scene.bye(CALLER);
@@ -487,8 +469,7 @@ fn a_device_that_refuses_plain_media_is_offered_keys() {
 #[test]
 fn a_device_that_refuses_every_offer_has_refused() {
     let mut scene = refused_plain(&[Profile::Plain, Profile::Sdes]);
-    scene.refuse(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
-    scene.settle();
+    scene.refuses(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
     assert_eq!((scene.count(SWITCH, DESK, "INVITE"), scene.count(SWITCH, CALLER, "488 INVITE")), (2, 1));
     scene.assert_over();
 }
@@ -500,7 +481,6 @@ fn a_device_that_is_silent_about_another_offer_has_refused() {
     assert_eq!(scene.count(SWITCH, CALLER, "488 INVITE"), 0);
     scene.advance(Duration::from_secs(2));
     assert_eq!(scene.count(SWITCH, CALLER, "488 INVITE"), 1);
-    scene.refuse(DESK, StatusCode::REQUEST_TERMINATED);
-    scene.settle();
+    scene.refuses(DESK, StatusCode::REQUEST_TERMINATED);
     scene.assert_over();
 }

@@ -23,12 +23,13 @@ use sip::{
 
 use crate::call::command::{Answer, Command, Refusal, Ticket};
 use crate::call::conference::room::Room;
-use crate::call::graph::{self, View};
+use crate::call::graph::{self, Missed, View};
 use crate::call::handoff::LINGER;
 use crate::call::leg::{Port, Ports};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
 use crate::call::record::Record;
+use crate::call::transfer::{Referral, Report};
 use crate::call::{Calls, Id, Output, Plan, Policy, Switch, Target};
 use crate::device;
 
@@ -36,6 +37,9 @@ pub(super) const SWITCH: usize = 0;
 pub(super) const CALLER: usize = 1;
 pub(super) const DESK: usize = 2;
 pub(super) const MOBILE: usize = 3;
+/// In a house of four: ann calls, bob has the desk phone, carol and dave have phones.
+pub(super) const CAROL: usize = MOBILE;
+pub(super) const DAVE: usize = 4;
 pub(super) const NO_ANSWER: Duration = Duration::from_secs(60);
 pub(super) const PARK: Duration = Duration::from_secs(120);
 pub(super) const UNIX: u64 = 1_700_000_000_000;
@@ -91,10 +95,13 @@ pub(super) fn person(name: &str) -> Person {
 #[derive(Default)]
 pub(super) struct FakePorts {
     pub(super) opened: u64,
-    /// Another media thread than that of the port beside.
+    /// The thread of what is opened, if not that of the port beside, and without one each of two in turn.
     pub(super) thread: u16,
     /// How many more may be opened.
     pub(super) left: Option<u64>,
+    /// Ports that went to another thread, and how many more may before one cannot.
+    pub(super) brought: Vec<(PortId, PortId)>,
+    pub(super) brings: Option<usize>,
     pub(super) settings: BTreeMap<PortId, Settings>,
     /// Of bridges of two: who hears whom.
     pub(super) bridged: BTreeMap<PortId, PortId>,
@@ -122,12 +129,33 @@ impl Ports for FakePorts {
         }
         self.opened += 1;
         let addresses = vec![stream(self.opened); streams];
-        let thread = if self.thread == 0 { beside.map_or(0, PortId::thread) } else { self.thread };
+        let turn = u16::try_from(self.opened % 2).expect("it is small");
+        let thread = if self.thread == 0 { beside.map_or(turn, PortId::thread) } else { self.thread };
         Ok(Port { id: PortId::new(thread, self.opened), local: Local { addresses, ..Local::default() } })
     }
 
     fn extend(&mut self, port: &mut Port, streams: usize) -> Result<(), String> {
         port.local.addresses.resize(streams, stream(self.opened));
+        Ok(())
+    }
+
+    fn bring(&mut self, port: &mut Port, beside: PortId) -> Result<(), String> {
+        assert!(!self.closed.contains(&port.id), "a closed port is brought");
+        assert!(!self.arranged.values().flatten().any(|member| member.port == port.id), "brought out of a bridge");
+        match &mut self.brings {
+            Some(0) => {
+                self.brings = None;
+                return Err("the media thread is overloaded".to_owned());
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        let to = PortId::new(beside.thread(), port.id.number());
+        if let Some(settings) = self.settings.remove(&port.id) {
+            self.settings.insert(to, settings);
+        }
+        self.brought.push((port.id, to));
+        port.id = to;
         Ok(())
     }
 
@@ -143,6 +171,7 @@ impl Ports for FakePorts {
         if members.is_empty() {
             return;
         }
+        assert!(members.iter().all(|member| member.port.thread() == members[0].port.thread()), "a bridge on two threads");
         for member in members {
             assert!(!self.closed.contains(&member.port), "a closed port is bridged");
             let elsewhere = self.arranged.values().flatten().any(|other| other.port == member.port);
@@ -259,6 +288,8 @@ pub(super) struct Scene {
     pub(super) views: BTreeMap<Id, Arc<View>>,
     /// The number of the last event.
     pub(super) told: u64,
+    /// Who was called into a call and did not come.
+    pub(super) missed: Vec<Missed>,
     /// What became of the commands that took time.
     pub(super) outcomes: Vec<(Ticket, Result<(), Refusal>)>,
     pub(super) started: usize,
@@ -342,6 +373,7 @@ impl Scene {
             records: Vec::new(),
             views: BTreeMap::new(),
             told: 0,
+            missed: Vec::new(),
             outcomes: Vec::new(),
             started: 0,
             targets: (DESK..DESK + devices).collect(),
@@ -450,6 +482,63 @@ impl Scene {
 
     pub(super) fn refuse(&mut self, phone: usize, status: StatusCode) {
         let _gone = self.act(phone, |endpoint, now, dialog| endpoint.refuse(now, dialog, status, &Headers::default()));
+    }
+
+    /// A phone rings, and whoever waits for it knows.
+    pub(super) fn rings(&mut self, phone: usize) {
+        self.progress(phone, StatusCode::RINGING, "");
+        self.settle();
+    }
+
+    /// A phone answers, and all that follows from it has happened.
+    pub(super) fn answers(&mut self, phone: usize, media: &str) {
+        self.accept(phone, media);
+        self.settle();
+    }
+
+    /// A phone refuses, likewise.
+    pub(super) fn refuses(&mut self, phone: usize, status: StatusCode) {
+        self.refuse(phone, status);
+        self.settle();
+    }
+
+    /// A phone hangs up, likewise.
+    pub(super) fn hangs_up(&mut self, phone: usize) {
+        self.bye(phone);
+        self.settle();
+    }
+
+    /// A phone sends a REFER in its dialog; the switch has it then.
+    pub(super) fn refer(&mut self, phone: usize) -> (DialogId, Report) {
+        self.act(phone, |endpoint, now, dialog| {
+            let mut headers = Headers::default();
+            headers.push(Name::ReferTo, "<sip:carol@h>");
+            headers.push(Name::Contact, format!("<sip:x@10.0.0.{}>", phone + 1));
+            endpoint.request_within(now, dialog, Method::Refer, &headers, Bytes::new()).expect("it has a session")
+        });
+        self.settle();
+        let (dialog, refer) = self.refers.pop().expect("a REFER");
+        (dialog, Report::Refer { dialog, refer })
+    }
+
+    /// Sends the other party of a phone's call to the phones of a user.
+    pub(super) fn transfer(&mut self, phone: usize, user: &str, to: &[usize]) -> Result<(), Refusal> {
+        let (dialog, report) = self.refer(phone);
+        let (id, party, ..) = self.calls.owner(dialog).expect("the phone is in a call");
+        let targets = to.iter().map(|phone| self.target_of(user, *phone)).collect();
+        let referral = Referral { to: person(user), headers: Headers::default(), targets, report: Some(report) };
+        let result = self.with_calls(|calls, switch| calls.transfer(switch, id, party, referral));
+        self.settle();
+        result
+    }
+
+    /// What a phone was told of its REFER.
+    pub(super) fn told(&self, phone: usize) -> Vec<String> {
+        let notifies = self.log.iter().filter(|carried| carried.to == phone).filter_map(|carried| match &carried.message {
+            Message::Request(request) if request.method == Method::Notify => Some(request),
+            Message::Request(_) | Message::Response(_) => None,
+        });
+        notifies.map(|notify| String::from_utf8_lossy(&notify.body).trim().replace("SIP/2.0 ", "")).collect()
     }
 
     pub(super) fn cancel(&mut self, phone: usize) {
@@ -731,6 +820,7 @@ impl Scene {
         assert_eq!(event.number, self.told);
         assert_eq!(event.before, self.views.get(&event.call).cloned());
         assert_ne!(event.before.as_ref(), Some(&event.after));
+        self.missed.extend(event.missed);
         if event.after.state == graph::State::Ended {
             self.views.remove(&event.call);
         } else {
@@ -938,10 +1028,55 @@ impl Scene {
         scene.targets.truncate(1);
         scene.place(media);
         scene.settle();
-        scene.accept(DESK, media);
-        scene.settle();
+        scene.answers(DESK, media);
         assert_eq!(scene.media.bridged.len(), 2);
         scene
+    }
+
+    /// Ann and bob talk; carol and dave have phones.
+    pub(super) fn house() -> Self {
+        Self::talking_with(3, PCMU)
+    }
+
+    /// Ann calls bob, whose phone rings; carol and dave have phones.
+    pub(super) fn ringing() -> Self {
+        Self::ringing_with(PCMU)
+    }
+
+    /// The same with other media.
+    pub(super) fn ringing_with(media: &str) -> Self {
+        let mut scene = Self::new(3);
+        scene.targets = vec![DESK];
+        scene.place(media);
+        scene.settle();
+        scene.rings(DESK);
+        scene
+    }
+
+    /// The users in a call.
+    #[track_caller]
+    pub(super) fn names(&self, id: Id) -> Vec<String> {
+        let view = self.calls.view(id).expect("the call");
+        view.parties.iter().map(|party| party.who.user().expect("a user").to_string()).collect()
+    }
+
+    /// Two phones and nobody else hear each other.
+    #[track_caller]
+    pub(super) fn assert_hear(&self, one: usize, other: usize) {
+        assert_eq!(self.media.bridged.len(), 2, "{:?}", self.media.arranged);
+        let members = self.media.arranged.values().next().expect("one bridge");
+        assert!(members.iter().all(|member| member.plays.is_none() && member.gives.audio && member.takes.audio), "{members:?}");
+        assert!(self.directions().iter().all(|direction| direction == "SendRecv"), "{:?}", self.directions());
+        for phone in [one, other] {
+            assert_eq!(self.phones[phone].endpoint.dialogs(), 1, "phone {phone}");
+        }
+        assert_eq!((self.calls.len(), self.sip.dialogs()), (1, 2));
+    }
+
+    /// What came of the commands that took time.
+    #[track_caller]
+    pub(super) fn assert_outcomes(&self, expected: &[Result<(), Refusal>]) {
+        assert_eq!(self.outcomes.iter().map(|(_, result)| *result).collect::<Vec<_>>(), expected);
     }
 
     /// Both sides are in the call, and hear each other.

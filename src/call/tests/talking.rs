@@ -121,8 +121,7 @@ fn a_withdrawn_offer_leaves_media_as_before_whatever_the_other_side_says() {
     for media in [HOLD, ""] {
         let mut scene = withdrawn(media);
         scene.phones[DESK].on_offer = OnOffer::Accept(PCMU);
-        scene.accept(DESK, if media.is_empty() { PCMU } else { "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n" });
-        scene.settle();
+        scene.answers(DESK, if media.is_empty() { PCMU } else { "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n" });
         scene.assert_talking();
         assert_eq!(scene.directions(), ["SendRecv", "SendRecv"]);
         assert_eq!(scene.count(SWITCH, DESK, "ACK"), scene.count(DESK, SWITCH, "200 INVITE"));
@@ -130,8 +129,7 @@ fn a_withdrawn_offer_leaves_media_as_before_whatever_the_other_side_says() {
         scene.assert_over();
 
         let mut scene = withdrawn(media);
-        scene.refuse(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
-        scene.settle();
+        scene.refuses(DESK, StatusCode::NOT_ACCEPTABLE_HERE);
         scene.assert_talking();
         scene.bye(CALLER);
         scene.assert_over();
@@ -145,8 +143,7 @@ fn a_new_offer_after_a_withdrawn_one_waits_for_its_end() {
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "491 INVITE"), 1);
     scene.phones[DESK].on_offer = OnOffer::Accept(PCMU);
-    scene.accept(DESK, "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
-    scene.settle();
+    scene.answers(DESK, "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
     scene.assert_talking();
     assert_eq!(scene.directions(), ["SendRecv", "SendRecv"]);
     scene.bye(DESK);
@@ -213,8 +210,7 @@ fn a_side_may_hang_up_while_an_offer_waits() {
             scene.phones[DESK].on_offer = OnOffer::Wait;
             scene.offer(offering, media);
             scene.settle();
-            scene.bye(leaving);
-            scene.settle();
+            scene.hangs_up(leaving);
             scene.assert_over();
             let by = if leaving == CALLER { EndedBy::Caller } else { EndedBy::Callee };
             assert_eq!(scene.record().ended_by, by);
@@ -229,10 +225,8 @@ fn the_device_hangs_up_before_the_caller_acknowledged() {
         scene.phones[CALLER].acknowledges = false;
         scene.place(media);
         scene.settle();
-        scene.accept(DESK, PCMU);
-        scene.settle();
-        scene.bye(DESK);
-        scene.settle();
+        scene.answers(DESK, PCMU);
+        scene.hangs_up(DESK);
         assert_eq!(scene.count(SWITCH, CALLER, "BYE"), 0, "the ACK comes first");
         scene.act(CALLER, |endpoint, now, dialog| endpoint.acknowledge(now, dialog, Bytes::new()));
         scene.settle();
@@ -293,8 +287,7 @@ fn a_request_that_waits_is_answered_when_the_call_ends() {
     scene.phones[DESK].answers_requests = false;
     scene.info(CALLER, "Signal=5");
     scene.settle();
-    scene.bye(DESK);
-    scene.settle();
+    scene.hangs_up(DESK);
     assert_eq!(scene.count(SWITCH, CALLER, "481 INFO"), 1);
     assert_eq!(scene.calls.left(), [0; 7]);
     scene.answer_requests(DESK);
@@ -307,8 +300,7 @@ fn a_call_whose_phones_vanish_ends_without_session_timers_too() {
     scene.no_timers = true;
     scene.place(PCMU);
     scene.settle();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     (scene.phones[CALLER].answers_requests, scene.phones[DESK].answers_requests) = (true, true);
     scene.advance(Duration::from_secs(7200));
     scene.assert_talking();
@@ -326,8 +318,7 @@ fn a_phone_that_forgot_the_call_ends_it_for_the_other() {
     scene.no_timers = true;
     scene.place(PCMU);
     scene.settle();
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     (scene.phones[CALLER].answers_requests, scene.phones[DESK].dead) = (true, true);
     scene.advance(Duration::from_secs(900 + 33));
     assert_eq!((scene.count(SWITCH, CALLER, "BYE"), scene.record().ended_by), (1, EndedBy::Lost));
@@ -341,8 +332,7 @@ fn talking_with(caller: &'static str, desk: &'static str) -> Scene {
     let mut scene = Scene::new(1);
     scene.place(caller);
     scene.settle();
-    scene.accept(DESK, desk);
-    scene.settle();
+    scene.answers(DESK, desk);
     scene
 }
 

@@ -2,74 +2,23 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use sip::message::{Headers, Message, Name};
-use sip::{DialogEvent, DialogId, Method, StatusCode};
+use sip::{DialogEvent, StatusCode};
 
 use super::scene::*;
-use crate::call::graph::{Constructed, State};
+use crate::call::command::{Answer, Command};
+use crate::call::graph::{Constructed, Missed, State};
 use crate::call::join::Joined;
 use crate::call::party::{PartyId, Who};
 use crate::call::pickup::Place;
 use crate::call::refusal::Refusal;
-use crate::call::transfer::{Referral, Report};
+use crate::call::transfer::Report;
 use crate::call::{Calls, Id};
 
-const CAROL: usize = MOBILE;
-const DAVE: usize = 4;
 /// By then a device that took over has the call, heard or not.
 const HEARD: Duration = Duration::from_secs(4);
 
-/// Ann (CALLER) and bob (DESK) talk; carol and dave have phones.
-fn talking() -> Scene {
-    let mut scene = Scene::new(3);
-    scene.targets = vec![DESK];
-    scene.place(PCMU);
-    scene.settle();
-    scene.accept(DESK, PCMU);
-    scene.settle();
-    scene
-}
-
 impl Scene {
-    fn parties(&self, id: Id) -> Vec<String> {
-        let view = self.calls.view(id).expect("the call");
-        view.parties.iter().map(|party| party.who.user().expect("a user").to_string()).collect()
-    }
-
-    /// A phone sends a REFER in its dialog; the switch has it then.
-    fn refer(&mut self, phone: usize) -> (DialogId, Report) {
-        self.act(phone, |endpoint, now, dialog| {
-            let mut headers = Headers::default();
-            headers.push(Name::ReferTo, "<sip:carol@h>");
-            headers.push(Name::Contact, format!("<sip:x@10.0.0.{}>", phone + 1));
-            endpoint.request_within(now, dialog, Method::Refer, &headers, Bytes::new()).expect("it has a session")
-        });
-        self.settle();
-        let (dialog, refer) = self.refers.pop().expect("a REFER");
-        (dialog, Report::Refer { dialog, refer })
-    }
-
-    /// Sends the other party of a phone's call to the phones of a user.
-    fn transfer(&mut self, phone: usize, user: &str, to: &[usize]) -> Result<(), Refusal> {
-        let (dialog, report) = self.refer(phone);
-        let (id, party, ..) = self.calls.owner(dialog).expect("the phone is in a call");
-        let targets = to.iter().map(|phone| self.target_of(user, *phone)).collect();
-        let referral = Referral { to: person(user), headers: Headers::default(), targets, report: Some(report) };
-        let result = self.with_calls(|calls, switch| calls.transfer(switch, id, party, referral));
-        self.settle();
-        result
-    }
-
-    /// What a phone was told of its REFER.
-    fn told(&self, phone: usize) -> Vec<String> {
-        let notifies = self.log.iter().filter(|carried| carried.to == phone).filter_map(|carried| match &carried.message {
-            Message::Request(request) if request.method == Method::Notify => Some(request),
-            Message::Request(_) | Message::Response(_) => None,
-        });
-        notifies.map(|notify| String::from_utf8_lossy(&notify.body).trim().replace("SIP/2.0 ", "")).collect()
-    }
-
     /// The switch finds the devices of whoever is to be called back.
     fn recall(&mut self, phone: Option<usize>) {
         let (id, user) = self.recalls.pop().expect("somebody is to be called back");
@@ -85,43 +34,28 @@ impl Scene {
         self.settle();
         result
     }
-
-    /// Two phones and nobody else hear each other.
-    #[track_caller]
-    fn assert_hear(&self, one: usize, other: usize) {
-        assert_eq!(self.media.bridged.len(), 2, "{:?}", self.media.arranged);
-        let members = self.media.arranged.values().next().expect("one bridge");
-        assert!(members.iter().all(|member| member.plays.is_none() && member.gives.audio && member.takes.audio), "{members:?}");
-        assert_eq!(self.directions(), ["SendRecv", "SendRecv"]);
-        for phone in [one, other] {
-            assert_eq!(self.phones[phone].endpoint.dialogs(), 1, "phone {phone}");
-        }
-        assert_eq!((self.calls.len(), self.sip.dialogs()), (1, 2));
-    }
 }
 
 // ---- blind transfer
 
 #[test]
 fn a_blind_transfer_tells_the_transferor_and_asks_the_transferee_nothing() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     assert_eq!(scene.transfer(DESK, "carol", &[CAROL]), Ok(()));
     assert_eq!(scene.count(SWITCH, DESK, "202 REFER"), 1);
     let Message::Request(invite) = scene.last(SWITCH, CAROL, "INVITE") else { unreachable!("INVITE is a request") };
     assert_eq!(invite.headers.get_text(Name::From).unwrap().split(';').next(), Some("<sip:ann@h>"));
     assert_eq!(invite.headers.get_text(Name::ReferredBy).as_deref(), Some("<sip:bob@h>"));
-    scene.progress(CAROL, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(CAROL);
     assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing"]);
     assert_eq!(scene.media.bridged.len(), 2, "ann and bob are together until carol is there");
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing", "200 OK"]);
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 1);
     scene.assert_hear(CALLER, CAROL);
     assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 0, "ann is asked nothing");
     let id = scene.call();
-    assert_eq!(scene.parties(id), ["ann", "carol"]);
+    assert_eq!(scene.names(id), ["ann", "carol"]);
     assert_eq!(scene.calls.view(id).unwrap().constructed, Constructed::Transferred(Who::User("bob".into())));
     assert_eq!((scene.calls.views_of("bob").count(), scene.calls.views_of("carol").count()), (0, 1));
     scene.bye(CALLER);
@@ -131,14 +65,12 @@ fn a_blind_transfer_tells_the_transferor_and_asks_the_transferee_nothing() {
 #[test]
 fn either_side_may_transfer_and_hang_up_at_once() {
     for (sender, stays) in [(CALLER, DESK), (DESK, CALLER)] {
-        let mut scene = talking();
+        let mut scene = Scene::house();
         scene.transfer(sender, "carol", &[CAROL]).unwrap();
-        scene.bye(sender);
-        scene.settle();
+        scene.hangs_up(sender);
         let members = scene.media.arranged.values().next().expect("a bridge").clone();
         assert_eq!((members.len(), members[0].plays.is_some()), (1, true), "who waits hears music");
-        scene.accept(CAROL, PCMU);
-        scene.settle();
+        scene.answers(CAROL, PCMU);
         assert_eq!(scene.told(sender).last().map(String::as_str), Some("200 OK"), "it is told after its BYE");
         scene.assert_hear(stays, CAROL);
         scene.bye(CAROL);
@@ -148,15 +80,14 @@ fn either_side_may_transfer_and_hang_up_at_once() {
 
 #[test]
 fn a_party_on_hold_is_taken_off_hold_when_it_is_transferred() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.phones[CALLER].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
     scene.offer(DESK, HOLD);
     scene.settle();
     scene.phones[CALLER].on_offer = OnOffer::Accept(PCMU);
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
     assert!(!scene.body(SWITCH, CAROL, "INVITE").contains("a=recvonly"), "carol is not to hold");
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     assert_eq!(scene.count(SWITCH, CALLER, "INVITE"), 2, "one for the hold, one for carol");
     scene.assert_hear(CALLER, CAROL);
     scene.bye(CALLER);
@@ -165,21 +96,19 @@ fn a_party_on_hold_is_taken_off_hold_when_it_is_transferred() {
 
 #[test]
 fn who_has_other_codecs_is_offered_them() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
     scene.phones[CALLER].on_offer = OnOffer::Accept(PCMU);
-    scene.accept(CAROL, PCMA);
-    scene.settle();
+    scene.answers(CAROL, PCMA);
     scene.bye(CAROL);
     scene.assert_over();
 }
 
 #[test]
 fn a_failed_transfer_leaves_the_call_to_a_transferor_who_waited() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-    scene.refuse(CAROL, StatusCode::BUSY_HERE);
-    scene.settle();
+    scene.refuses(CAROL, StatusCode::BUSY_HERE);
     assert_eq!(scene.told(DESK), ["100 Trying", "486 Busy Here"]);
     scene.assert_hear(CALLER, DESK);
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
@@ -192,18 +121,15 @@ fn a_failed_transfer_leaves_the_call_to_a_transferor_who_waited() {
 
 #[test]
 fn a_failed_transfer_returns_to_a_transferor_who_hung_up() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-    scene.bye(DESK);
-    scene.settle();
-    scene.refuse(CAROL, StatusCode::BUSY_HERE);
-    scene.settle();
+    scene.hangs_up(DESK);
+    scene.refuses(CAROL, StatusCode::BUSY_HERE);
     scene.recall(Some(DESK));
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.assert_hear(CALLER, DESK);
     let id = scene.call();
-    assert_eq!(scene.parties(id), ["ann", "bob"]);
+    assert_eq!(scene.names(id), ["ann", "bob"]);
     scene.bye(DESK);
     scene.assert_over();
 }
@@ -211,12 +137,10 @@ fn a_failed_transfer_returns_to_a_transferor_who_hung_up() {
 #[test]
 fn who_cannot_be_called_back_to_loses_the_call() {
     for phone in [None, Some(DESK)] {
-        let mut scene = talking();
+        let mut scene = Scene::house();
         scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-        scene.bye(DESK);
-        scene.settle();
-        scene.refuse(CAROL, StatusCode::BUSY_HERE);
-        scene.settle();
+        scene.hangs_up(DESK);
+        scene.refuses(CAROL, StatusCode::BUSY_HERE);
         scene.recall(phone);
         scene.advance(NO_ANSWER);
         assert_eq!(scene.count(SWITCH, CALLER, "BYE"), 1);
@@ -226,15 +150,12 @@ fn who_cannot_be_called_back_to_loses_the_call() {
 
 #[test]
 fn all_devices_of_the_target_ring_and_one_wins() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL, DAVE]).unwrap();
     scene.progress(CAROL, StatusCode::RINGING, "");
-    scene.progress(DAVE, StatusCode::RINGING, "");
-    scene.settle();
-    scene.refuse(CAROL, StatusCode::BUSY_HERE);
-    scene.settle();
-    scene.accept(DAVE, PCMU);
-    scene.settle();
+    scene.rings(DAVE);
+    scene.refuses(CAROL, StatusCode::BUSY_HERE);
+    scene.answers(DAVE, PCMU);
     assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing", "200 OK"]);
     scene.assert_hear(CALLER, DAVE);
     scene.bye(DAVE);
@@ -243,12 +164,10 @@ fn all_devices_of_the_target_ring_and_one_wins() {
 
 #[test]
 fn the_transferee_hangs_up_while_the_target_rings() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-    scene.progress(CAROL, StatusCode::RINGING, "");
-    scene.settle();
-    scene.bye(CALLER);
-    scene.settle();
+    scene.rings(CAROL);
+    scene.hangs_up(CALLER);
     assert_eq!((scene.count(SWITCH, CAROL, "CANCEL"), scene.count(SWITCH, DESK, "BYE")), (1, 1));
     assert_eq!(scene.told(DESK).last().map(String::as_str), Some("487 Request Terminated"));
     scene.assert_over();
@@ -256,17 +175,15 @@ fn the_transferee_hangs_up_while_the_target_rings() {
 
 #[test]
 fn a_second_transfer_waits_for_the_first() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
     assert_eq!(scene.transfer(CALLER, "dave", &[DAVE]), Err(Refusal::UnderWay));
     assert_eq!(scene.count(SWITCH, CALLER, "491 REFER"), 1);
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     assert_eq!(scene.transfer(CALLER, "dave", &[]), Err(Refusal::Unreachable));
     assert_eq!(scene.count(SWITCH, CALLER, "480 REFER"), 1);
     scene.transfer(CALLER, "dave", &[DAVE]).unwrap();
-    scene.accept(DAVE, PCMU);
-    scene.settle();
+    scene.answers(DAVE, PCMU);
     scene.assert_hear(CAROL, DAVE);
     scene.bye(DAVE);
     scene.assert_over();
@@ -274,17 +191,15 @@ fn a_second_transfer_waits_for_the_first() {
 
 #[test]
 fn the_one_who_waits_may_hold_and_ask_again() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-    scene.bye(DESK);
-    scene.settle();
+    scene.hangs_up(DESK);
     scene.offer(CALLER, HOLD);
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 2);
     scene.offer(CALLER, PCMU);
     scene.settle();
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     scene.assert_hear(CALLER, CAROL);
     scene.bye(CALLER);
     scene.assert_over();
@@ -292,13 +207,12 @@ fn the_one_who_waits_may_hold_and_ask_again() {
 
 #[test]
 fn an_offer_that_waits_while_the_transferor_leaves_is_answered() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
     scene.phones[DESK].on_offer = OnOffer::Wait;
     scene.offer(CALLER, HOLD);
     scene.settle();
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 2);
     scene.advance(Duration::from_secs(2));
     scene.assert_hear(CALLER, CAROL);
@@ -311,10 +225,9 @@ fn an_offer_that_waits_while_the_transferor_leaves_is_answered() {
 
 #[test]
 fn an_answer_that_cannot_be_used_fails_the_transfer() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "carol", &[CAROL]).unwrap();
-    scene.accept(CAROL, "m=video 4000 RTP/AVP 96\r\n");
-    scene.settle();
+    scene.answers(CAROL, "m=video 4000 RTP/AVP 96\r\n");
     assert_eq!(scene.told(DESK).last().map(String::as_str), Some("488 Not Acceptable Here"));
     assert_eq!(scene.count(SWITCH, CAROL, "BYE"), 1);
     scene.assert_hear(CALLER, DESK);
@@ -324,18 +237,88 @@ fn an_answer_that_cannot_be_used_fails_the_transfer() {
 
 #[test]
 fn a_call_is_pushed_to_an_own_device() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.transfer(DESK, "bob", &[MOBILE]).unwrap();
-    scene.accept(MOBILE, PCMU);
-    scene.settle();
+    scene.answers(MOBILE, PCMU);
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 0, "not before the other one is heard");
     scene.advance(HEARD);
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 1);
     scene.assert_hear(CALLER, MOBILE);
     let id = scene.call();
-    assert_eq!(scene.parties(id), ["ann", "bob"]);
+    assert_eq!(scene.names(id), ["ann", "bob"]);
     assert_eq!(scene.calls.view(id).unwrap().constructed, Constructed::Direct, "bob is where he was");
     scene.bye(MOBILE);
+    scene.assert_over();
+}
+
+#[test]
+fn whoever_a_call_is_sent_to_in_vain_has_missed_it() {
+    type End = (&'static str, fn(&mut Scene));
+    let ends: [End; 5] = [
+        ("the device is busy", |scene| scene.refuses(CAROL, StatusCode::BUSY_HERE)),
+        ("the call was declined at the device", |scene| scene.refuses(CAROL, StatusCode::DECLINE)),
+        ("nobody answered at the device in time", |scene| scene.advance(NO_ANSWER)),
+        ("the caller hung up", |scene| scene.hangs_up(CALLER)),
+        ("dropped by command", |scene| {
+            let call = scene.call();
+            assert_eq!(scene.command(Command::Drop { call, party: PartyId::CALLER }), Ok(Answer::Done));
+            scene.settle();
+        }),
+    ];
+    for (why, end) in ends {
+        let mut scene = Scene::house();
+        scene.now += Duration::from_secs(5);
+        scene.transfer(DESK, "carol", &[CAROL]).unwrap();
+        let id = scene.call();
+        let (began, came) = scene.calls.view(id).map(|view| (view.parties[0].came_at, view.parties[2].came_at)).unwrap();
+        assert_eq!((began, came), (UNIX, UNIX + 5000), "when it rang at her, not when the call began");
+        end(&mut scene);
+        assert_eq!(scene.missed, [Missed { party: PartyId(2), why: why.to_owned() }]);
+        if scene.calls.view(id).is_some() {
+            scene.transfer(DESK, "dave", &[DAVE]).unwrap();
+            assert_eq!(scene.calls.view(id).unwrap().parties[2].id, PartyId(3), "no two of them have one entry");
+            scene.answers(DAVE, PCMU);
+            assert_eq!(scene.missed.len(), 1, "who came has missed nothing");
+            scene.hangs_up(CALLER);
+        }
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn who_is_called_back_or_picks_up_misses_nothing() {
+    let mut scene = Scene::house();
+    scene.park(DESK, None).unwrap();
+    scene.advance(PARK);
+    scene.recall(Some(DESK));
+    scene.advance(NO_ANSWER);
+    scene.hangs_up(CALLER);
+    scene.assert_over();
+    let (mut other, first, second, report) = consulting(false);
+    other.with_calls(|calls, switch| calls.join(switch, first, second, Some(report))).unwrap();
+    other.answers(CAROL, PCMU);
+    other.hangs_up(CALLER);
+    other.assert_over();
+    assert_eq!((scene.missed, other.missed), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn nobody_is_sent_to_whom_they_talk_to_already() {
+    let mut scene = Scene::house();
+    assert_eq!(scene.transfer(DESK, "ann", &[CAROL]), Err(Refusal::Present), "ann would talk to herself");
+    assert_eq!(scene.transfer(DESK, "bob", &[]), Err(Refusal::Present), "bob has no other device");
+    assert_eq!(scene.count(SWITCH, DESK, "403 REFER"), 2);
+    scene.assert_hear(CALLER, DESK);
+    // ann calls bob by another phone, too, and he joins her to herself
+    scene.targets = vec![DESK];
+    scene.place_from(DAVE, ("ann", "bob"), PCMU);
+    scene.settle();
+    scene.answers(DESK, PCMU);
+    let ids: Vec<Id> = scene.calls.views().map(|view| view.id).collect();
+    let (first, second) = ((ids[0], PartyId::CALLEE), (ids[1], PartyId::CALLEE));
+    assert_eq!(scene.with_calls(|calls, switch| calls.join(switch, first, second, None)), Err(Refusal::Present));
+    scene.hangs_up(CALLER);
+    scene.hangs_up(DAVE);
     scene.assert_over();
 }
 
@@ -343,15 +326,14 @@ fn a_call_is_pushed_to_an_own_device() {
 
 /// Ann and bob talk, and bob calls carol by the same phone.
 fn consulting(answered: bool) -> (Scene, (Id, PartyId), (Id, PartyId), Report) {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let first = scene.call();
     let held = scene.phones[DESK].dialog;
     scene.targets = vec![CAROL];
     scene.place_from(DESK, ("bob", "carol"), PCMU);
     scene.settle();
     if answered {
-        scene.accept(CAROL, PCMU);
-        scene.settle();
+        scene.answers(CAROL, PCMU);
     }
     scene.phones[DESK].dialog = held;
     let (_, report) = scene.refer(DESK);
@@ -368,11 +350,38 @@ fn an_attended_transfer_joins_the_two_others() {
     assert_eq!(scene.told(DESK), ["100 Trying", "200 OK"]);
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 2, "bob is out of both");
     scene.assert_hear(CALLER, CAROL);
-    assert_eq!(scene.parties(first.0), ["ann", "carol"]);
+    assert_eq!(scene.names(first.0), ["ann", "carol"]);
     assert!(scene.calls.view(second.0).is_none());
     assert_eq!((scene.count(SWITCH, CALLER, "INVITE"), scene.count(SWITCH, CAROL, "INVITE")), (0, 1), "nobody is asked anything");
     scene.bye(CAROL);
     scene.assert_over();
+}
+
+#[test]
+fn an_attended_transfer_joins_calls_of_two_media_threads() {
+    for answered in [true, false] {
+        let mut scene = Scene::house();
+        let first = scene.call();
+        scene.media.thread = 7;
+        scene.targets = vec![CAROL];
+        scene.place_from(DESK, ("bob", "carol"), PCMU);
+        scene.settle();
+        if answered {
+            scene.answers(CAROL, PCMU);
+        }
+        let second = scene.calls.views().last().expect("a call").id;
+        let joined = scene.with_calls(|calls, switch| calls.join(switch, (first, PartyId::CALLEE), (second, PartyId::CALLER), None));
+        assert!(joined.is_ok(), "{joined:?}");
+        scene.media.thread = 0;
+        scene.settle();
+        if !answered {
+            scene.answers(CAROL, PCMU);
+        }
+        scene.assert_hear(CALLER, CAROL);
+        assert!(scene.media.bridged.keys().all(|port| port.thread() != 7));
+        scene.hangs_up(CAROL);
+        scene.assert_over();
+    }
 }
 
 #[test]
@@ -404,13 +413,11 @@ fn an_attended_transfer_to_one_who_still_rings_goes_on_ringing() {
     scene.settle();
     assert_eq!(scene.count(SWITCH, DESK, "487 INVITE"), 1);
     assert_eq!((scene.count(SWITCH, CAROL, "CANCEL"), scene.count(SWITCH, CAROL, "INVITE")), (0, 1));
-    scene.progress(CAROL, StatusCode::RINGING, "");
-    scene.settle();
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.rings(CAROL);
+    scene.answers(CAROL, PCMU);
     assert_eq!(scene.told(DESK), ["100 Trying", "180 Ringing", "200 OK"]);
     scene.assert_hear(CALLER, CAROL);
-    assert_eq!(scene.parties(first.0), ["ann", "carol"]);
+    assert_eq!(scene.names(first.0), ["ann", "carol"]);
     scene.bye(CALLER);
     scene.assert_over();
 }
@@ -436,7 +443,7 @@ fn calls_of_different_users_are_not_joined() {
 #[test]
 fn another_device_of_the_user_takes_the_call_over() {
     for (phone, caller, stays) in [(DESK, "bob", CALLER), (CALLER, "ann", DESK)] {
-        let mut scene = talking();
+        let mut scene = Scene::house();
         let dialog = scene.switch_dialog(phone);
         let place = scene.calls.place_of(dialog, caller, |_| false).expect("it is theirs");
         scene.place = Some(place);
@@ -448,7 +455,7 @@ fn another_device_of_the_user_takes_the_call_over() {
         assert_eq!(scene.count(SWITCH, stays, "INVITE"), usize::from(stays == DESK), "the other side is asked nothing");
         scene.assert_hear(stays, MOBILE);
         let id = scene.call();
-        assert_eq!(scene.parties(id), ["ann", "bob"]);
+        assert_eq!(scene.names(id), ["ann", "bob"]);
         scene.bye(MOBILE);
         scene.assert_over();
     }
@@ -456,7 +463,7 @@ fn another_device_of_the_user_takes_the_call_over() {
 
 #[test]
 fn a_device_that_takes_over_without_an_offer_is_made_one() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.place = Some(Place::Own(scene.call(), PartyId::CALLEE));
     scene.place_from(MOBILE, ("bob", "anybody"), "");
     scene.settle();
@@ -472,7 +479,7 @@ fn a_device_that_takes_over_without_an_offer_is_made_one() {
 #[test]
 fn a_device_that_takes_over_and_does_not_answer_our_offer_has_no_call() {
     for answers in [true, false] {
-        let mut scene = talking();
+        let mut scene = Scene::house();
         scene.phones[MOBILE].acknowledges = answers;
         scene.phones[MOBILE].late_answer = "m=audio 0 RTP/AVP 0\r\n";
         scene.place = Some(Place::Own(scene.call(), PartyId::CALLEE));
@@ -488,7 +495,7 @@ fn a_device_that_takes_over_and_does_not_answer_our_offer_has_no_call() {
 
 #[test]
 fn only_the_user_takes_over_what_is_theirs() {
-    let scene = talking();
+    let scene = Scene::house();
     let (desk, ann) = (scene.switch_dialog(DESK), scene.switch_dialog(CALLER));
     assert_eq!(scene.calls.place_of(desk, "bob", |_| false), Ok(Place::Own(scene.call(), PartyId::CALLEE)));
     assert_eq!(scene.calls.place_of(desk, "carol", |_| true), Err(Refusal::NotYours), "a call that is answered is not picked up");
@@ -497,7 +504,7 @@ fn only_the_user_takes_over_what_is_theirs() {
 
 #[test]
 fn a_take_over_that_cannot_be_leaves_the_call_as_it_was() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     let id = scene.call();
     scene.place = Some(Place::Own(id, PartyId::CALLEE));
     scene.place_from(MOBILE, ("bob", "anybody"), "m=audio 4000 TCP/MRCP 0\r\n");
@@ -514,19 +521,9 @@ fn a_take_over_that_cannot_be_leaves_the_call_as_it_was() {
 
 // ---- pickup
 
-fn ringing() -> Scene {
-    let mut scene = Scene::new(3);
-    scene.targets = vec![DESK];
-    scene.place(PCMU);
-    scene.settle();
-    scene.progress(DESK, StatusCode::RINGING, "");
-    scene.settle();
-    scene
-}
-
 #[test]
 fn a_colleague_answers_what_rings_elsewhere() {
-    let mut scene = ringing();
+    let mut scene = Scene::ringing();
     let dialog = scene.switch_dialog(DESK);
     assert_eq!(scene.calls.place_of(dialog, "carol", |_| false), Err(Refusal::NotYours), "not without the right");
     let place = scene.calls.place_of(dialog, "carol", |whom| whom == "bob").unwrap();
@@ -541,7 +538,7 @@ fn a_colleague_answers_what_rings_elsewhere() {
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 1);
     scene.assert_hear(CALLER, CAROL);
     let id = scene.call();
-    assert_eq!(scene.parties(id), ["ann", "carol"]);
+    assert_eq!(scene.names(id), ["ann", "carol"]);
     let view = scene.calls.view(id).unwrap();
     assert_eq!((view.state, view.constructed.clone()), (State::Connected, Constructed::PickedUp(Who::User("carol".into()))));
     assert_eq!(scene.calls.views_of("bob").count(), 0);
@@ -551,14 +548,13 @@ fn a_colleague_answers_what_rings_elsewhere() {
 
 #[test]
 fn a_pickup_with_other_media_leaves_it_ringing() {
-    let mut scene = ringing();
+    let mut scene = Scene::ringing();
     let place = scene.calls.ringing_at(|_| true);
     scene.place = place;
     scene.place_from(CAROL, ("carol", "bob"), "m=video 4000 RTP/AVP 31\r\n");
     scene.settle();
     assert_eq!(scene.count(SWITCH, CAROL, "488 INVITE"), 1);
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.assert_hear(CALLER, DESK);
     scene.place = place;
     scene.place_from(CAROL, ("carol", "bob"), PCMU);
@@ -568,24 +564,88 @@ fn a_pickup_with_other_media_leaves_it_ringing() {
     scene.assert_over();
 }
 
+/// What the caller and who picks up say, the phone that is made another offer, and what it says to that.
+type Lateness = (&'static str, &'static str, Option<usize>);
+
+#[test]
+fn a_pickup_needs_an_offer_of_neither_side() {
+    let cases: [Lateness; 5] = [("", PCMU, None), (PCMU, "", None), ("", "", None), ("", BOTH, Some(CAROL)), (BOTH, "", Some(CALLER))];
+    for (caller, entrant, asked) in cases {
+        let mut scene = Scene::ringing_with(caller);
+        for phone in [CALLER, CAROL] {
+            scene.phones[phone].late_answer = if asked.is_some() { PCMA } else { PCMU };
+            scene.phones[phone].on_offer = OnOffer::Accept(PCMA);
+        }
+        scene.place = scene.calls.ringing_at(|whom| whom == "bob");
+        scene.place_from(CAROL, ("carol", "bob"), entrant);
+        scene.settle();
+        assert_eq!((scene.refusal, scene.count(SWITCH, DESK, "CANCEL")), (None, 1), "{caller:?} {entrant:?}");
+        scene.assert_hear(CALLER, CAROL);
+        let offers = [CALLER, CAROL].map(|phone| scene.count(SWITCH, phone, "INVITE"));
+        assert_eq!(offers, [CALLER, CAROL].map(|phone| usize::from(asked == Some(phone))), "{caller:?} {entrant:?}");
+        // It is a plain call: what one side offers is passed to the other.
+        scene.phones[CAROL].on_offer = OnOffer::Accept(PCMU);
+        assert!(scene.offer(CALLER, HOLD));
+        scene.settle();
+        assert!(scene.body(SWITCH, CAROL, "INVITE").contains("a=sendonly"), "{caller:?} {entrant:?}");
+        scene.hangs_up(CAROL);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn a_pickup_follows_early_media() {
+    for entrant in [PCMU, ""] {
+        let mut scene = Scene::ringing();
+        scene.progress(DESK, StatusCode::SESSION_PROGRESS, PCMU);
+        scene.settle();
+        assert_eq!(scene.media.bridged.len(), 2, "ann hears bob's phone");
+        scene.place = scene.calls.ringing_at(|whom| whom == "bob");
+        scene.place_from(CAROL, ("carol", "bob"), entrant);
+        scene.settle();
+        assert_eq!(scene.refusal, None, "{entrant:?}");
+        scene.assert_hear(CALLER, CAROL);
+        scene.hangs_up(CAROL);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn a_pickup_whose_late_offer_is_not_answered_ends() {
+    let ends: [fn(&mut Scene); 2] =
+        [|scene| scene.phones[CALLER].late_answer = "m=audio 4000 RTP/AVP 18\r\n", |scene| scene.phones[CALLER].acknowledges = false];
+    for end in ends {
+        let mut scene = Scene::ringing_with("");
+        end(&mut scene);
+        scene.place = scene.calls.ringing_at(|whom| whom == "bob");
+        scene.place_from(CAROL, ("carol", "bob"), PCMU);
+        scene.settle();
+        scene.advance(Duration::from_secs(40));
+        assert_eq!(scene.count(SWITCH, CAROL, "BYE"), 1);
+        scene.phones[CALLER].acknowledges = true;
+        scene.give_up_all();
+        scene.assert_over();
+    }
+}
+
 // ---- park
 
 #[test]
 fn a_parked_call_waits_with_music_until_somebody_takes_it() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     assert_eq!(scene.park(DESK, None), Ok(1));
     assert_eq!(scene.told(DESK).last().map(String::as_str), Some("200 OK"));
     assert_eq!(scene.count(SWITCH, DESK, "BYE"), 1);
     let id = scene.call();
     let view = scene.calls.view(id).unwrap();
-    assert_eq!((view.state, view.slot, scene.parties(id)), (State::Parked, Some(1), vec!["ann".to_owned()]));
+    assert_eq!((view.state, view.slot, scene.names(id)), (State::Parked, Some(1), vec!["ann".to_owned()]));
     let members = scene.media.arranged.values().next().expect("a bridge").clone();
     assert!(matches!(&members[..], [one] if one.plays.is_some()), "{members:?}");
     scene.place = scene.calls.in_slot(1).map(Place::Slot);
     scene.place_from(CAROL, ("carol", "*711"), PCMU);
     scene.settle();
     scene.assert_hear(CALLER, CAROL);
-    assert_eq!((scene.calls.in_slot(1), scene.parties(id)), (None, vec!["ann".to_owned(), "carol".to_owned()]));
+    assert_eq!((scene.calls.in_slot(1), scene.names(id)), (None, vec!["ann".to_owned(), "carol".to_owned()]));
     assert_eq!(scene.calls.view(id).unwrap().state, State::Connected);
     scene.bye(CAROL);
     scene.assert_over();
@@ -593,7 +653,7 @@ fn a_parked_call_waits_with_music_until_somebody_takes_it() {
 
 #[test]
 fn a_parked_call_is_taken_by_a_phone_that_makes_no_offer() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     assert_eq!(scene.park(DESK, None), Ok(1));
     scene.place = scene.calls.in_slot(1).map(Place::Slot);
     scene.place_from(CAROL, ("carol", "*711"), "");
@@ -628,7 +688,7 @@ fn a_user_takes_so_many_slots_and_no_more() {
 
 #[test]
 fn a_slot_holds_one_call_and_is_free_when_the_call_ends() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     for slot in [0, Calls::SLOTS + 1] {
         assert_eq!(scene.park(DESK, Some(slot)), Err(Refusal::NoSlot));
     }
@@ -637,12 +697,10 @@ fn a_slot_holds_one_call_and_is_free_when_the_call_ends() {
     scene.targets = vec![CAROL];
     scene.place_from(DAVE, ("dave", "carol"), PCMU);
     scene.settle();
-    scene.accept(CAROL, PCMU);
-    scene.settle();
+    scene.answers(CAROL, PCMU);
     assert_eq!(scene.park(CAROL, Some(7)), Err(Refusal::SlotTaken));
     assert_eq!(scene.count(SWITCH, CAROL, "486 REFER"), 1);
-    scene.bye(CALLER);
-    scene.settle();
+    scene.hangs_up(CALLER);
     assert_eq!(scene.calls.in_slot(7), None);
     assert_eq!(scene.park(CAROL, Some(7)), Ok(7));
     scene.bye(DAVE);
@@ -651,13 +709,12 @@ fn a_slot_holds_one_call_and_is_free_when_the_call_ends() {
 
 #[test]
 fn a_parked_call_returns_to_the_one_who_parked_it() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.park(DESK, None).unwrap();
     scene.advance(PARK);
     scene.recall(Some(DESK));
     assert_eq!(scene.calls.in_slot(1), Some(scene.call()), "it is there until he answers");
-    scene.accept(DESK, PCMU);
-    scene.settle();
+    scene.answers(DESK, PCMU);
     scene.assert_hear(CALLER, DESK);
     assert_eq!(scene.calls.in_slot(1), None);
     scene.bye(DESK);
@@ -666,12 +723,11 @@ fn a_parked_call_returns_to_the_one_who_parked_it() {
 
 #[test]
 fn a_parked_call_is_taken_while_it_returns() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.park(DESK, None).unwrap();
     scene.advance(PARK);
     scene.recall(Some(DESK));
-    scene.progress(DESK, StatusCode::RINGING, "");
-    scene.settle();
+    scene.rings(DESK);
     scene.place = scene.calls.in_slot(1).map(Place::Slot);
     scene.place_from(CAROL, ("carol", "*711"), PCMU);
     scene.settle();
@@ -683,7 +739,7 @@ fn a_parked_call_is_taken_while_it_returns() {
 
 #[test]
 fn a_parked_call_that_nobody_wants_ends() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.park(DESK, None).unwrap();
     for round in 0..3 {
         scene.advance(PARK);
@@ -698,13 +754,12 @@ fn a_parked_call_that_nobody_wants_ends() {
 
 #[test]
 fn a_parked_party_may_hang_up_and_refresh() {
-    let mut scene = talking();
+    let mut scene = Scene::house();
     scene.park(DESK, None).unwrap();
     scene.offer(CALLER, PCMU);
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "200 INVITE"), 2);
-    scene.bye(CALLER);
-    scene.settle();
+    scene.hangs_up(CALLER);
     assert_eq!(scene.calls.in_slot(1), None);
     assert!(scene.phones[CALLER].events.iter().any(|(_, event)| matches!(event, DialogEvent::Ended { .. })));
     scene.assert_over();

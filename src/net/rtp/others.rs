@@ -75,6 +75,13 @@ impl Others {
         self.tell(thread, self.packet(from, bytes));
     }
 
+    /// Hands a packet on to the thread to which its port has gone, as from the thread that it came to.
+    pub(super) fn hand_on(&self, thread: u16, via: u16, from: SocketAddr, bytes: &[u8]) {
+        if let Command::Packet { bytes, .. } = self.packet(from, bytes) {
+            self.tell(thread, Command::Packet { via, from, bytes });
+        }
+    }
+
     /// Hands a packet to all, one of which may know whose it is.
     pub(super) fn ask(&self, from: SocketAddr, bytes: &[u8]) {
         self.tell_all(|| self.packet(from, bytes));

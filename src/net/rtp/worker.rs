@@ -15,7 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        mpsc::{Receiver, TryRecvError},
+        mpsc::{Receiver, SyncSender, TryRecvError},
     },
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use rustix::event::{Timespec, epoll, poll};
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
 use super::{
-    Command,
+    Command, Parcel,
     others::{Others, Wake},
     pace::Pace,
     socket::{Pair, Socket, close},
@@ -66,6 +66,8 @@ pub(super) struct Worker {
     strangers: u32,
     second: Instant,
     others: Others,
+    /// A port that comes from another thread; commands wait for it.
+    awaited: Option<Receiver<Parcel>>,
     taken: Arc<PortSet>,
     epoll: OwnedFd,
     wake: Arc<Wake>,
@@ -111,6 +113,7 @@ impl Worker {
             strangers: 0,
             second: clock::now(),
             others,
+            awaited: None,
             epoll,
             wake,
             commands,
@@ -135,7 +138,7 @@ impl Worker {
         loop {
             let Ok((events, _)) = epoll::wait(&self.epoll, &mut ready, self.sleep(now).as_ref()) else { continue };
             now = clock::now();
-            let mut woken = std::mem::take(&mut self.more);
+            let mut woken = std::mem::take(&mut self.more) || self.awaited.is_some();
             let (empty, mut packets) = (events.is_empty(), 0);
             for event in events {
                 match event.data.u64() {
@@ -184,7 +187,7 @@ impl Worker {
     /// How long to wait for packets; none = for ever.
     fn sleep(&self, now: Instant) -> Option<Timespec> {
         let timer = self.engine.poll_timeout().map(|due| due.saturating_duration_since(now));
-        let retry = self.held.is_some().then_some(RETRY);
+        let retry = (self.held.is_some() || self.awaited.is_some()).then_some(RETRY);
         let look = (self.more || self.pace.is_busy()).then_some(Duration::ZERO);
         let wait = [timer, retry, look].into_iter().flatten().min()?;
         // A wait that does not fit ends early, which is harmless.
@@ -233,6 +236,10 @@ impl Worker {
 
     /// Takes a packet that came to another thread.
     fn handed_over(&mut self, now: Instant, via: u16, from: SocketAddr, bytes: &[u8]) {
+        // Its port may have gone to another thread since.
+        if let Some(thread) = self.engine.thread_of(from, bytes).filter(|thread| *thread != self.others.own()) {
+            return self.others.hand_on(thread, via, from, bytes);
+        }
         let Some(place) = self.buffer.get_mut(..bytes.len()) else { return };
         place.copy_from_slice(bytes);
         let before = self.engine.port_at(from);
@@ -277,6 +284,9 @@ impl Worker {
     fn carry_out_some(&mut self, now: Instant) -> Loop {
         self.wake.clear();
         for _ in 0..COMMANDS {
+            if !self.adopt(now) {
+                return Loop::GoesOn;
+            }
             match self.commands.try_recv() {
                 Ok(Command::End) => return Loop::Ends,
                 Ok(command) => self.command(now, command),
@@ -306,6 +316,9 @@ impl Worker {
             }
             Command::Learn { port, from } => self.engine.learn(now, port, from),
             Command::Forget { port } => self.engine.forget(port),
+            Command::Move { port, to, way } => self.send_off(now, (port, to), &way),
+            Command::Adopt { way } => self.awaited = Some(way),
+            Command::Rename { port, to } => self.engine.rename(port, to),
             Command::End => {}
         }
     }
@@ -324,20 +337,52 @@ impl Worker {
 
     /// Puts sockets into the table and under watch, `pairs` being the streams of a slot from `first` on.
     fn install(&mut self, slot: usize, first: usize, pairs: Vec<Pair>) {
-        let end = (slot + 1) * SOCKETS;
+        for (index, pair) in pairs.into_iter().enumerate() {
+            for (component, socket) in [(Component::Rtp, pair.rtp), (Component::Rtcp, pair.rtcp)] {
+                self.watch(SocketId::new(slot, first + index, component).index(), socket);
+            }
+        }
+    }
+
+    fn watch(&mut self, index: usize, socket: Socket) {
+        let end = (index / SOCKETS + 1) * SOCKETS;
         if self.sockets.len() < end {
             self.sockets.resize_with(end, || None);
         }
-        for (index, pair) in pairs.into_iter().enumerate() {
-            for (component, socket) in [(Component::Rtp, pair.rtp), (Component::Rtcp, pair.rtcp)] {
-                let index = SocketId::new(slot, first + index, component).index();
-                let watched = epoll::add(&self.epoll, &socket.udp, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN);
-                debug_assert!(watched.is_ok(), "only a lack of memory or of watches refuses a fresh socket");
-                if let Some(entry) = self.sockets.get_mut(index) {
-                    *entry = Some(socket);
-                }
-            }
+        let watched = epoll::add(&self.epoll, &socket.udp, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN);
+        debug_assert!(watched.is_ok(), "only a lack of memory or of watches refuses a socket that nobody watches");
+        if let Some(entry) = self.sockets.get_mut(index) {
+            *entry = Some(socket);
         }
+    }
+
+    /// Sends a port to another thread.
+    fn send_off(&mut self, now: Instant, (port, to): (PortId, PortId), way: &SyncSender<Parcel>) {
+        let Some((slot, port_itself)) = self.engine.take(now, port, to) else { return };
+        let places = self.sockets.iter_mut().skip(slot * SOCKETS).take(SOCKETS).enumerate();
+        let sockets: Vec<(usize, Socket)> = places.filter_map(|(place, socket)| Some((place, socket.take()?))).collect();
+        for (_, socket) in &sockets {
+            let unwatched = epoll::delete(&self.epoll, &socket.udp);
+            debug_assert!(unwatched.is_ok(), "it was under watch");
+        }
+        let _ending = way.try_send(Parcel { port: port_itself, sockets });
+        // This wakes the thread that waits for it, too.
+        self.others.tell_all(|| Command::Rename { port, to });
+    }
+
+    /// Takes in the port that is on its way, if one is. Returns whether none is any more.
+    fn adopt(&mut self, now: Instant) -> bool {
+        let Some(way) = &self.awaited else { return true };
+        match way.try_recv() {
+            Ok(Parcel { port, sockets }) => {
+                let slot = self.engine.adopt(now, port);
+                sockets.into_iter().for_each(|(place, socket)| self.watch(slot * SOCKETS + place, socket));
+            }
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Disconnected) => {} // it has not set out, or is gone with its thread
+        }
+        self.awaited = None;
+        true
     }
 
     fn close(&mut self, now: Instant, port: PortId) {

@@ -277,7 +277,8 @@ impl Call {
     fn of_party(&self, party: &Party) -> Actions {
         use Action::{Kick, Lock, Moderate, Mute, Unlock, Unmute};
         let is_in = self.state == State::Connected && matches!(party.state, PartyState::Connected | PartyState::Held);
-        let own = if party.muted.is_empty() { [Mute].as_slice() } else { [Mute, Unmute].as_slice() };
+        let own =
+            if party.muted.iter().all(|media| party.silenced.contains(media)) { [Mute].as_slice() } else { [Mute, Unmute].as_slice() };
         let lock = if self.locked { Unlock } else { Lock };
         let moderator = [Mute, Unmute, Kick, Moderate, lock];
         let moderator = if party.moderator { moderator.as_slice() } else { &[] };
@@ -308,6 +309,7 @@ pub(crate) mod tests {
             name: None,
             state,
             muted: Vec::new(),
+            silenced: Vec::new(),
             held_at_device: false,
             moderator: false,
             devices: Vec::new(),

@@ -249,6 +249,8 @@ bodies! {
         held_at_device: bool = default,
         /// What the others do not get of them.
         muted: Vec<Media> = default,
+        /// What of that only the moderator gives again.
+        silenced: Vec<Media> = default,
         /// They moderate the conference.
         moderator: bool = default,
         /// Their devices in the call, and what each carries.

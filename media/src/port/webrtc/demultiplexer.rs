@@ -33,8 +33,9 @@ struct Learnt {
     checked: Instant,
 }
 
+/// What leads to a port.
 #[derive(Clone, Debug, Default)]
-struct Known {
+pub struct Leads {
     ufrags: Vec<[u8; UFRAG]>,
     addresses: Vec<SocketAddr>,
     sources: Vec<u32>,
@@ -48,7 +49,7 @@ pub struct Demultiplexer {
     addresses: HashMap<SocketAddr, Learnt>,
     /// Whose media source an SSRC is.
     sources: HashMap<u32, PortId>,
-    ports: HashMap<PortId, Known>,
+    ports: HashMap<PortId, Leads>,
 }
 
 impl Demultiplexer {
@@ -92,6 +93,35 @@ impl Demultiplexer {
             if self.addresses.get(&address).is_some_and(|learnt| learnt.port == port) {
                 self.addresses.remove(&address);
             }
+        }
+    }
+
+    /// A port has another name and lives on another thread: what leads to it leads there. Returns that, for the table of its new thread.
+    pub fn rename(&mut self, port: PortId, to: PortId) -> Leads {
+        let Some(known) = self.ports.remove(&port) else { return Leads::default() };
+        for ufrag in &known.ufrags {
+            self.ufrags.insert(*ufrag, to);
+        }
+        for source in &known.sources {
+            self.sources.entry(*source).and_modify(|owner| *owner = if *owner == port { to } else { *owner });
+        }
+        for address in &known.addresses {
+            self.addresses.entry(*address).and_modify(|learnt| learnt.port = if learnt.port == port { to } else { learnt.port });
+        }
+        self.ports.insert(to, known.clone());
+        known
+    }
+
+    /// A port comes from another thread with what leads to it.
+    pub fn adopt(&mut self, now: Instant, port: PortId, leads: &Leads) {
+        for ufrag in leads.ufrags.iter().filter_map(|ufrag| std::str::from_utf8(ufrag).ok()) {
+            let _taken = self.add(port, ufrag);
+        }
+        for source in &leads.sources {
+            self.add_source(port, *source);
+        }
+        for address in &leads.addresses {
+            let _taken = self.learn(now, port, *address);
         }
     }
 
