@@ -54,6 +54,7 @@ pub struct Stopped;
 enum Message {
     Request(Ask, oneshot::Sender<Reply>),
     Poll(Poll, oneshot::Sender<Reply>),
+    Refuse(Refused, oneshot::Sender<Reply>),
     Open(Open, mpsc::Sender<ToStream>),
     Said(StreamId, Bytes, OwnedSemaphorePermit),
     Written(StreamId, Written),
@@ -88,6 +89,16 @@ pub struct Poll {
     pub after: Option<u64>,
     /// The parameter `wait`, in seconds.
     pub wait: Option<u32>,
+}
+
+/// Something that came by HTTP and could not be taken as a request.
+pub struct Refused {
+    /// From the header Authorization.
+    pub token: Token,
+    /// The header Accept.
+    pub accept: Option<String>,
+    /// What was wrong.
+    pub error: Error,
 }
 
 /// What a stream is to write.
@@ -160,6 +171,17 @@ impl Handle {
         answered.await.map_err(|_| Stopped)
     }
 
+    /// Writes a refusal, with the next number of the replies to its login.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn refuse(&self, refused: Refused) -> Result<Reply, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.say(Message::Refuse(refused, answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
     /// Opens a stream. It closes when it is dropped.
     ///
     /// # Errors
@@ -169,7 +191,14 @@ impl Handle {
         let stream = StreamId(self.streams.fetch_add(1, Ordering::Relaxed));
         let (outlet, from) = mpsc::channel(OUTLET);
         self.say(Message::Open(Open { stream, peer, token, after, encoding }, outlet)).await?;
-        Ok(Stream { stream, encoding, inbox: self.inbox.clone(), from, room: Arc::new(Semaphore::new(MAX_SAID)), written: Written::default() })
+        Ok(Stream {
+            stream,
+            encoding,
+            inbox: self.inbox.clone(),
+            from,
+            room: Arc::new(Semaphore::new(MAX_SAID)),
+            written: Written::default(),
+        })
     }
 
     /// Returns how much there is of everything that clients fill.
@@ -349,6 +378,10 @@ impl Clients {
                 let Poll { peer, token, accept, after, wait } = poll;
                 let exchange = self.exchange(answer);
                 self.server.handle_input(now, Input::Poll(PollRequest { exchange, peer, token, accept, after, wait }));
+            }
+            Message::Refuse(Refused { token, accept, error }, answer) => {
+                let exchange = self.exchange(answer);
+                self.server.handle_input(now, Input::Refused { exchange, token: Some(token), accept, error });
             }
             Message::Open(open, outlet) => {
                 let (stream, closed) = (open.stream, outlet.clone());

@@ -46,7 +46,7 @@ impl Telephony for Provider {
             name: name_hint.map(|name| name.as_str().to_owned()),
             answer,
         });
-        let call = made.await?.map_err(|unable| refused(&unable))?;
+        let call = made.await?.map_err(|unable| refused(&unable, "make-call"))?;
         let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
         let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
         Ok(Acted { call, sdp: None })
@@ -59,7 +59,7 @@ impl Telephony for Provider {
         };
         let (call, action) = (act.call().clone(), act.action());
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
-        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable))?;
+        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable, action.name()))?;
         Ok(Acted { call: self.call(&call).await?, sdp: None })
     }
 
@@ -150,8 +150,8 @@ fn slot(line: &Line) -> Result<u16, Error> {
     slot.ok_or_else(|| Error::field("slot", format!("expected a number from 1 to {}", Calls::SLOTS)))
 }
 
-/// Tells why something was not done with a call.
-fn refused(unable: &Unable) -> Error {
+/// Tells why something was not done with a call; the message is what was asked for.
+fn refused(unable: &Unable, message: &str) -> Error {
     use Refusal::{
         BadDigits, Busy, CallOver, Declined, Elsewhere, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice,
         NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread, Present,
@@ -166,7 +166,7 @@ fn refused(unable: &Unable) -> Error {
         Unable::OwnNumber => return Error::field("destination", unable.to_string()),
         Unable::Refused(refusal) => match refusal {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
-            NotYours => Fault::MissingRight,
+            NotYours => return Error { detail: unable.to_string().into(), ..Error::missing_right(&format!("tel.{message}")) },
             BadDigits => Fault::BadMessage,
             TooManyCalls => Fault::TooMany,
             WhichDevice => return Error::field("device", unable.to_string()),
