@@ -174,6 +174,8 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
             no_answer: config.policy.no_answer,
             media_timeout: config.media.timeout,
             park: config.features.park_timeout,
+            calls_per_user: count(config.limits.calls_per_user),
+            calls_per_trunk: count(config.limits.calls_per_trunk),
         }),
         media,
         media_events,
@@ -187,7 +189,7 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
             min_expires: config.sip.min_expires,
             default_expires: config.sip.default_expires,
             max_expires: config.sip.max_expires,
-            own: listeners.0.iter().map(|(_, address)| (Host::Ip(address.ip()), address.port())).collect(),
+            own: net.listeners().iter().map(|listener| (Host::Ip(listener.address.ip()), listener.address.port())).collect(),
             ..registrar::Policy::default()
         },
         dns: if config.sip.dns { Dns::system().map_err(|error| anyhow::anyhow!("sip.dns: {error}"))? } else { Dns::off() },
@@ -198,6 +200,11 @@ async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let running = Running { listeners: parts.net.listeners().to_vec(), storage: storage.clone() };
     let retention = Retention { days: config.history.days(), most: config.history.most() };
     Ok((Signaling::new(parts, config), Web { clients, http, retention, storage }, running))
+}
+
+/// A limit that was not set is none: reading the configuration sets it.
+fn count(limit: Option<std::num::NonZeroU32>) -> usize {
+    limit.and_then(|limit| usize::try_from(limit.get()).ok()).unwrap_or(usize::MAX)
 }
 
 /// What an endpoint starts from that listens there.

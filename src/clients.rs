@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cas::Token;
 use cas::error::{Error, Fault};
 use cas::event::{Frame, Frames};
-use cas::login::Identity;
+use cas::login::{Identity, LoginId};
 use cas::message::Encoding;
 use cas::pending::{MAX_PENDING_OF_LOGIN, ServeId};
 use cas::plugin;
@@ -277,7 +277,7 @@ impl Stream {
 enum Came {
     Verified(VerifyId, Option<Identity>),
     Served(ServeId, Box<Result<Done, Error>>),
-    /// The switch knows of a login's end.
+    /// The switch knows of a login's end, or that its client went or came.
     Told,
 }
 
@@ -289,6 +289,7 @@ pub(crate) struct Clients {
     news: mpsc::Receiver<News>,
     exchanges: HashMap<ExchangeId, oneshot::Sender<Reply>>,
     last_exchange: u64,
+    last_turn: u64,
     streams: BTreeMap<StreamId, mpsc::Sender<ToStream>>,
     /// Each ends when the connection of its stream has gone.
     closing: FuturesUnordered<BoxFuture<'static, StreamId>>,
@@ -310,6 +311,7 @@ impl Clients {
             news,
             exchanges: HashMap::new(),
             last_exchange: 0,
+            last_turn: 0,
             streams: BTreeMap::new(),
             closing: FuturesUnordered::new(),
             work: JoinSet::new(),
@@ -463,6 +465,8 @@ impl Clients {
                 });
                 self.serving.insert(serve, served);
             }
+            Output::Away(login) => self.tell_presence(login, false),
+            Output::Back(login) => self.tell_presence(login, true),
             Output::LoginOver(login) => {
                 let provider = self.provider.clone();
                 self.work.spawn(async move {
@@ -476,6 +480,16 @@ impl Clients {
                 }
             }
         }
+    }
+
+    /// Tells the switch whether the client of a login hears of calls. Two of these may overtake each other: the later one counts.
+    fn tell_presence(&mut self, login: LoginId, is_there: bool) {
+        self.last_turn += 1;
+        let (provider, turn) = (self.provider.clone(), self.last_turn);
+        self.work.spawn(async move {
+            provider.login_hears(login, is_there, turn).await;
+            Came::Told
+        });
     }
 
     /// Hands something to a stream. One that is gone is on its way to [`Self::handle_closed`].

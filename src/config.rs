@@ -252,6 +252,12 @@ pub struct Limits {
     pub connections: NonZeroU32,
     /// Connections without a login from one address (IPv6: one /64); then new ones are closed; default 100.
     pub connections_per_address: NonZeroU32,
+    /// Calls at a time that one user has made; then a further one is refused with 486. Default: a sixteenth of the calls that
+    /// `media.rtp_ports` is enough for, but no fewer than 16.
+    pub calls_per_user: Option<NonZeroU32>,
+    /// Calls at a time that have come by one trunk; then a further one is refused with 503. Default: three quarters of the calls that
+    /// `media.rtp_ports` is enough for, but no fewer than 16.
+    pub calls_per_trunk: Option<NonZeroU32>,
     /// How long a connection may be silent that no registration, call or trunk uses; default `"2m"`.
     #[serde(deserialize_with = "value::duration")]
     pub idle: Duration,
@@ -267,6 +273,8 @@ impl Default for Limits {
             failed_logins_per_minute: count(10),
             connections: count(20_000),
             connections_per_address: count(100),
+            calls_per_user: None,
+            calls_per_trunk: None,
             idle: Duration::from_secs(120),
             half_open: Duration::from_secs(20),
         }
@@ -318,6 +326,14 @@ pub struct Trunk {
     pub addresses: Vec<IpNet>,
     /// Whether its media is protected; default: `media.srtp`.
     pub srtp: Option<Srtp>,
+}
+
+impl Trunk {
+    /// Returns the domain of those behind the trunk of a name: one that nobody has (RFC 2606).
+    #[must_use]
+    pub fn domain(name: &str) -> String {
+        format!("{name}.invalid")
+    }
 }
 
 /// How the peer of a trunk is known.
@@ -425,6 +441,17 @@ mod tests {
                 assert!(shown, "{section} {key}");
             }
         }
+    }
+
+    #[test]
+    fn how_many_calls_one_may_make_follows_from_the_ports() {
+        let limits = |more: &str| {
+            let limits = parse(more).unwrap().limits;
+            [limits.calls_per_user, limits.calls_per_trunk].map(|limit| limit.unwrap().get())
+        };
+        assert_eq!(limits(""), [156, 1875]);
+        assert_eq!(limits("[media]\nrtp_ports = \"30000-30999\"\n"), [16, 186]);
+        assert_eq!(limits("[media]\nrtp_ports = \"30000-30009\"\n[limits]\ncalls_per_trunk = 2\n"), [16, 2]);
     }
 
     #[test]

@@ -32,7 +32,13 @@ pub fn login_of(flow: &Flow) -> Option<u64> {
 /// Returns true for where a thin client registers from: its binding is not kept, and its media runs through the switch.
 #[must_use]
 pub fn is_inside(received: &Received) -> bool {
-    matches!(received.remote.ip(), IpAddr::V6(ip) if ip.segments().get(..4) == Some(&PREFIX))
+    is_address(received.remote.ip())
+}
+
+/// Returns true for the address of a thin client.
+#[must_use]
+pub fn is_address(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.segments().get(..4) == Some(&PREFIX))
 }
 
 #[cfg(test)]

@@ -20,6 +20,10 @@ pub struct Locations {
     changed: Vec<Aor>,
 }
 
+/// The bindings of an AOR before they were replaced, as they were stored.
+#[derive(Debug)]
+pub struct Former(Option<Box<[u8]>>);
+
 struct Connection {
     flow: Flow,
     /// Who registered on it, at some time; at most [`Locations::MAX_AORS`].
@@ -68,15 +72,14 @@ impl Locations {
         self.bindings.get(aor.as_str()).and_then(|stored| registrar::decode(stored)).unwrap_or_default()
     }
 
-    /// Replaces the bindings of an AOR, here at once; the returned write makes it last. Those of thin clients end with their logins, which
-    /// do not outlive the process: they are not written.
-    pub fn replace(&mut self, aor: &Aor, bindings: &[Binding]) -> Batch {
+    /// Replaces the bindings of an AOR, here at once; the returned write makes it last, and [`Self::restore`] takes it back where the write
+    /// fails. Those of thin clients end with their logins, which do not outlive the process: they are not written.
+    pub fn replace(&mut self, aor: &Aor, bindings: &[Binding]) -> (Batch, Former) {
         self.changed.push(aor.clone());
         let mut batch = Batch::new();
         if bindings.is_empty() {
-            self.bindings.remove(aor.as_str());
             batch.remove(Table::Binding, aor.as_str().as_bytes());
-            return batch;
+            return (batch, Former(self.bindings.remove(aor.as_str())));
         }
         let stored: Box<[u8]> = registrar::encode(bindings).into();
         let is_lasting = |binding: &&Binding| !is_inside(&binding.received);
@@ -86,13 +89,32 @@ impl Locations {
             count if count == bindings.len() => batch.put(Table::Binding, aor.as_str().as_bytes(), &stored),
             _ => batch.put(Table::Binding, aor.as_str().as_bytes(), &registrar::encode(&lasting)),
         };
-        match self.bindings.get_mut(aor.as_str()) {
-            Some(slot) => *slot = stored,
-            None => {
-                self.bindings.insert(aor.as_str().into(), stored);
+        let former = match self.bindings.get_mut(aor.as_str()) {
+            Some(slot) => Some(std::mem::replace(slot, stored)),
+            None => self.bindings.insert(aor.as_str().into(), stored),
+        };
+        (batch, Former(former))
+    }
+
+    /// Takes a replacement back whose write failed. Of several it is the newest one first. Thin clients stay as they are: they are not
+    /// written.
+    pub fn restore(&mut self, aor: &Aor, former: Former) {
+        let mut bindings = former.0.and_then(|stored| registrar::decode(&stored)).unwrap_or_default();
+        bindings.retain(|binding| !is_inside(&binding.received));
+        bindings.extend(self.of(aor).into_iter().filter(|binding| is_inside(&binding.received)));
+        let _written = self.replace(aor, &bindings);
+    }
+
+    /// The time of day was set: each binding lasts for as long as before. The store hears of it with the next change of each AOR, so that
+    /// after a restart the time of day counts.
+    pub fn set_clock(&mut self, from: UnixTime, to: UnixTime) {
+        for stored in self.bindings.values_mut() {
+            let Some(mut bindings) = registrar::decode(stored) else { continue };
+            for binding in &mut bindings {
+                binding.expires_at = UnixTime(binding.expires_at.0.saturating_add(to.0).saturating_sub(from.0));
             }
+            *stored = registrar::encode(&bindings).into();
         }
-        batch
     }
 
     /// Returns the next AOR whose bindings were replaced.
@@ -219,10 +241,10 @@ mod tests {
             storage.write(batch).await.unwrap();
             Locations::load(&storage, UnixTime(0)).unwrap().of(&aor("ann"))
         };
-        let both = locations.replace(&aor("ann"), &[thin.clone(), phone.clone()]);
+        let (both, _) = locations.replace(&aor("ann"), &[thin.clone(), phone.clone()]);
         assert_eq!(locations.of(&aor("ann")).len(), 2);
         assert_eq!(after_a_restart(&both).await, [phone]);
-        let one = locations.replace(&aor("ann"), std::slice::from_ref(&thin));
+        let (one, _) = locations.replace(&aor("ann"), std::slice::from_ref(&thin));
         assert_eq!(locations.of(&aor("ann")), [thin]);
         assert_eq!(after_a_restart(&one).await, []);
     }
@@ -232,7 +254,7 @@ mod tests {
         const DAY: u64 = 86_400;
         let (storage, _memory) = Storage::memory();
         let mut locations = Locations::default();
-        let batch = locations.replace(&aor("ann"), &[binding(&flow(1), 2 * DAY + 600)]);
+        let (batch, _) = locations.replace(&aor("ann"), &[binding(&flow(1), 2 * DAY + 600)]);
         storage.write(&batch).await.unwrap();
         // the clock was a day ahead when ann registered, and is right now
         let restarted = Locations::load(&storage, UnixTime(DAY)).unwrap();
@@ -240,6 +262,38 @@ mod tests {
         assert_eq!(ann.expires_at, UnixTime(DAY + 600));
         // it is a day ahead now: whatever was granted is over
         assert!(Locations::load(&storage, UnixTime(3 * DAY)).unwrap().is_empty());
+    }
+
+    // "What is acknowledged is kept, what is refused is not there": security.md, "Also required"
+    #[test]
+    fn what_could_not_be_written_is_taken_back_newest_first() {
+        let (mut locations, ann) = (Locations::default(), aor("ann"));
+        let (old, new, thin) = (binding(&flow(1), 600), binding(&flow(2), 1200), binding(&crate::inside::flow(1), 600));
+        let (_, nothing) = locations.replace(&ann, std::slice::from_ref(&old));
+        let (_, first) = locations.replace(&ann, &[old.clone(), new.clone()]);
+        let (_, second) = locations.replace(&ann, &[]);
+        let _thin = locations.replace(&ann, std::slice::from_ref(&thin));
+        while locations.poll_changed().is_some() {}
+        locations.restore(&ann, second);
+        assert_eq!(locations.of(&ann), [old.clone(), new, thin.clone()], "the empty list is taken back, the thin client stays");
+        locations.restore(&ann, first);
+        assert_eq!(locations.of(&ann), [old, thin.clone()]);
+        locations.restore(&ann, nothing);
+        assert_eq!(locations.of(&ann), [thin]);
+        assert_eq!(locations.poll_changed(), Some(ann), "who watches is told");
+    }
+
+    // "Clock jumps of a day in either direction are survived": security.md, "Also required"
+    #[test]
+    fn bindings_last_as_long_as_they_did_when_the_time_of_day_is_set() {
+        const DAY: u64 = 86_400;
+        let (mut locations, ann) = (Locations::default(), aor("ann"));
+        let _batch = locations.replace(&ann, &[binding(&flow(1), 2 * DAY + 600)]);
+        let ends = |locations: &Locations| locations.of(&ann)[0].expires_at;
+        locations.set_clock(UnixTime(2 * DAY), UnixTime(3 * DAY + 5));
+        assert_eq!(ends(&locations), UnixTime(3 * DAY + 605));
+        locations.set_clock(UnixTime(3 * DAY + 5), UnixTime(DAY));
+        assert_eq!(ends(&locations), UnixTime(DAY + 600));
     }
 
     #[test]

@@ -77,9 +77,9 @@ impl Presences {
         self.with(now, user, |person| person.telephony = telephony);
     }
 
-    /// Notes what a user says.
-    pub fn say(&mut self, now: Instant, user: &str, said: Said) {
-        self.with(now, user, |person| person.said = said);
+    /// Notes what a user says, and returns what they said before.
+    pub fn say(&mut self, now: Instant, user: &str, said: Said) -> Said {
+        self.with(now, user, |person| std::mem::replace(&mut person.said, said))
     }
 
     /// Takes a PUBLISH of a user; `tag` names the publication from now on, and was never used before.

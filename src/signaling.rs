@@ -10,6 +10,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod forward;
+mod guide;
 mod load;
 mod news;
 mod outside;
@@ -40,7 +41,7 @@ use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
 use crate::inside;
-use crate::location::Locations;
+use crate::location::{Former, Locations};
 use crate::net::dns::Dns;
 use crate::net::{Event as NetEvent, Net};
 use crate::presence::{Kept, Presences};
@@ -53,6 +54,7 @@ pub(crate) use command::{NewCall, Unable, Want};
 use drain::Farewell;
 pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
+pub(crate) use guide::{Guide, Purpose};
 use load::Load;
 use news::Past;
 pub(crate) use news::{Feed, News};
@@ -110,6 +112,8 @@ pub(crate) struct Signaling {
     asks: mpsc::Receiver<Ask>,
     news: Feed,
     past: Past,
+    /// Calls that nobody has answered yet, with the other call that waits for that.
+    guided: HashMap<crate::call::Id, Guide>,
     /// Who waits for what comes of a command.
     ordered: HashMap<Ticket, (crate::call::Id, oneshot::Sender<Result<crate::call::Id, Unable>>)>,
     /// Who waits for an answer of the switch to what an application described.
@@ -137,8 +141,8 @@ pub(crate) struct Signaling {
 enum Unwritten {
     /// A response to a REGISTER.
     Registered(Box<Registered>),
-    /// Somebody who asked for a change.
-    Asked(Box<dyn FnOnce(Result<(), StorageError>) + Send>),
+    /// Somebody who asked for a change, and what takes it back.
+    Asked(Box<dyn FnOnce(Result<(), StorageError>) + Send>, Box<ask::Undo>),
 }
 
 /// A response to a REGISTER whose bindings are on their way to the disk.
@@ -148,6 +152,8 @@ struct Registered {
     /// The flow that a registration lives on from now on, and whose it is.
     flow: sip::Flow,
     aor: Aor,
+    /// The bindings before.
+    former: Former,
 }
 
 impl Signaling {
@@ -165,7 +171,7 @@ impl Signaling {
             thin: parts.thin,
             wishes: HashMap::new(),
             calls: parts.calls,
-            media: MediaPorts(parts.media),
+            media: MediaPorts::new(parts.media),
             media_events: parts.media_events,
             writer: parts.writer,
             users: parts.users,
@@ -189,6 +195,7 @@ impl Signaling {
             asks: parts.asks,
             news: parts.news,
             past: Past::default(),
+            guided: HashMap::new(),
             ordered: HashMap::new(),
             draining: None,
             metrics: Metrics::new(),
@@ -243,11 +250,12 @@ impl Signaling {
         let (now, unix) = (clock::now(), clock::unix());
         let expected = self.unix + now.saturating_duration_since(self.now);
         if unix.abs_diff(expected) > CLOCK_JUMP {
-            let (way, by) = if unix > expected { ("ahead", "end early") } else { ("back", "may last longer") };
+            let way = if unix > expected { "ahead" } else { "back" };
             warn!(
                 seconds = unix.abs_diff(expected).as_secs(),
-                "the time of day was set {way}: registrations {by} until the devices refresh them"
+                "the time of day was set {way}: registrations last as long as they would have; over a restart only refreshed ones do"
             );
+            self.locations.set_clock(UnixTime(expected.as_secs()), UnixTime(unix.as_secs()));
         }
         (self.now, self.unix) = (now, unix);
         if self.net.has_rested() {
@@ -298,13 +306,15 @@ impl Signaling {
                             self.locations.registered(&registered.flow, &registered.aor);
                             self.sip.respond(self.now, registered.server, &registered.response);
                         }
-                        Unwritten::Asked(answer) => answer(Ok(())),
+                        Unwritten::Asked(answer, _) => answer(Ok(())),
                     }
                 }
             }
             Err(error) => {
                 error!(%error, "nothing can be kept any more: no registration and no change is acknowledged");
-                for (_, (_, unwritten)) in std::mem::take(&mut self.unwritten) {
+                let mut unwritten: Vec<_> = std::mem::take(&mut self.unwritten).into_iter().collect();
+                unwritten.sort_unstable_by_key(|(token, _)| std::cmp::Reverse(*token)); // what came last is taken back first
+                for (_, (_, unwritten)) in unwritten {
                     self.refuse_unwritten(unwritten, &error);
                 }
                 self.store = Some(error);
@@ -312,11 +322,15 @@ impl Signaling {
         }
     }
 
-    /// What could not be made durable is not acknowledged.
+    /// What could not be made durable is taken back and not acknowledged.
     fn refuse_unwritten(&mut self, unwritten: Unwritten, error: &StorageError) {
         match unwritten {
-            Unwritten::Asked(answer) => answer(Err(error.clone())),
+            Unwritten::Asked(answer, undo) => {
+                self.take_back(*undo);
+                answer(Err(error.clone()));
+            }
             Unwritten::Registered(registered) => {
+                self.locations.restore(&registered.aor, registered.former);
                 let mut response = Response::to_headers(&registered.response.headers, sip::StatusCode::SERVER_INTERNAL_ERROR);
                 response.headers.push(sip::message::Name::RetryAfter, (30 + self.random.below(60)).to_string());
                 self.sip.respond(self.now, registered.server, &response);
@@ -334,7 +348,15 @@ impl Signaling {
             Err(error) => {
                 warn!(%error, "a write is refused");
                 self.refuse_unwritten(unwritten, &error);
+                self.note_failure(error);
             }
+        }
+    }
+
+    /// A store that failed has failed for ever.
+    fn note_failure(&mut self, error: StorageError) {
+        if matches!(error, StorageError::Failed(_)) {
+            self.store.get_or_insert(error);
         }
     }
 
@@ -405,6 +427,7 @@ impl Signaling {
                 // Nobody waits for a record; token 0 is nobody's.
                 if let Err(error) = self.writer.submit(&batch, 0) {
                     warn!(call = %record.id, %error, "the call's record is lost");
+                    self.note_failure(error);
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),
@@ -417,7 +440,9 @@ impl Signaling {
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
                 self.follow_call(&event);
+                let (call, state) = (event.call, event.after.state);
                 self.call_changed(event);
+                self.follow_guided(call, state);
             }
         }
     }

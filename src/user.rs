@@ -1,7 +1,8 @@
 //! Users: the people we serve, by name and by number, with what proves who they are and what they may do; and the API keys that act for
 //! them. The file's users are kept in the store, marked as managed by the file; those that an administrator adds are the store's own.
 //!
-//! One loop owns this. A change takes effect at once; the returned batch makes it last.
+//! One loop owns this. A change takes effect at once; the returned batch makes it last, and what was before is noted until the loop
+//! takes the note: where the write fails, [`Users::restore`] takes the change back.
 
 mod store;
 
@@ -128,7 +129,20 @@ pub struct Users {
     keys: BTreeMap<Box<str>, Key>,
     features: Features,
     rooms: BTreeSet<Box<str>>,
+    former: Vec<Former>,
 }
+
+/// A record as it was before a change; none: there was none.
+#[derive(Clone)]
+enum Former {
+    User(Box<str>, Option<Box<User>>),
+    Number(Box<str>, Option<Number>),
+    Key(Box<str>, Option<Key>),
+}
+
+/// What a change of users takes to be taken back.
+#[derive(Default)]
+pub struct Undo(Vec<Former>);
 
 impl Users {
     /// Reads the users of a configuration.
@@ -142,6 +156,7 @@ impl Users {
             keys: BTreeMap::new(),
             features: config.features.clone(),
             rooms: config.rooms.iter().map(|room| room.number.as_str().into()).collect(),
+            former: Vec::new(),
         };
         let (managed, rights) = (Managed::File, Arc::<Rights>::default());
         for user in &config.users {
@@ -227,6 +242,37 @@ impl Users {
         Some((name, key, self.by_name.get(&key.user)?.rights.clone()))
     }
 
+    /// Returns what takes back the changes since it was asked for last; no more than one change has.
+    pub fn take_undo(&mut self) -> Undo {
+        Undo(std::mem::take(&mut self.former))
+    }
+
+    /// Takes changes back. Of several it is the newest one first.
+    pub fn restore(&mut self, undo: Undo) {
+        for former in undo.0.into_iter().rev() {
+            match former {
+                Former::User(name, Some(user)) => drop(self.by_name.insert(name, *user)),
+                Former::User(name, None) => drop(self.by_name.remove(&name)),
+                Former::Number(number, Some(whose)) => drop(self.by_number.insert(number, whose)),
+                Former::Number(number, None) => drop(self.by_number.remove(&number)),
+                Former::Key(name, Some(key)) => drop(self.keys.insert(name, key)),
+                Former::Key(name, None) => drop(self.keys.remove(&name)),
+            }
+        }
+    }
+
+    fn note_user(&mut self, name: &str) {
+        self.former.push(Former::User(name.into(), self.by_name.get(name).cloned().map(Box::new)));
+    }
+
+    fn note_number(&mut self, number: &str) {
+        self.former.push(Former::Number(number.into(), self.by_number.get(number).cloned()));
+    }
+
+    fn note_key(&mut self, name: &str) {
+        self.former.push(Former::Key(name.into(), self.keys.get(name).cloned()));
+    }
+
     /// Adds a user.
     ///
     /// # Errors
@@ -250,6 +296,7 @@ impl Users {
         };
         let mut batch = Batch::new();
         batch.put(Table::User, name.as_bytes(), &store::encode(&user));
+        self.note_user(name);
         self.by_name.insert(name.into(), user);
         Ok(batch)
     }
@@ -261,7 +308,9 @@ impl Users {
     /// There is no such user, or the file owns it.
     pub fn set(&mut self, name: &str, password: Option<&str>, shown: Option<&str>) -> Result<Batch, Refusal> {
         let realm = self.realm.clone();
-        let user = self.own_mut(name)?;
+        self.check_own(name)?;
+        self.note_user(name);
+        let user = self.by_name.get_mut(name).ok_or_else(|| unknown("user", name))?;
         if let Some(password) = password {
             user.ha1 = Ha1::new(name, &realm, password);
         }
@@ -279,19 +328,22 @@ impl Users {
     ///
     /// There is no such user, or the file owns it.
     pub fn remove(&mut self, name: &str) -> Result<Batch, Refusal> {
-        let numbers = std::mem::take(&mut self.own_mut(name)?.numbers);
+        self.check_own(name)?;
+        self.note_user(name);
+        let numbers = self.by_name.remove(name).map(|user| user.numbers).unwrap_or_default();
         let mut batch = Batch::new();
         batch.remove(Table::User, name.as_bytes()).remove(Table::Rights, name.as_bytes()).remove(Table::Presence, name.as_bytes());
         for number in numbers {
             batch.remove(Table::Number, number.as_bytes());
+            self.note_number(&number);
             self.by_number.remove(&number);
         }
         let keys: Vec<Box<str>> = self.keys.iter().filter(|(_, key)| *key.user == *name).map(|(key, _)| key.clone()).collect();
         for key in keys {
             batch.remove(Table::Key, key.as_bytes());
+            self.note_key(&key);
             self.keys.remove(&key);
         }
-        self.by_name.remove(name);
         Ok(batch)
     }
 
@@ -304,14 +356,18 @@ impl Users {
         let number = canonical(number);
         self.check_number(&number)?;
         let taken = self.find(&number).is_some();
-        let whose = self.by_name.get_mut(user).ok_or_else(|| unknown("user", user))?;
+        let whose = self.by_name.get(user).ok_or_else(|| unknown("user", user))?;
         if taken {
             return Err(Refusal::Taken { name: number });
         }
         if whose.numbers.len() >= MAX_NUMBERS {
             return Err(Refusal::Full { what: "numbers of that user", most: MAX_NUMBERS });
         }
-        whose.numbers.push(number.as_str().into());
+        self.note_user(user);
+        self.note_number(&number);
+        if let Some(whose) = self.by_name.get_mut(user) {
+            whose.numbers.push(number.as_str().into());
+        }
         let mut batch = Batch::new();
         batch.put(Table::Number, number.as_bytes(), user.as_bytes());
         self.by_number.insert(number.as_str().into(), Number { user: user.into(), managed: Managed::Store });
@@ -344,7 +400,10 @@ impl Users {
         if known.managed == Managed::File {
             return Err(Refusal::OfTheFile { what: "number", name: number });
         }
-        if let Some(user) = self.by_name.get_mut(&known.user) {
+        let user = known.user.clone();
+        self.note_user(&user);
+        self.note_number(&number);
+        if let Some(user) = self.by_name.get_mut(&user) {
             user.numbers.retain(|other| **other != *number);
         }
         self.by_number.remove(number.as_str());
@@ -374,6 +433,7 @@ impl Users {
         let key = Key { user: user.into(), scopes: scopes.into(), digest: digest(secret) };
         let mut batch = Batch::new();
         batch.put(Table::Key, name.as_bytes(), &store::encode_key(&key));
+        self.note_key(name);
         self.keys.insert(name.into(), key);
         Ok(batch)
     }
@@ -384,7 +444,11 @@ impl Users {
     ///
     /// There is no such key.
     pub fn remove_key(&mut self, name: &str) -> Result<Batch, Refusal> {
-        self.keys.remove(name).ok_or_else(|| unknown("key", name))?;
+        if !self.keys.contains_key(name) {
+            return Err(unknown("key", name));
+        }
+        self.note_key(name);
+        self.keys.remove(name);
         let mut batch = Batch::new();
         batch.remove(Table::Key, name.as_bytes());
         Ok(batch)
@@ -396,22 +460,25 @@ impl Users {
     ///
     /// There is no such user, or the change goes past a bound.
     pub fn change_rights(&mut self, name: &str, change: RightsChange) -> Result<(Batch, Arc<Rights>), Refusal> {
-        let user = self.by_name.get_mut(name).ok_or_else(|| unknown("user", name))?;
+        let user = self.by_name.get(name).ok_or_else(|| unknown("user", name))?;
         let rights = Arc::new(change.apply(Rights::clone(&user.rights))?);
+        self.note_user(name);
         let value = serde_json::to_vec(&*rights).expect("the keys are text");
         let mut batch = Batch::new();
         batch.put(Table::Rights, name.as_bytes(), &value);
-        user.rights = rights.clone();
+        if let Some(user) = self.by_name.get_mut(name) {
+            user.rights = rights.clone();
+        }
         Ok((batch, rights))
     }
 
-    /// Finds a user whose record is not the file's.
-    fn own_mut(&mut self, name: &str) -> Result<&mut User, Refusal> {
-        let user = self.by_name.get_mut(name).ok_or_else(|| unknown("user", name))?;
+    /// Whether there is a user whose record is not the file's.
+    fn check_own(&self, name: &str) -> Result<(), Refusal> {
+        let user = self.by_name.get(name).ok_or_else(|| unknown("user", name))?;
         if user.managed == Managed::File {
             return Err(Refusal::OfTheFile { what: "user", name: name.to_owned() });
         }
-        Ok(user)
+        Ok(())
     }
 }
 
@@ -485,6 +552,43 @@ mod tests {
             let (name, key, _) = users.verify_key("secret").unwrap();
             assert_eq!((name, &*key.user, key.scopes.len()), ("crm", "eve", 1));
         }
+    }
+
+    // "What is acknowledged is kept, what is refused is not there": security.md, "Also required"
+    #[tokio::test]
+    async fn what_could_not_be_written_is_taken_back() {
+        let (storage, _memory) = Storage::memory();
+        let mut users = kept(&storage, ANN).await;
+        users.add("eve", "s", Some("Eve")).unwrap();
+        users.add_number("601", "eve").unwrap();
+        users.add_key("crm", "eve", vec![Pattern::parse("*").unwrap()], "secret").unwrap();
+        users.change_rights("eve", RightsChange::Role(Role::Administrator)).unwrap();
+        let is_eve = |users: &Users| {
+            assert!(users.verify("eve", "s").is_some_and(|rights| rights.role == Role::Administrator));
+            assert_eq!(&*users.find("601").unwrap().name, "eve");
+            assert!(users.verify_key("secret").is_some() && users.find("602").is_none() && users.verify_key("other").is_none());
+            assert_eq!(users.named("eve").unwrap().numbers, ["601".into()]);
+        };
+        let all = users.take_undo();
+        users.remove("eve").unwrap();
+        users.add("eve", "t", None).unwrap();
+        users.add_number("602", "eve").unwrap();
+        let again = users.take_undo();
+        users.set("eve", Some("u"), None).unwrap();
+        users.add_key("new", "eve", vec![Pattern::parse("*").unwrap()], "other").unwrap();
+        let newest = users.take_undo();
+        users.restore(newest);
+        assert!(users.verify("eve", "t").is_some() && users.verify_key("other").is_none());
+        users.restore(again);
+        is_eve(&users);
+        users.remove_number("601").unwrap();
+        users.remove_key("crm").unwrap();
+        users.change_rights("eve", RightsChange::Role(Role::User)).unwrap();
+        let removed = users.take_undo();
+        users.restore(removed);
+        is_eve(&users);
+        users.restore(all);
+        assert!(users.named("eve").is_none() && users.find("601").is_none() && users.verify_key("secret").is_none());
     }
 
     #[tokio::test]

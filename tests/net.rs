@@ -486,6 +486,23 @@ async fn a_frame_beyond_the_limit_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn what_is_no_frame_and_what_is_no_text_is_told_apart() {
+    // S9
+    let mut switch = open("[sip]\nws = [\"127.0.0.1:0\"]\n");
+    let address = switch.address(Transport::Ws);
+    // a reserved opcode, a frame without a mask, and text that is no UTF-8
+    for (frame, code) in [(&[0x83, 0x80, 0, 0, 0, 0][..], 0xea), (&[0x81, 1, b'x'], 0xea), (&[0x81, 0x81, 0, 0, 0, 0, 0xff], 0xef)] {
+        let (phone, _) = switch.during(websocket(address, "/", &[SIP])).await;
+        let mut socket = phone.unwrap().into_inner();
+        socket.write_all(frame).await.unwrap();
+        let mut told = Vec::new();
+        let (_, events) = switch.during(socket.read_to_end(&mut told)).await;
+        assert!(matches!(switch.end(events).await.1, CloseReason::Malformed(_)));
+        assert_eq!(told.get(..4), Some(&[0x88, 2, 0x03, code][..]), "close codes 1002 and 1007");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_of_the_web_is_lent_and_comes_back_for_sip_at_its_old_place() {
     let mut switch = open("[sip]\n[http]\nlisten = [\"127.0.0.1:0\"]\nplain = true\n");
     let mut guests = switch.net.guests().unwrap();

@@ -64,8 +64,9 @@ fn call(number: u64, first: u64) -> Call {
         number: Some(format!("50{number}")),
         name: Some("Somebody".into()),
         state: PartyState::Connected,
-        devices: vec![Carrying { device: DeviceId::parse("desk-phone").expect("a device"), media: vec![Media::Audio] }],
+        devices: vec![Carrying { device: DeviceId::parse("desk-phone").expect("a device"), media: vec![Media::Audio], application: false }],
         muted: Vec::new(),
+        held_at_device: false,
         moderator: false,
     };
     Call {

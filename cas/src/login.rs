@@ -66,6 +66,10 @@ pub(crate) struct Login {
     /// When it began, in milliseconds since 1970.
     pub(crate) since: u64,
     pub(crate) last_active: Instant,
+    /// It is looked at whether the client is still there, at some time.
+    pub(crate) is_watched: bool,
+    /// The client has gone without a word.
+    pub(crate) is_away: bool,
     /// Number of the last reply.
     pub(crate) replies: u64,
     /// Number of the last pending reply.
@@ -149,6 +153,8 @@ impl Logins {
             token_ends: now + lifetime,
             since: at,
             last_active: now,
+            is_watched: false,
+            is_away: false,
             replies: 0,
             pending_ids: 0,
             waiting: 0,

@@ -13,6 +13,7 @@
 //!   before it keeps the bytes; and it finds out by pings which streams are dead.
 //! - It never logs bodies: replies of `login` have tokens in them.
 
+mod away;
 mod deliver;
 mod dispatch;
 mod forward;
@@ -40,6 +41,7 @@ use crate::random::Token;
 use crate::text::{Name, Secret, UserName};
 use crate::topic::{Done, Happening, Work};
 
+pub use away::AWAY_LIMIT;
 pub(crate) use deliver::Attached;
 pub use deliver::{MAX_BATCH, MAX_BATCH_BYTES, MAX_POLL, MAX_STREAMS, MAX_STREAMS_OF_LOGIN, POLL, SIGN_IN_LIMIT, Written};
 pub use dispatch::MAX_SIGN_IN;
@@ -294,6 +296,10 @@ pub enum Output {
     Abandon(ServeId),
     /// A login is over: what the host keeps for it alone ends, too. Work that it asked for may still go on.
     LoginOver(LoginId),
+    /// The client of a login has no stream, and has asked for nothing for [`AWAY_LIMIT`]: it hears of nothing.
+    Away(LoginId),
+    /// The client that was [`Output::Away`] is there again.
+    Back(LoginId),
 }
 
 /// Whom an answer goes to.
@@ -325,6 +331,7 @@ enum Sink {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Idle(LoginId),
+    Away(LoginId),
     TokenEnds(LoginId),
     Poll(LoginId),
     Work(ServeId),
@@ -447,6 +454,7 @@ impl Server {
             self.timers.remove(&(at, timer));
             match timer {
                 Timer::Idle(login) => self.idle(now, login),
+                Timer::Away(login) => self.away_due(now, login),
                 Timer::TokenEnds(login) => self.token_ends(now, login),
                 Timer::Poll(login) => self.poll_ends(now, login),
                 Timer::Work(serve) => self.work_due(now, serve),

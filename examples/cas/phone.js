@@ -20,18 +20,22 @@ class Phone {
     onRing = () => {}; // somebody calls, or a call is moved here: answer or decline
     onCall = () => {}; // a call changed: its id, its state, its connection
     calls = new Map(); // by number; each has its id, and its connection once there is one
+    #ended = []; // calls of which nothing else is known, the last few
 
     constructor(cas) {
         this.cas = cas;
     }
 
-    // Calls; done when the other side has answered.
-    async call(destination, stream) {
+    // Calls; done when the other side has answered. `more`: what else make-call may have, as `guided`.
+    async call(destination, stream, more = {}) {
         const connection = this.#connection(stream);
         const sdp = await this.#describe(connection, await connection.createOffer());
-        const { call, sdp: answer } = await this.cas.ask("tel", "make-call", { destination, sdp });
+        const { call, sdp: answer } = await this.cas.ask("tel", "make-call", { destination, sdp, ...more });
         await connection.setRemoteDescription({ type: "answer", sdp: answer });
-        return this.#note(call.id, { state: call.state, connection });
+        const mine = this.#note(call.id, { state: call.state, connection });
+        // its end may have been told before its answer came here: they take different ways
+        if (this.#ended.includes(call.id)) this.#changed("ended", { id: call.id, state: "ended" });
+        return mine;
     }
 
     async answer(id, stream) {
@@ -97,7 +101,10 @@ class Phone {
 
     #changed(message, { id, state }) {
         const call = this.calls.get(id);
-        if (!call) return;
+        if (!call) {
+            if (message === "ended") this.#ended = [...this.#ended.slice(-7), id];
+            return;
+        }
         if (message === "ended") {
             call.connection?.close();
             this.calls.delete(id);

@@ -75,7 +75,9 @@ fn ask(server: &mut Server, now: Instant, token: Option<Token>, data: &[u8], num
             | Output::Forward { .. }
             | Output::Close { .. }
             | Output::Abandon(_)
-            | Output::LoginOver(_) => {}
+            | Output::LoginOver(_)
+            | Output::Away(_)
+            | Output::Back(_) => {}
         }
     }
     (replies, works)

@@ -214,6 +214,7 @@ impl Calls {
             Event::Dialog(id, DialogEvent::Answered { .. }) => end.acknowledge(now, id, Bytes::new()),
             Event::Request(_)
             | Event::Forward(_)
+            | Event::Elsewhere(..)
             | Event::Cancel(_)
             | Event::Response(..)
             | Event::Refer(..)

@@ -8,6 +8,7 @@ mod call;
 mod core;
 mod refer;
 mod subscription;
+mod within;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -28,6 +29,7 @@ use crate::transport::{ConnectionId, Flow, Hop, Listeners, Transport};
 pub use self::core::{ALLOW, ALLOW_EVENTS, SUPPORTED};
 pub(crate) use self::core::{Core, SUPPORTED_WITHOUT_100REL};
 pub use self::refer::Named;
+pub use self::within::Within;
 pub use crate::dialog::refer::{Refer, ReferId, Reports};
 pub use crate::dialog::uac::OutgoingInvite;
 
@@ -66,6 +68,9 @@ pub enum Event {
     /// A request that its Route sends through us as a proxy, with a To tag: an ACK or another request in a dialog of others. That such a
     /// dialog exists is only what the request says; the host forwards it if its Record-Route bears it out.
     Forward(Box<Incoming>),
+    /// A request in a dialog of ours that did not come by its peer's flow. If the host finds that the peer sent it all the same,
+    /// [`Endpoint::receive_within`] takes it; else the host answers it, unless it is an ACK.
+    Elsewhere(Within, Box<Incoming>),
     /// The INVITE that the host admitted by [`Endpoint::admit`] was cancelled.
     Cancel(ServerId),
     /// A response to a request of the host, or one made here: 408, 503.
@@ -183,17 +188,15 @@ impl Endpoint {
         };
         let mut incoming = Incoming { flow, request, via, key, merge: None };
         if incoming.request.method == Method::Cancel {
-            return self.receive_cancel(now, &incoming);
+            return self.receive_cancel(now, incoming);
         }
         let Some(tag) = incoming.request.to_tag() else {
             incoming.merge = (incoming.request.method != Method::Ack).then(|| self.core.transactions.merge_key(&incoming.request));
             return self.receive_outside(incoming);
         };
-        if let Some(dialog) = self.dialog_of(&incoming.request, &tag) {
-            return self.receive_inside(now, dialog, incoming);
-        }
-        match self.subscription_of(&incoming.request, &tag) {
-            Some(subscription) => self.receive_in_subscription(now, subscription, &incoming),
+        match self.within(&incoming.request, &tag) {
+            Some(within) if self.is_from_peer(within, &incoming) => self.take_within(now, within, incoming),
+            Some(within) => self.core.events.push_back(Event::Elsewhere(within, Box::new(incoming))),
             None if self.is_routed_through(&incoming.request) => self.core.events.push_back(Event::Forward(Box::new(incoming))),
             None if incoming.request.method == Method::Ack => {}
             None => self.reply_statelessly(&incoming, StatusCode::NO_TRANSACTION),
@@ -215,54 +218,9 @@ impl Endpoint {
         }
     }
 
-    fn receive_inside(&mut self, now: Instant, dialog: u64, incoming: Incoming) {
-        if incoming.request.method == Method::Ack {
-            return self.with(now, dialog, |invite, core| invite.handle_ack(core, now, &incoming.request));
-        }
-        let unsupported = unsupported(&incoming.request);
-        if !unsupported.is_empty() {
-            return self.refuse_statelessly(&incoming, StatusCode::BAD_EXTENSION, Name::Unsupported, &unsupported);
-        }
-        if incoming.request.headers.has(Name::Replaces) && !matches!(incoming.request.method, Method::Invite | Method::Bye) {
-            return self.reply_statelessly(&incoming, StatusCode::BAD_REQUEST); // RFC 3891 §3
-        }
-        if incoming.request.method != Method::Bye && self.core.transactions.is_reserve_full() {
-            return self.put_off(&incoming);
-        }
-        let is_late = self.dialogs.get_mut(&dialog).is_some_and(|invite| invite.is_out_of_order(&incoming.request));
-        if is_late && incoming.request.method != Method::Invite {
-            // §12.2.2. An INVITE has a transaction nevertheless, which takes its ACK.
-            return self.reply_statelessly(&incoming, StatusCode::SERVER_INTERNAL_ERROR);
-        }
-        let server = self.open(now, &incoming);
-        self.with(now, dialog, |invite, core| invite.handle_request(core, now, (server, incoming.flow), incoming.request));
-    }
-
-    fn receive_cancel(&mut self, now: Instant, incoming: &Incoming) {
-        let Some((server, dialog, proceeding)) = self.core.transactions.cancelled(&incoming.request, &incoming.via) else {
-            return self.reply_statelessly(incoming, StatusCode::NO_TRANSACTION);
-        };
-        let own = self.open(now, incoming);
-        let tag = dialog.and_then(|id| self.dialogs.get(&id)).map(|invite| invite.local_tag().to_owned());
-        let tag = tag.unwrap_or_else(|| self.core.random.token().to_string());
-        self.core.reply(now, own, &incoming.request, StatusCode::OK, &tag);
-        match dialog {
-            _ if !proceeding => {}
-            Some(dialog) => self.with(now, dialog, |invite, core| invite.handle_cancel(core, now, &incoming.request)),
-            None => self.core.events.push_back(Event::Cancel(server)),
-        }
-    }
-
     fn open(&mut self, now: Instant, incoming: &Incoming) -> ServerId {
         let Incoming { flow, request, via, key, merge } = incoming;
         self.core.transactions.open(now, (*flow, via), &request.method, *key, *merge)
-    }
-
-    fn dialog_of(&self, request: &Request, local_tag: &str) -> Option<u64> {
-        let id = u64::from_str_radix(local_tag.get(..16)?, 16).ok()?;
-        let call_id = request.headers.call_id().ok()?;
-        let remote_tag = request.from_tag().unwrap_or_default();
-        self.dialogs.get(&id).filter(|invite| invite.matches(&call_id, local_tag, &remote_tag)).map(|_| id)
     }
 
     /// Returns true when the topmost Route is ours: we put it there by Record-Route as a proxy (§16.4).

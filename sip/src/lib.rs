@@ -18,7 +18,7 @@ pub mod transport;
 
 pub use dialog::invite::{CommandError, DialogEvent, DialogId, Ender};
 pub use dialog::subscription::{SubscriptionEvent, SubscriptionId, Termination};
-pub use endpoint::{Endpoint, Event, Incoming, Named, OutgoingInvite, Refer, ReferId, Setup};
+pub use endpoint::{Endpoint, Event, Incoming, Named, OutgoingInvite, Refer, ReferId, Setup, Within};
 pub use message::{Aor, Host, Message, Method, Request, Response, StatusCode, Uri};
 pub use time::UnixTime;
 pub use transaction::{ClientId, Send, ServerId};

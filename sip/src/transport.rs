@@ -109,6 +109,18 @@ pub struct Flow {
     pub connection: Option<ConnectionId>,
 }
 
+impl Flow {
+    /// Returns true if what comes by another flow is from the same peer: by the same connection; without one from the same host, whose NAT
+    /// may give it another port at any time, and which turns to a stream for what is long (RFC 3261 §18.1.1).
+    #[must_use]
+    pub fn is_of_same_peer(&self, other: &Self) -> bool {
+        match self.connection {
+            Some(connection) => other.connection == Some(connection),
+            None => self.remote.ip() == other.remote.ip(),
+        }
+    }
+}
+
 /// Where a request goes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hop {

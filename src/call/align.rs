@@ -241,7 +241,7 @@ impl Calls {
         let answer = ours.media.make_answer(&template, switch.media).map_err(|error| {
             debug!(call = %id, %error, "offer refused");
             ours.media.drop_offer();
-            StatusCode::NOT_ACCEPTABLE_HERE
+            if matches!(error, MediaError::NoPort(_)) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NOT_ACCEPTABLE_HERE }
         })?;
         ours.media.park(possible);
         ours.media.ask_again(ours.media.kinds());

@@ -3,9 +3,24 @@
 use media::{BridgeId, Kinds, Member, PortId};
 
 use super::leg::{Leg, LegId};
+use super::party::PartyId;
 use super::{Call, Calls, Id, State, Switch};
 
 impl Call {
+    /// Returns true while a party holds, by command or by the device that has its sound.
+    pub(super) fn is_holding(&self, party: PartyId) -> bool {
+        self.party(party).is_some_and(|party| party.holding) || self.is_held_at_device(party)
+    }
+
+    /// Returns true while no command but the devices that have the party's sound hold: they alone can talk again.
+    pub(super) fn is_held_at_device(&self, party: PartyId) -> bool {
+        if self.party(party).is_none_or(|party| party.holding) {
+            return false;
+        }
+        let mut sounding = self.legs.iter().filter(|leg| leg.party == party && leg.is_up() && leg.carries.audio).peekable();
+        sounding.peek().is_some() && sounding.all(|leg| leg.media.holds())
+    }
+
     /// Returns the members of the call's bridge.
     pub(super) fn members(&self) -> Vec<Member> {
         let is_in = |leg: &&Leg| match &self.state {
@@ -13,12 +28,12 @@ impl Call {
             State::Established(_) => leg.is_up() || self.early() == Some(leg.id),
             State::Over => false,
         };
+        let is_holding = |leg: &Leg| self.is_holding(leg.party);
         let gives = |leg: &Leg| match self.party(leg.party) {
-            Some(party) if !party.holding => leg.carries - party.muted - self.has_let_go(leg),
+            Some(party) if !is_holding(leg) => leg.carries - party.muted - self.has_let_go(leg),
             None if self.early() == Some(leg.id) => leg.carries,
             Some(_) | None => Kinds::NONE,
         };
-        let is_holding = |leg: &Leg| self.party(leg.party).is_some_and(|party| party.holding);
         let present: Vec<&Leg> = self.legs.iter().filter(is_in).collect();
         let talking: Vec<&Leg> = present.iter().copied().filter(|leg| !is_holding(leg)).collect();
         let is_heard = |leg: &Leg| talking.iter().any(|other| other.party != leg.party);

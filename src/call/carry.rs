@@ -22,7 +22,7 @@ use super::{Call, Calls, Id, MAX_DEVICES, Output, State, Switch, Talk, Target};
 
 impl Call {
     /// Returns the leg of a party with a device.
-    fn leg_of(&self, party: PartyId, target: &Target) -> Option<&Leg> {
+    pub(super) fn leg_of(&self, party: PartyId, target: &Target) -> Option<&Leg> {
         let is_it = |leg: &&Leg| match (&leg.device, &target.device) {
             (Some(one), Some(other)) => one == other,
             (None, None) => leg.label == target.uri.as_str(),

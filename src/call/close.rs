@@ -29,6 +29,7 @@ impl Calls {
     fn finish(&mut self, id: Id) {
         let done = self.calls.get(&id).is_some_and(|call| matches!(call.state, State::Over) && call.closing.is_empty());
         if done && let Some(call) = self.calls.remove(&id) {
+            self.forget_account(call.account.as_ref());
             let mut record = call.record;
             record.media.extend(call.heard.into_values());
             record.end_stays();

@@ -311,10 +311,15 @@ impl Calls {
     /// Each kind goes to its device unless that alone carries it: the second move follows the first.
     fn split(&mut self, switch: &mut Switch<'_>, at: (Id, PartyId), audio: Target, video: Target) -> Result<Answer, Refusal> {
         let is_there = |kinds, target: &Target| self.calls.get(&at.0).is_some_and(|call| call.carries_alone(at.1, kinds, target));
+        let is_in = |target: &Target| self.calls.get(&at.0).is_some_and(|call| call.leg_of(at.1, target).is_some());
         match (is_there(Kinds::AUDIO, &audio), is_there(Kinds::VIDEO, &video)) {
             (true, true) => Err(Refusal::Same),
             (true, false) => self.hand_over(switch, at, (Kinds::VIDEO, Manner::Move), video, None),
             (false, true) => self.hand_over(switch, at, (Kinds::AUDIO, Manner::Move), audio, None),
+            // The device that is in the call may refuse, and nothing has changed then: it comes first.
+            (false, false) if is_in(&video) && !is_in(&audio) => {
+                self.hand_over(switch, at, (Kinds::VIDEO, Manner::Move), video, Some((Kinds::AUDIO, Box::new(audio))))
+            }
             (false, false) => self.hand_over(switch, at, (Kinds::AUDIO, Manner::Move), audio, Some((Kinds::VIDEO, Box::new(video)))),
         }
     }
@@ -338,6 +343,9 @@ impl Calls {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         if !matches!(call.state, State::Established(_)) {
             return Err(Refusal::NotAnswered);
+        }
+        if !holding && call.is_held_at_device(party) {
+            return Err(Refusal::HoldsItself);
         }
         call.party_mut(party).ok_or(Refusal::NoParty)?.holding = holding;
         self.arrange(switch, id);

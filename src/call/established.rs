@@ -328,7 +328,9 @@ impl Calls {
         }
         let Some(call) = self.calls.get_mut(&id) else { return };
         let is_caller = call.leg(leg).is_some_and(|leg| leg.party == PartyId::CALLER);
+        let is_gone = reason.as_ref().is_some_and(|why| &*why.protocol == "SIP" && why.cause == Some(StatusCode::REQUEST_TIMEOUT.code()));
         (call.record.ended_by, call.record.reason) = match by {
+            Ender::Peer if is_gone => (EndedBy::Lost, "a device is gone".to_owned()),
             Ender::Peer if is_caller => (EndedBy::Caller, "the caller hung up".to_owned()),
             Ender::Peer => (EndedBy::Callee, "the callee hung up".to_owned()),
             Ender::Us => (EndedBy::Switch, "ended by the switch".to_owned()),

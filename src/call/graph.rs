@@ -9,7 +9,7 @@ use sip::DialogId;
 use super::leg::{LegId, Stage};
 use super::party::{PartyId, Who};
 use super::{Call, Id, State as CallState};
-use crate::device;
+use crate::{device, inside};
 
 /// A call at a moment. Times are milliseconds since 1970, UTC.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +97,8 @@ pub struct Party {
     pub state: Standing,
     /// When they came into the call.
     pub came_at: u64,
+    /// They hold by their device, not by a command: it alone can take the others off hold.
+    pub held_at_device: bool,
     /// What of them the others do not get, by command.
     pub muted: Kinds,
     /// Their devices in the call.
@@ -125,6 +127,8 @@ pub struct Leg {
     pub id: LegId,
     /// The device, if it is one of a user's.
     pub device: Option<device::Id>,
+    /// It is a client application, with a user agent within the switch.
+    pub application: bool,
     /// Its dialog; none where its signaling is not SIP.
     pub dialog: Option<DialogId>,
     /// Where it is: its contact.
@@ -224,13 +228,14 @@ impl Call {
             state: match legs.first().map(|leg| leg.state) {
                 // Who had the call made calls until the other side answers, whatever their own device does.
                 _ if party.id == PartyId::CALLER && !is_over && self.record.answered_at.is_none() => Standing::Calling,
-                _ if is_up && party.holding => Standing::Holding,
+                _ if is_up && self.is_holding(party.id) => Standing::Holding,
                 _ if is_up => Standing::Connected,
                 Some(state) => state,
                 None if is_over => Standing::Left,
                 None => Standing::Ringing,
             },
             came_at: self.record.came_at(&party.person.address),
+            held_at_device: is_up && self.is_held_at_device(party.id),
             muted: party.muted,
             legs,
         }
@@ -243,6 +248,7 @@ fn view_leg(leg: &super::leg::Leg, members: &[Member]) -> Leg {
     Leg {
         id: leg.id,
         device: leg.device.clone(),
+        application: leg.media.signaling().is_some_and(inside::is_address),
         dialog: Some(leg.dialog),
         contact: leg.label.clone(),
         state: match leg.stage {

@@ -380,6 +380,11 @@ impl Media {
         self.negotiation.streams().iter().all(|stream| stream.direction == sdp::Direction::SendRecv || is_parked(stream))
     }
 
+    /// Returns true while its peer holds by itself.
+    pub(super) fn holds(&self) -> bool {
+        self.negotiation.holds()
+    }
+
     /// Forgets the peer's pending offer: what was agreed before holds.
     pub(super) fn drop_offer(&mut self) {
         self.negotiation.reject_offer();
@@ -413,6 +418,11 @@ impl Media {
             those.fold(Kinds::NONE, |kinds, stream| kinds | Kinds::of(&stream.kind))
         };
         (kinds(sdp::Direction::receives), kinds(sdp::Direction::sends))
+    }
+
+    /// Returns where its signaling comes from.
+    pub(super) fn signaling(&self) -> Option<IpAddr> {
+        self.signaling
     }
 
     /// Notes that its signaling goes to another address now.

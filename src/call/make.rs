@@ -75,11 +75,9 @@ impl Calls {
     /// Calls the user's device, and the destination when that has answered. The outcome is told when the destination rings.
     ///
     /// # Errors
-    /// [`Refusal::TooManyCalls`], [`Refusal::NoWay`] to the user's own device, [`Refusal::Unreachable`].
+    /// [`Refusal::TooManyCalls`], [`Refusal::TooManyOfUser`], [`Refusal::NoWay`] to the user's own device, [`Refusal::Unreachable`].
     pub fn make(&mut self, switch: &mut Switch<'_>, make: Make) -> Result<(Id, Ticket), Refusal> {
-        if self.calls.len() >= Self::MAX {
-            return Err(Refusal::TooManyCalls);
-        }
+        self.may_start(&make.caller.who)?;
         if make.devices.is_empty() {
             return Err(Refusal::NoWay);
         }
@@ -90,8 +88,9 @@ impl Calls {
         info!(call = %id, "call made by command");
         let mut call = Call::new(Record::begun(id, (&make.caller.address, &make.callee.address), &make.dialled, switch.unix));
         call.state = State::Established(Talk::default());
+        let who = make.caller.who.clone();
         call.parties.push(Party::new(PartyId::CALLER, make.caller));
-        self.calls.insert(id, call);
+        self.begin(id, call, &who);
         let (kinds, carries) = if make.video.is_some() { (Kinds::AUDIO, Kinds::AUDIO) } else { (make.kinds, Kinds::BOTH) };
         let making = Making { video: make.video, alert: make.alert, callee: make.callee, targets: make.targets };
         self.call_caller(switch, id, (&make.devices, kinds, carries), (making, ticket));

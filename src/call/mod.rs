@@ -56,7 +56,7 @@ use graph::{Constructed, Event, View};
 use guest::Guest;
 use leg::{Leg, LegId, Manner, Ports};
 use park::Parked;
-use party::{Party, PartyId, Person};
+use party::{Party, PartyId, Person, Who};
 use record::{EndedBy, LegMedia, Record};
 use refusal::Refusal;
 use ring::Ring;
@@ -106,6 +106,10 @@ pub struct Policy {
     pub media_timeout: Duration,
     /// How long a call is parked before the one who parked it is called back.
     pub park: Duration,
+    /// Most calls at a time that one user has made; a further one is refused with 486. Those that others make to them do not count.
+    pub calls_per_user: usize,
+    /// Most calls at a time that have come by one trunk; a further one is refused with 503.
+    pub calls_per_trunk: usize,
 }
 
 /// A call to set up: who, whom, and the devices to ring.
@@ -259,6 +263,24 @@ struct Call {
     scheduled: Option<Instant>,
     /// Its legs' lines follow what its parties use their devices for.
     is_managed: bool,
+    /// Whose it is, as far as it is counted.
+    account: Option<Account>,
+}
+
+/// Who answers for a call: a user, or a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Account {
+    User(Arc<str>),
+    Trunk(Arc<str>),
+}
+
+impl Account {
+    fn of(who: &Who) -> Self {
+        match who {
+            Who::User(name) => Self::User(Arc::clone(name)),
+            Who::Outside { trunk, .. } => Self::Trunk(Arc::clone(trunk)),
+        }
+    }
 }
 
 /// All calls of a loop.
@@ -270,6 +292,8 @@ pub struct Calls {
     by_port: HashMap<PortId, (Id, LegId)>,
     /// The calls of each user.
     by_user: BTreeSet<(Arc<str>, Id)>,
+    /// How many calls each has made: no more entries than calls.
+    made: BTreeMap<Account, usize>,
     /// Requests passed within sessions (INFO, MESSAGE): where the response goes.
     passed: HashMap<ClientId, (Id, LegId, ServerId, Box<sip::Request>)>,
     /// Callers that gave up before their call was started: names were looked up for it.
@@ -301,6 +325,7 @@ impl Calls {
             by_dialog: HashMap::new(),
             by_port: HashMap::new(),
             by_user: BTreeSet::new(),
+            made: BTreeMap::new(),
             passed: HashMap::new(),
             given_up: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -310,6 +335,36 @@ impl Calls {
             last_id: Id(0),
             last_event: 0,
             last_ticket: Ticket(0),
+        }
+    }
+
+    /// Whether somebody may make another call.
+    fn may_start(&self, who: &Who) -> Result<(), Refusal> {
+        let account = Account::of(who);
+        let made = self.made.get(&account).copied().unwrap_or(0);
+        match account {
+            _ if self.calls.len() >= Self::MAX => Err(Refusal::TooManyCalls),
+            Account::User(_) if made >= self.policy.calls_per_user => Err(Refusal::TooManyOfUser),
+            Account::Trunk(_) if made >= self.policy.calls_per_trunk => Err(Refusal::TooManyOfTrunk),
+            Account::User(_) | Account::Trunk(_) => Ok(()),
+        }
+    }
+
+    /// Takes a new call, and notes who has made it.
+    fn begin(&mut self, id: Id, mut call: Call, who: &Who) {
+        let account = Account::of(who);
+        *self.made.entry(account.clone()).or_default() += 1;
+        call.account = Some(account);
+        self.calls.insert(id, call);
+    }
+
+    /// A call is over that somebody has made.
+    fn forget_account(&mut self, account: Option<&Account>) {
+        if let Some((account, made)) = account.and_then(|account| Some((account, self.made.get_mut(account)?))) {
+            *made -= 1;
+            if *made == 0 {
+                self.made.remove(account);
+            }
         }
     }
 
@@ -407,7 +462,7 @@ impl Calls {
     fn left(&self) -> [usize; 7] {
         let indexes = [self.by_dialog.len(), self.by_port.len(), self.passed.len(), self.deadlines.len(), self.given_up.len()];
         let [dialogs, ports, passed, deadlines, given_up] = indexes;
-        [self.calls.len(), dialogs, ports, passed, deadlines, given_up, self.by_user.len()]
+        [self.calls.len(), dialogs, ports, passed, deadlines, given_up, self.by_user.len() + self.made.len()]
     }
 
     /// Returns the newest dialog with a device.
@@ -552,6 +607,7 @@ impl Call {
             told: None,
             scheduled: None,
             is_managed: false,
+            account: None,
         }
     }
 

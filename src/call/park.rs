@@ -11,7 +11,7 @@ use super::leg::{Leg, LegId};
 use super::party::{PartyId, Person};
 use super::refusal::Refusal;
 use super::transfer::{Report, is_user};
-use super::{Call, Calls, Id, Switch};
+use super::{Account, Call, Calls, Id, Switch};
 use crate::device;
 
 /// How often the one who parked a call is called back; then the call ends.
@@ -38,6 +38,9 @@ impl Parked {
 impl Calls {
     /// The highest slot; there are that many.
     pub const SLOTS: u16 = 99;
+
+    /// Most slots that are taken by calls that one user parked, or all those behind one trunk; a further one is refused.
+    pub const SLOTS_OF_ONE: usize = 20;
 
     /// Parks the other party of a call in a slot, or in the lowest free one; the one who asks leaves. A REFER gets its answer here.
     ///
@@ -82,8 +85,12 @@ impl Calls {
 
     fn find_slot(&self, id: Id, by: PartyId, slot: Option<u16>) -> Result<u16, Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
-        call.party(by).ok_or(Refusal::NoCall)?;
+        let parker = Account::of(&call.party(by).ok_or(Refusal::NoCall)?.person.who);
         call.two_talk()?;
+        let parked = self.slots.values().filter_map(|id| self.calls.get(id)?.parked.as_ref());
+        if parked.filter(|parked| Account::of(&parked.parker.who) == parker).count() >= Self::SLOTS_OF_ONE {
+            return Err(Refusal::TooManyParked);
+        }
         let is_free = |slot: &u16| !self.slots.contains_key(slot);
         match slot {
             Some(slot) if !(1..=Self::SLOTS).contains(&slot) => Err(Refusal::NoSlot),

@@ -1,6 +1,8 @@
 //! Why a call stays as it is. One type for whoever asks: a phone is told a status, a client application a sentence.
 
 use sip::StatusCode;
+use sip::message::{Headers, Name};
+use sip::random::Random;
 
 /// Why something is not done with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,9 +34,18 @@ pub enum Refusal {
     /// The device cannot be told to answer.
     #[error("the device does not answer by itself: it goes on ringing")]
     NotByItself,
+    /// The device holds by itself.
+    #[error("the call is on hold at the device, which alone can take it off")]
+    HoldsItself,
     /// The device is not in the call.
     #[error("this device is not in the call")]
     NoDevice,
+    /// No such device of the user is registered.
+    #[error("the user has no registered device of this name")]
+    UnknownDevice,
+    /// None of the user's devices is registered.
+    #[error("no device of the user is registered")]
+    NothingRegistered,
     /// There would be no device left.
     #[error("this is the party's only device in the call")]
     LastDevice,
@@ -80,6 +91,18 @@ pub enum Refusal {
     /// There are [`Calls::MAX`](super::Calls::MAX).
     #[error("there are too many calls")]
     TooManyCalls,
+    /// There are [`Policy::calls_per_user`](super::Policy::calls_per_user).
+    #[error("the user has made as many calls as one may have (limits.calls_per_user)")]
+    TooManyOfUser,
+    /// There are [`Policy::calls_per_trunk`](super::Policy::calls_per_trunk).
+    #[error("as many calls have come by the trunk as may (limits.calls_per_trunk)")]
+    TooManyOfTrunk,
+    /// No media port is free, or the system refuses one.
+    #[error("no media port can be opened")]
+    NoPorts,
+    /// There are [`Calls::SLOTS_OF_ONE`](super::Calls::SLOTS_OF_ONE).
+    #[error("the user has parked as many calls as one may")]
+    TooManyParked,
     /// It needs a conference.
     #[error("the call is no conference")]
     NoConference,
@@ -106,6 +129,13 @@ pub enum Refusal {
     CallOver,
 }
 
+/// When to try again; each hears something else, so that they do not come back all at once.
+pub(super) fn retry_after(random: &mut Random) -> Headers {
+    let mut headers = Headers::default();
+    headers.push(Name::RetryAfter, (1 + random.below(10)).to_string());
+    headers
+}
+
 impl Refusal {
     /// Returns what a phone is told.
     #[must_use]
@@ -117,21 +147,40 @@ impl Refusal {
             | Self::NotRinging
             | Self::WhichDevice
             | Self::NotByItself
+            | Self::HoldsItself
             | Self::NotTalking
             | Self::UnderWay
             | Self::LastDevice
             | Self::Same
             | Self::TooManyDevices => StatusCode::REQUEST_PENDING,
-            Self::NoDevice | Self::NoWay | Self::NoAnswer | Self::Unreachable | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
+            Self::NoDevice
+            | Self::UnknownDevice
+            | Self::NothingRegistered
+            | Self::NoWay
+            | Self::NoAnswer
+            | Self::Unreachable
+            | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
             Self::NoConference | Self::Present | Self::IsRoom => StatusCode::REQUEST_PENDING,
             Self::OtherThread => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadDigits => StatusCode::BAD_REQUEST,
-            Self::Busy | Self::Full | Self::SlotTaken => StatusCode::BUSY_HERE,
+            // not 503: for what one user does too much, a phone must not turn away from the switch (RFC 3261 §21.5.4)
+            Self::Busy | Self::Full | Self::SlotTaken | Self::TooManyOfUser | Self::TooManyParked => StatusCode::BUSY_HERE,
             Self::Declined => StatusCode::DECLINE,
             Self::NotTaken => StatusCode::NOT_ACCEPTABLE_HERE,
             Self::NoSlot => StatusCode::NOT_FOUND,
-            Self::TooManyCalls => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyCalls | Self::TooManyOfTrunk | Self::NoPorts => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+
+    /// Returns what a phone is told besides.
+    pub(super) fn headers(self, random: &mut Random) -> Headers {
+        let is_passing = self.status() == StatusCode::SERVICE_UNAVAILABLE || self == Self::TooManyOfUser;
+        if is_passing { retry_after(random) } else { Headers::default() }
+    }
+
+    /// Returns why media could not be agreed on, of what a phone is told.
+    pub(super) fn unusable(status: StatusCode) -> Self {
+        if status == StatusCode::SERVICE_UNAVAILABLE { Self::NoPorts } else { Self::NotTaken }
     }
 
     /// Returns what a final response to our INVITE means.

@@ -16,7 +16,7 @@ use super::leg::{Leg, LegId, Media, MediaError, Stage};
 use super::party::{Party, PartyId};
 use super::reach::{Invitation, end_late, refusal};
 use super::record::{EndedBy, Record};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, retry_after};
 use super::ring::{Ring, Verdict};
 use super::{Call, Calls, Id, Plan, Ringing, State, Switch, Talk};
 
@@ -24,14 +24,14 @@ impl Calls {
     /// Starts a call: every device rings at once.
     pub fn start(&mut self, switch: &mut Switch<'_>, plan: Plan) {
         let id = self.id(switch.unix);
-        let is_full = self.calls.len() >= Self::MAX;
+        let may_start = self.may_start(&plan.caller.who);
         let beside = self.port_of(&plan.caller.who).or_else(|| self.port_of(&plan.callee.who));
         let manner = switch.manner(Profile::Plain, plan.protection);
         let media = Media::new(manner, Some(plan.signaling), beside);
         let names = (plan.device.clone(), plan.caller.address.to_string());
         let mut caller = Leg::new((LegId::CALLER, PartyId::CALLER), names, plan.dialog, media);
         let fault = match () {
-            () if is_full => Some((StatusCode::SERVICE_UNAVAILABLE, "too many calls".to_owned())),
+            () if let Err(refusal) = may_start => Some((refusal.status(), refusal.to_string())),
             () if plan.offer.is_empty() => None,
             () => caller.media.receive_offer(&plan.offer).err().map(|error| (refusal(&error), error.to_string())),
         };
@@ -48,7 +48,7 @@ impl Calls {
             self.by_user.insert((Arc::clone(user), id));
         }
         self.by_dialog.insert(plan.dialog, (id, LegId::CALLER));
-        self.calls.insert(id, call);
+        self.begin(id, call, &plan.caller.who);
         if self.given_up.remove(&plan.dialog) {
             self.give_up(switch, id, StatusCode::REQUEST_TERMINATED, EndedBy::Caller, "the caller gave up");
         } else if let Some((status, reason)) = fault {
@@ -83,6 +83,10 @@ impl Calls {
             caller.media.set_beside(port);
         }
         self.arrange(switch, id);
+        let is_ours = failures.iter().find(|(_, error)| matches!(error, MediaError::NoPort(_)));
+        if let Some((_, error)) = is_ours.filter(|_| failures.len() == plan.targets.len()) {
+            return self.refuse(switch, id, StatusCode::SERVICE_UNAVAILABLE, EndedBy::Switch, &error.to_string());
+        }
         for (device, error) in failures {
             self.note(id, &error.to_string());
             self.failed(switch, id, device, refusal(&error));
@@ -151,6 +155,10 @@ impl Calls {
                 self.restore_guests(id, device, came, guests);
                 let reason = format!("the callee's answer cannot be used: {error}");
                 end_late(switch, dialog);
+                if matches!(error, MediaError::NoPort(_)) {
+                    self.release(switch, id, device);
+                    return self.refuse(switch, id, StatusCode::SERVICE_UNAVAILABLE, EndedBy::Switch, &error.to_string());
+                }
                 self.note(id, &reason);
                 self.failed(switch, id, device, StatusCode::NOT_ACCEPTABLE_HERE);
             }
@@ -272,7 +280,9 @@ impl Calls {
     /// Refuses the caller and gives up the devices.
     pub(super) fn refuse(&mut self, switch: &mut Switch<'_>, id: Id, status: StatusCode, by: EndedBy, reason: &str) {
         let Some(dialog) = self.dialog(id, LegId::CALLER) else { return };
-        let _gone = switch.sip.refuse(switch.now, dialog, status, &Headers::default());
+        let is_passing = status == StatusCode::SERVICE_UNAVAILABLE || by == EndedBy::Switch && status == StatusCode::BUSY_HERE;
+        let headers = if is_passing { retry_after(switch.random) } else { Headers::default() };
+        let _gone = switch.sip.refuse(switch.now, dialog, status, &headers);
         self.give_up(switch, id, status, by, reason);
     }
 

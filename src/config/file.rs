@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,11 @@ use super::feature::RoomKeys;
 use super::secret::SecretSource;
 use super::value::{self, Domain, Number, PortRange, UserName};
 use super::{Config, Features, Group, History, Http, Limits, Log, Media, Policy, Room, Sip, Srtp, Tls, Trunk, User, check};
+
+/// RTP and RTCP of both legs.
+const PORTS_OF_A_CALL: u32 = 4;
+/// Calls that one user or trunk may have however few ports there are.
+const LEAST_CALLS: u32 = 16;
 
 /// One sentence that names file, line and key and says what is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,10 +143,12 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
     let users = users(keys.user, keys.media.srtp, folder, &source)?;
     let rooms = rooms(keys.room, folder, &source)?;
     let sip = keys.sip.unwrap_or_else(Sip::on_loopback);
+    let media = media(keys.media, &sip, folder);
+    let limits = limits(keys.limits, media.rtp_ports);
     let config = Config {
         domain: keys.domain.or_else(|| Domain::parse("localhost")).expect("localhost is a host name"),
         data_dir: folder.join(keys.data_dir.unwrap_or_else(|| "data".into())),
-        media: media(keys.media, &sip, folder),
+        media,
         sip,
         tls: Tls {
             certificate: keys.tls.certificate.map(|path| folder.join(path)),
@@ -151,7 +159,7 @@ pub(super) fn parse(name: &Path, text: &str) -> Result<Config, ConfigError> {
         policy: keys.policy,
         features: keys.features,
         history: keys.history,
-        limits: keys.limits,
+        limits,
         log: keys.log,
         users,
         trunks: keys.trunk,
@@ -202,6 +210,15 @@ fn rooms(keys: Vec<RoomKeys>, folder: &Path, source: &Source) -> Result<Vec<Room
         Ok(Room { number: keys.number, pin, moderator: keys.moderator })
     };
     keys.into_iter().enumerate().map(room).collect()
+}
+
+/// Puts the limits in that follow from others: one user may have a sixteenth of the calls that there are ports for, one trunk three quarters.
+fn limits(mut limits: Limits, ports: PortRange) -> Limits {
+    let calls = u32::from(ports.last() - ports.first()).div_ceil(PORTS_OF_A_CALL);
+    let some = |calls: u32| NonZeroU32::new(calls.max(LEAST_CALLS));
+    limits.calls_per_user = limits.calls_per_user.or_else(|| some(calls / 16));
+    limits.calls_per_trunk = limits.calls_per_trunk.or_else(|| some(calls / 4 * 3));
+    limits
 }
 
 fn media(keys: MediaKeys, sip: &Sip, folder: &Path) -> Media {

@@ -51,6 +51,7 @@ impl Config {
                 "failed_logins_per_minute": limits.failed_logins_per_minute,
                 "connections": limits.connections,
                 "connections_per_address": limits.connections_per_address,
+                "calls_per_user": limits.calls_per_user, "calls_per_trunk": limits.calls_per_trunk,
                 "idle": in_units(limits.idle), "half_open": in_units(limits.half_open),
             },
             "log": { "format": match log.format { LogFormat::Text => "text", LogFormat::Json => "json" } },

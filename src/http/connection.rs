@@ -63,9 +63,12 @@ impl Connection {
         }
     }
 
-    /// Says that a request took too long to arrive: the connection ends when its answers are written.
+    /// Says that a request took too long to arrive: the connection of a stranger ends when its answers are written. Who has signed in may
+    /// have other streams on it.
     pub(super) fn dawdles(&self) {
-        self.late.notify_one();
+        if !self.is_known.load(Ordering::Relaxed) {
+            self.late.notify_one();
+        }
     }
 
     /// Takes the connection's place along: it goes back as SIP.

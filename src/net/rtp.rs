@@ -212,15 +212,18 @@ impl Media {
     /// # Errors
     /// [`Error::NoPorts`], [`Error::WebRtc`], [`Error::Thread`], and [`Error::Socket`] when nothing can be bound to the media address.
     pub fn start(config: Config, events: mpsc::Sender<Event>) -> Result<Self, Error> {
-        let ports = Arc::new(PortSet::default());
+        let ports = Arc::new(PortSet::of(config.ports.clone()));
         let range = Range::new(config.address, &config.ports, Arc::clone(&ports), config.seed)?;
         range.probe()?;
-        let policy = Policy { loopback: config.loopback, own: vec![config.address, config.advertise], ports, listeners: config.listeners };
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let count = config.threads.unwrap_or_else(cores).clamp(1, usize::from(u16::MAX));
         let address = SocketAddr::new(config.address, config.webrtc_port);
         let shared = socket::shared(address, count).map_err(|source| Error::WebRtc { address, source })?;
         let webrtc_port = shared.first().and_then(|socket| socket.local_addr().ok()).map_or(config.webrtc_port, |address| address.port());
+        let own = vec![config.address, config.advertise];
+        let webrtc = own.iter().map(|address| SocketAddr::new(*address, webrtc_port));
+        let listeners = config.listeners.into_iter().chain(webrtc).collect();
+        let policy = Policy { loopback: config.loopback, own, ports, listeners };
         let fingerprint = config.certificate.fingerprint().to_string();
         let threads =
             Thread::start_all(shared, &policy, &config.certificate, config.seed, &config.music, &events).map_err(Error::Thread)?;

@@ -174,16 +174,11 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> CloseReason {
     task.report(What::Opened).await;
     let (mut sink, stream) = stream.split();
-    let reason = {
+    let (reason, code) = {
         let (write, read) = (pin!(write(task, &mut sink, queue)), pin!(read(task, stream, watch)));
-        tokio::select! { biased; reason = write => reason, reason = read => reason }
+        tokio::select! { biased; reason = write => (reason, None), end = read => end }
     };
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other end has no code of its own")]
-    let code = match reason {
-        CloseReason::Malformed(_) => CloseCode::Size,
-        CloseReason::Local => CloseCode::Normal,
-        _ => CloseCode::Policy,
-    };
+    let code = code.unwrap_or(if reason == CloseReason::Local { CloseCode::Normal } else { CloseCode::Policy });
     let farewell = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::default() }));
     let _ = timeout(FAREWELL, sink.send(farewell)).await; // the peer may be gone already
     reason
@@ -219,23 +214,33 @@ fn message(bytes: Bytes) -> Message {
     }
 }
 
+/// Returns what to tell a peer whose frames cannot be read (RFC 6455 §7.4.1).
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other error is one of the protocol")]
+fn code(error: &Error) -> CloseCode {
+    match error {
+        Error::Capacity(_) => CloseCode::Size,
+        Error::Utf8(_) => CloseCode::Invalid,
+        _ => CloseCode::Protocol,
+    }
+}
+
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     task: &Task,
     mut stream: SplitStream<WebSocketStream<S>>,
     mut watch: Watch,
-) -> CloseReason {
+) -> (CloseReason, Option<CloseCode>) {
     loop {
         let bytes = match timeout_at(watch.deadline().into(), stream.next()).await {
             Ok(Some(Ok(Message::Text(text)))) => Bytes::from(text),
             Ok(Some(Ok(Message::Binary(bytes)))) => bytes,
             Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)))) => continue,
             Ok(None | Some(Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed))) => {
-                return CloseReason::Peer;
+                return (CloseReason::Peer, None);
             }
-            Ok(Some(Err(Error::Io(error)))) => return lost(&error),
-            Ok(Some(Err(error))) => return CloseReason::Malformed(error.to_string()),
+            Ok(Some(Err(Error::Io(error)))) => return (lost(&error), None),
+            Ok(Some(Err(error))) => return (CloseReason::Malformed(error.to_string()), Some(code(&error))),
             Err(_) => match task.overdue(&mut watch).await {
-                Some(reason) => return reason,
+                Some(reason) => return (reason, None),
                 None => continue,
             },
         };

@@ -7,6 +7,7 @@ use sip::message::header::Replaces;
 use super::xml::{push_escaped, push_uri};
 use crate::call::graph::{self, Standing, View};
 use crate::call::party::Who;
+use crate::config::Trunk;
 
 /// The content type.
 pub const TYPE: &str = "application/dialog-info+xml";
@@ -21,7 +22,9 @@ pub enum Sight {
     State,
     /// Also with whom.
     Parties,
-    /// Also what an INVITE with Replaces needs to take it over (RFC 3891).
+    /// Also what an INVITE with Replaces needs to pick one up that rings (RFC 3891).
+    Ringing,
+    /// Also what it needs to take over one that is established: only the user's own devices may.
     Whole,
 }
 
@@ -61,7 +64,7 @@ pub fn print(aor: &Aor, version: u32, sight: Sight, shown: &[Shown<'_>]) -> Byte
 fn push_dialog(text: &mut String, aor: &Aor, sight: Sight, shown: &Shown<'_>) {
     let leg = shown.leg.map_or(0, |leg| leg.id.0);
     text.push_str(&format!("<dialog id=\"{}-{}-{leg}\"", shown.view.id, shown.party.id.0));
-    if let Some(names) = shown.names.as_ref().filter(|_| sight == Sight::Whole) {
+    if let Some(names) = shown.names.as_ref().filter(|_| is_named(shown, sight)) {
         for (name, value) in [("call-id", &names.call_id), ("local-tag", &names.to_tag), ("remote-tag", &names.from_tag)] {
             text.push_str(&format!(" {name}=\""));
             push_escaped(text, value);
@@ -81,9 +84,15 @@ fn push_dialog(text: &mut String, aor: &Aor, sight: Sight, shown: &Shown<'_>) {
     }
     let other = shown.view.parties.iter().find(|party| party.id != shown.party.id && party.state != Standing::Left);
     if let Some(other) = other.filter(|other| sight >= Sight::Parties && !other.anonymous) {
-        push_remote(text, aor, other);
+        push_remote(text, other);
     }
     text.push_str("</dialog>");
+}
+
+/// Returns true where a watcher sees what names a dialog. Whoever knows it could try to speak in it: it is told only where it is of use (S5).
+fn is_named(shown: &Shown<'_>, sight: Sight) -> bool {
+    let rings = shown.leg.is_some_and(|leg| leg.state == Standing::Ringing);
+    sight == Sight::Whole || (sight == Sight::Ringing && rings)
 }
 
 fn state(shown: &Shown<'_>) -> &'static str {
@@ -96,10 +105,10 @@ fn state(shown: &Shown<'_>) -> &'static str {
     }
 }
 
-fn push_remote(text: &mut String, aor: &Aor, other: &graph::Party) {
+fn push_remote(text: &mut String, other: &graph::Party) {
     let remote = match &other.who {
         Who::User(_) => Aor::parse(&other.address),
-        Who::Outside { number, .. } => Aor::new(number, aor.domain()),
+        Who::Outside { trunk, number } => Aor::new(number, &Trunk::domain(trunk)), // whatever it is, it is nobody's of ours (S6)
     };
     let Some(remote) = remote else { return };
     text.push_str("<remote><identity");
@@ -126,8 +135,16 @@ mod tests {
     use crate::call::party::PartyId;
 
     fn party(id: u16, who: Who, address: &str, state: Standing) -> Party {
-        let leg =
-            Leg { id: LegId(id.into()), device: None, dialog: None, contact: String::new(), state, gives: Kinds::NONE, takes: Kinds::NONE };
+        let leg = Leg {
+            id: LegId(id.into()),
+            device: None,
+            application: false,
+            dialog: None,
+            contact: String::new(),
+            state,
+            gives: Kinds::NONE,
+            takes: Kinds::NONE,
+        };
         let name = Some(format!("\"{id}\" & co"));
         Party {
             id: PartyId(id),
@@ -137,6 +154,7 @@ mod tests {
             anonymous: false,
             state,
             came_at: 0,
+            held_at_device: false,
             muted: Kinds::NONE,
             legs: vec![leg],
         }
@@ -172,8 +190,8 @@ mod tests {
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::Whole);
         assert!(text.contains("version=\"3\" state=\"full\" entity=\"sip:bob@h\""), "{text}");
         let dialog = "<dialog id=\"0000000000000005-1-1\" call-id=\"c&lt;1\" local-tag=\"device\" remote-tag=\"ours\" direction=\"recipient\">\
-                      <state>early</state><remote><identity display=\"&quot;0&quot; &amp; co\">sip:+4930%3C@h</identity>\
-                      <target uri=\"sip:+4930%3C@h\"/></remote></dialog>";
+                      <state>early</state><remote><identity display=\"&quot;0&quot; &amp; co\">sip:+4930%3C@t.invalid</identity>\
+                      <target uri=\"sip:+4930%3C@t.invalid\"/></remote></dialog>";
         assert!(text.contains(dialog), "{text}");
     }
 
@@ -184,6 +202,22 @@ mod tests {
         assert!(text.contains("<dialog id=\"0000000000000005-1-1\" direction=\"recipient\"><state>early</state></dialog>"), "{text}");
         let text = printed(&view(Standing::Calling, Standing::Ringing, Some(1)), 1, Sight::Parties);
         assert!(text.contains("<remote>") && !text.contains("call-id"), "{text}");
+    }
+
+    #[test]
+    fn what_names_a_dialog_is_for_who_may_pick_it_up_and_for_its_own_user() {
+        // S5
+        for (of, standing, colleague) in [
+            (0, Standing::Calling, false),
+            (1, Standing::Ringing, true),
+            (0, Standing::Connected, false),
+            (1, Standing::Connected, false),
+            (1, Standing::Holding, false),
+        ] {
+            let view = view(standing, standing, Some(1));
+            let named = |sight| printed(&view, of, sight).contains("call-id");
+            assert_eq!((named(Sight::Ringing), named(Sight::Whole)), (colleague, true), "{standing:?}");
+        }
     }
 
     #[test]

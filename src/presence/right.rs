@@ -28,7 +28,7 @@ pub fn sight(watcher: &User, user: &User) -> Option<Sight> {
     match caller.reach(PRESENCE) {
         Reach::Own | Reach::All if watcher.name == user.name => Some(Sight::Whole),
         Reach::None | Reach::Own => None,
-        Reach::All if caller.reach(PICKUP) == Reach::All => Some(Sight::Whole),
+        Reach::All if caller.reach(PICKUP) == Reach::All => Some(Sight::Ringing),
         Reach::All if caller.reach(SHOW) == Reach::All => Some(Sight::Parties),
         Reach::All => Some(Sight::State),
     }
@@ -64,7 +64,7 @@ mod tests {
         for (rules, seen) in [
             (&[][..], Some(Sight::State)),
             (&[("tel.show", Reach::All)], Some(Sight::Parties)),
-            (&[("tel.*", Reach::All)], Some(Sight::Whole)),
+            (&[("tel.*", Reach::All)], Some(Sight::Ringing)),
             (&[("presence.get", Reach::Own)], None),
             (&[("presence.get", Reach::Own), ("tel.*", Reach::All)], None),
             (&[("*", Reach::None)], None),

@@ -39,18 +39,11 @@ impl Admin for Provider {
 
     async fn add_user(&self, request: AddUser) -> Answer<User> {
         let AddUser { user: name, password, name: shown, numbers } = request;
-        let added = self.signaling.change(move |people| {
+        let added = self.signaling.change::<_, Refusal>(move |people| {
             let name = name.as_str();
             let mut batch = people.users.add(name, password.reveal(), shown.as_ref().map(Line::as_str))?;
             for number in &numbers {
-                match people.users.add_number(number.as_str(), name) {
-                    Ok((more, _)) => batch.append(more),
-                    Err(refusal) => {
-                        // all or nothing: what was begun was not written yet
-                        people.users.remove(name)?;
-                        return Err(refusal);
-                    }
-                }
+                batch.append(people.users.add_number(number.as_str(), name)?.0);
             }
             Ok((batch, people.users.named(name).and_then(user)))
         });
@@ -76,7 +69,7 @@ impl Admin for Provider {
         let removed = self.signaling.change::<_, Refusal>(move |people| {
             let mut batch = people.users.remove(name.as_str())?;
             if let Some(aor) = Aor::new(name.as_str(), people.domain) {
-                batch.append(people.locations.replace(&aor, &[]));
+                batch.append(people.replace(&aor, &[]));
                 batch.remove(Table::Presence, name.as_str().as_bytes());
                 people.touched = Some(name.to_string());
             }
@@ -107,7 +100,7 @@ impl Admin for Provider {
                 return Err(Error::new(Fault::NotFound, format!("{name} has no device {device}")));
             }
             people.touched = Some(name.to_string());
-            Ok((people.locations.replace(&aor, &bindings), ()))
+            Ok((people.replace(&aor, &bindings), ()))
         });
         Ok(removed.await?)
     }

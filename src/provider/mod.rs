@@ -74,6 +74,11 @@ impl Provider {
         let _stopping = self.signaling.login_over(login.0).await;
     }
 
+    /// Tells whether a login's client hears of what happens. Of two such words that with the higher turn counts.
+    pub(crate) async fn login_hears(&self, login: LoginId, is_there: bool, turn: u64) {
+        let _stopping = self.signaling.login_hears(login.0, is_there, turn).await;
+    }
+
     /// Finds out who shows this; none: it is wrong.
     ///
     /// # Errors

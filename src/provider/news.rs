@@ -6,10 +6,11 @@ use cas::topic::Happening;
 use cas::topic::graph::Changed;
 use cas::topic::history::EntryEvent;
 use cas::topic::presence;
-use cas::topic::tel::{self, CallEvent, Change, Described, SdpType};
+use cas::topic::tel::{self, CallEvent, Change, Described, Left, SdpType};
 
 use super::view;
-use crate::call::graph::{Event, State};
+use crate::call::graph::{Constructed, Event, Party, Standing, State, View};
+use crate::clock;
 use crate::signaling::{Description, News};
 use crate::thin::Kind;
 
@@ -43,6 +44,23 @@ fn described(description: Description) -> Option<Described> {
     Some(Described { login: LoginId(login), user: UserName::parse(&user).ok()?, description })
 }
 
+/// Returns the call as it ended for users who are no longer in it.
+fn left(before: &View, after: &View) -> Option<Left> {
+    let gone = before.parties.iter().filter_map(|party| party.who.user()).filter(|user| after.party_of(user).is_none());
+    let users: Vec<UserName> = gone.filter_map(|user| UserName::parse(user).ok()).collect();
+    let why = match (&after.constructed, after.slot) {
+        _ if users.is_empty() => return None,
+        (_, Some(slot)) if before.slot.is_none() => format!("parked in slot {slot}"),
+        (Constructed::Transferred(_), _) if before.constructed != after.constructed => "transferred".to_owned(),
+        (Constructed::PickedUp(_), _) if before.constructed != after.constructed => "picked up by somebody else".to_owned(),
+        _ => "left, and the others go on".to_owned(),
+    };
+    let parties = before.parties.iter().map(|party| Party { state: Standing::Left, legs: Vec::new(), ..party.clone() }).collect();
+    let ended_at = u64::try_from(clock::unix().as_millis()).ok();
+    let call = view::call(&View { state: State::Ended, parties, ended_at, slot: None, why: Some(why), ..before.clone() })?;
+    Some(Left { users, call })
+}
+
 fn call(event: &Event) -> Vec<Happening> {
     let Some(call) = view::call(&event.after) else { return Vec::new() };
     let before = event.before.as_deref();
@@ -52,7 +70,9 @@ fn call(event: &Event) -> Vec<Happening> {
         (Some(State::Ringing), State::Connected) => Change::Connected,
         (Some(_), _) => Change::Changed,
     };
+    let left = before.filter(|_| change != Change::Ended).and_then(|before| left(before, &event.after));
     let mut told = vec![Happening::Tel(CallEvent { change, call })];
+    told.extend(left.map(Happening::Left));
     if let (Some(new), Some(old)) = (view::graph(&event.after), before.map_or_else(|| view::empty(&event.after), view::graph))
         && new != old
     {

@@ -7,7 +7,7 @@ use cas::permission::Caller;
 use cas::provider::{Graph, Telephony};
 use cas::text::{CallId, DeviceId, Line, UserName};
 use cas::topic::graph;
-use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media};
+use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media, PartyState};
 use media::Kinds;
 use sip::StatusCode;
 
@@ -15,7 +15,7 @@ use super::{Provider, view};
 use crate::call::Calls;
 use crate::call::command::Refusal;
 use crate::call::graph::View;
-use crate::signaling::{NewCall, Unable, Want};
+use crate::signaling::{Guide, NewCall, Purpose, Unable, Want};
 use crate::{call, device};
 
 impl Telephony for Provider {
@@ -29,27 +29,28 @@ impl Telephony for Provider {
     }
 
     async fn make_call(&self, caller: &Caller, user: &UserName, request: MakeCall) -> Result<Acted, Error> {
-        if request.guided.is_some() {
-            return Err(Error::new(Fault::NotSupported, "this switch does not do make-call with guided yet"));
+        let Some(guided) = request.guided.clone() else { return self.make_plain_call(caller, user, request).await };
+        let waiting = id(&guided.call)?;
+        let was_held = self.call(&guided.call).await?.party(user).is_some_and(|party| party.state == PartyState::Held);
+        let order = |want| self.signaling.order(waiting, user.as_str(), want);
+        order(Want::Hold).await?.map_err(|unable| refused(&unable, "make-call"))?;
+        match self.make_plain_call(caller, user, request).await {
+            Ok(acted) => {
+                let purpose = match guided.purpose {
+                    tel::Purpose::Transfer => Purpose::Transfer,
+                    tel::Purpose::Conference => Purpose::Conference,
+                };
+                self.signaling.guide(id(&acted.call.id)?, Guide { waiting, user: user.to_string(), purpose, resumes: !was_held }).await?;
+                Ok(acted)
+            }
+            Err(error) => {
+                if !was_held {
+                    // it may be over meanwhile
+                    let _over = order(Want::Resume).await?;
+                }
+                Err(error)
+            }
         }
-        if let Some(sdp) = &request.sdp {
-            return self.call_by_thin(caller, user, &request, sdp).await;
-        }
-        let MakeCall { destination, device, video_device, name_hint, media, .. } = request;
-        let kinds = if video_device.is_some() { Kinds::BOTH } else { kinds(&media).unwrap_or(Kinds::AUDIO) };
-        let made = self.signaling.make(|answer| NewCall {
-            user: user.as_str().to_owned(),
-            device: device.as_ref().map(device_id),
-            video: video_device.as_ref().map(device_id),
-            kinds,
-            destination: destination.as_str().to_owned(),
-            name: name_hint.map(|name| name.as_str().to_owned()),
-            answer,
-        });
-        let call = made.await?.map_err(|unable| refused(&unable, "make-call"))?;
-        let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
-        let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
-        Ok(Acted { call, sdp: None })
     }
 
     async fn act(&self, caller: &Caller, user: &UserName, act: Act) -> Result<Acted, Error> {
@@ -84,6 +85,27 @@ impl Graph for Provider {
 }
 
 impl Provider {
+    async fn make_plain_call(&self, caller: &Caller, user: &UserName, request: MakeCall) -> Result<Acted, Error> {
+        if let Some(sdp) = &request.sdp {
+            return self.call_by_thin(caller, user, &request, sdp).await;
+        }
+        let MakeCall { destination, device, video_device, name_hint, media, .. } = request;
+        let kinds = if video_device.is_some() { Kinds::BOTH } else { kinds(&media).unwrap_or(Kinds::AUDIO) };
+        let made = self.signaling.make(|answer| NewCall {
+            user: user.as_str().to_owned(),
+            device: device.as_ref().map(device_id),
+            video: video_device.as_ref().map(device_id),
+            kinds,
+            destination: destination.as_str().to_owned(),
+            name: name_hint.map(|name| name.as_str().to_owned()),
+            answer,
+        });
+        let call = made.await?.map_err(|unable| refused(&unable, "make-call"))?;
+        let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
+        let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
+        Ok(Acted { call, sdp: None })
+    }
+
     async fn view(&self, call: &CallId) -> Result<Arc<View>, Error> {
         self.signaling.call(id(call)?).await?.ok_or_else(|| unknown(call))
     }
@@ -153,9 +175,10 @@ fn slot(line: &Line) -> Result<u16, Error> {
 /// Tells why something was not done with a call; the message is what was asked for.
 fn refused(unable: &Unable, message: &str) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference, NoDevice,
-        NoParty, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours, OtherThread, Present,
-        Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, UnderWay, Unreachable, WhichDevice,
+        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
+        NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
+        NothingRegistered, OtherThread, Present, Same, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, TooManyOfTrunk, TooManyOfUser,
+        TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -163,19 +186,21 @@ fn refused(unable: &Unable, message: &str) -> Error {
         Unable::UnknownDestination => {
             return Error { field: Some("destination".into()), ..Error::new(Fault::NotFound, unable.to_string()) };
         }
+        Unable::UnknownUser => return Error { field: Some("user".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
         Unable::OwnNumber => return Error::field("destination", unable.to_string()),
         Unable::Refused(refusal) => match refusal {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
             NotYours => return Error { detail: unable.to_string().into(), ..Error::missing_right(&format!("tel.{message}")) },
             BadDigits => Fault::BadMessage,
-            TooManyCalls => Fault::TooMany,
+            TooManyCalls | TooManyOfUser | TooManyOfTrunk | TooManyParked => Fault::TooMany,
+            NoPorts => Fault::Unavailable,
             WhichDevice => return Error::field("device", unable.to_string()),
+            UnknownDevice => return Error { field: Some("device".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
             NotByItself => Fault::NotSupported,
-            NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver | NoConference
-            | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
-            NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere | OtherThread => {
-                Fault::Conflict
-            }
+            HoldsItself | NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver
+            | NoConference | NotModerator | Locked | Full | Present | IsRoom => Fault::NotNow,
+            NothingRegistered | NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere
+            | OtherThread => Fault::Conflict,
         },
     };
     Error::new(fault, unable.to_string())

@@ -103,6 +103,6 @@ fn refused(refusal: &Refusal) -> Error {
         }
         Refusal::Refused(sip::StatusCode::NOT_FOUND) => Error::new(Fault::NotFound, detail),
         Refusal::Refused(sip::StatusCode::SERVICE_UNAVAILABLE) => Error::new(Fault::Unavailable, detail),
-        Refusal::Refused(_) | Refusal::Over => Error::new(Fault::Conflict, detail),
+        Refusal::Refused(_) | Refusal::Over | Refusal::Gone => Error::new(Fault::Conflict, detail),
     }
 }

@@ -85,15 +85,17 @@ fn party(view: &View, party: &graph::Party) -> Party {
         Who::User(name) => (UserName::parse(name).ok(), None),
         Who::Outside { number, .. } => (None, Some(number.to_string()).filter(|_| !party.anonymous)),
     };
+    let is_parked = view.state == graph::State::Parked && matches!(party.state, Standing::Connected | Standing::Holding);
     let device = |leg: &graph::Leg| {
         let device = DeviceId::parse(leg.device.as_ref()?.as_str()).ok()?;
-        Some(Carrying { device, media: carried(leg) })
+        Some(Carrying { device, media: carried(leg), application: leg.application })
     };
     Party {
         user,
         number,
         name: party.name.clone().filter(|_| !party.anonymous),
-        state: standing(party.state),
+        state: if is_parked { PartyState::Parked } else { standing(party.state) },
+        held_at_device: party.held_at_device,
         muted: media(party.muted),
         moderator: moderates(view, party),
         devices: party.legs.iter().filter_map(device).collect(),

@@ -1,12 +1,11 @@
 //! Who sent this: a user who proved the password, here or to CAS, a trunk by its address, or a stranger, who is challenged (S5).
 
 use sip::digest::{Side, Stale, Standing, Verdict};
-use sip::message::Name;
-use sip::message::header::NameAddr;
 use sip::{Aor, Incoming};
 use tracing::info;
 
 use super::{Context, Rejection};
+use crate::config::Trunk;
 use crate::pii::Pii;
 
 /// A sender who is known.
@@ -24,8 +23,7 @@ pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side)
         return Ok(Sender::User(user.to_owned()));
     }
     let source = incoming.flow.remote.ip();
-    let trunk = context.trunks.iter().find(|trunk| trunk.addresses.iter().any(|network| network.contains(&source)));
-    if let Some(trunk) = trunk.filter(|_| side == Side::Proxy) {
+    if let Some(trunk) = trunk(context, incoming).filter(|_| side == Side::Proxy) {
         return Ok(Sender::Trunk(trunk.name.as_str().to_owned()));
     }
     let request = &incoming.request;
@@ -55,20 +53,8 @@ pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side)
     }
 }
 
-/// Checks that a user's From names that user: what goes on unchanged must not carry another identity (S6).
-pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> Result<(), Rejection> {
-    let Sender::User(name) = sender else { return Ok(()) };
-    let from: NameAddr = incoming.request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
-    match context.user(&from.uri) {
-        Ok(user) if *user.name == **name => Ok(()),
-        Ok(_) | Err(_) => Err(Rejection::Forbidden("From is not the authenticated user")),
-    }
-}
-
-/// Returns the identity that we assert for a user (RFC 3325 §5).
-pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
-    match sender {
-        Sender::User(name) => Aor::new(name, context.domain)?.uri().map(NameAddr::new),
-        Sender::Trunk(_) => None,
-    }
+/// Returns the trunk that a request came from, by its address.
+pub(super) fn trunk<'a>(context: &Context<'a>, incoming: &Incoming) -> Option<&'a Trunk> {
+    let source = incoming.flow.remote.ip();
+    context.trunks.iter().find(|trunk| trunk.addresses.iter().any(|network| network.contains(&source)))
 }

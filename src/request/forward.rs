@@ -3,13 +3,13 @@
 use sip::Incoming;
 use sip::digest::Side;
 
-use super::{Context, Outcome, Rejection, auth, hops_left};
+use super::{Context, Outcome, Rejection, auth, hops_left, identity};
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let sender = auth::sender(context, incoming, Side::Proxy)?;
     hops_left(&incoming.request)?;
-    auth::check_from(context, incoming, &sender)?;
+    identity::check_from(context, incoming, &sender)?;
     let user = context.user(&incoming.request.uri)?;
     let aor = context.aor(user)?;
-    Ok(Outcome::Forward(context.targets(&aor)?, auth::asserted(context, &sender)))
+    Ok(Outcome::Forward(context.targets(&aor)?, identity::asserted(context, &sender)))
 }

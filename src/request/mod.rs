@@ -3,12 +3,14 @@
 
 mod auth;
 mod forward;
+pub mod identity;
 mod invite;
 mod options;
 pub mod publish;
 mod refer;
 mod register;
 pub mod subscribe;
+pub mod within;
 
 use std::time::Instant;
 

@@ -6,7 +6,7 @@ use sip::message::Name;
 use sip::{Incoming, Request};
 
 use super::subscribe::{Package, package};
-use super::{Context, Outcome, Rejection, Sender, auth};
+use super::{Context, Outcome, Rejection, Sender, auth, identity};
 use crate::presence::{Publish, pidf};
 
 /// A PUBLISH that may be taken.
@@ -22,7 +22,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let request = &incoming.request;
     let sender = auth::sender(context, incoming, Side::Proxy)?;
     let Sender::User(name) = &sender else { return Err(Rejection::Forbidden("a trunk publishes nothing")) };
-    auth::check_from(context, incoming, &sender)?;
+    identity::check_from(context, incoming, &sender)?;
     if package(incoming)? != Package::Presence {
         return Err(Rejection::BadEvent);
     }

@@ -6,7 +6,7 @@ use sip::digest::Side;
 use sip::message::header;
 use sip::message::{HeaderError, Name};
 
-use super::{Context, Outcome, Rejection, Sender, auth};
+use super::{Context, Outcome, Rejection, Sender, auth, identity};
 use crate::presence::right::sight;
 use crate::presence::{dialog_info, pidf};
 
@@ -54,7 +54,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let request = &incoming.request;
     let sender = auth::sender(context, incoming, Side::Proxy)?;
     let Sender::User(watcher) = &sender else { return Err(Rejection::Forbidden("a trunk watches nobody")) };
-    auth::check_from(context, incoming, &sender)?;
+    identity::check_from(context, incoming, &sender)?;
     let package = package(incoming)?;
     if !accepts(incoming, package.content_type()) {
         return Err(Rejection::NotAcceptable(package.content_type()));

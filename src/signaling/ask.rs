@@ -1,21 +1,24 @@
 //! The loop's door: what others ask it for, and how it answers. One bounded queue; while the loop is busy they wait. Who we serve is read
-//! and changed here, by the loop that owns it: a change takes effect at once and is answered when it is durable.
+//! and changed here, by the loop that owns it: a change takes effect at once and is answered when it is durable. One that cannot be made
+//! durable is taken back before that is told.
 
 use std::sync::Arc;
 
-use sip::UnixTime;
+use sip::registrar::Binding;
+use sip::{Aor, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::{NewCall, Order, Unable, Want};
 use super::drain::Draining;
+use super::guide::Guide;
 use super::thin::{Came, What, Wish};
 use super::{Signaling, Unwritten};
 use crate::call::{self, graph::View};
-use crate::location::Locations;
+use crate::location::{Former, Locations};
 use crate::presence::{Kept, Presence, Said};
 use crate::storage::{Batch, StorageError};
 use crate::thin;
-use crate::user::Users;
+use crate::user::{self, Users};
 
 /// Questions that may wait for the loop; beyond it those who ask wait.
 const QUEUE: usize = 1024;
@@ -51,6 +54,35 @@ pub(crate) struct People<'a> {
     pub(crate) now: UnixTime,
     /// Whose devices a change touched.
     pub(crate) touched: Option<String>,
+    /// What their bindings were before.
+    replaced: Vec<(Aor, Former)>,
+}
+
+impl People<'_> {
+    /// Replaces the bindings of an AOR; the returned write makes it last.
+    pub(crate) fn replace(&mut self, aor: &Aor, bindings: &[Binding]) -> Batch {
+        let (batch, former) = self.locations.replace(aor, bindings);
+        self.replaced.push((aor.clone(), former));
+        batch
+    }
+}
+
+/// What takes a change back that could not be made durable.
+#[derive(Default)]
+pub(super) struct Undo {
+    /// Of users, numbers and keys.
+    users: user::Undo,
+    /// Of their devices.
+    replaced: Vec<(Aor, Former)>,
+    /// What somebody said before.
+    said: Option<(String, Said)>,
+}
+
+impl Undo {
+    /// Takes back what somebody said.
+    pub(super) fn said(user: &str, before: Said) -> Self {
+        Self { said: Some((user.to_owned(), before)), ..Self::default() }
+    }
 }
 
 type Look = Box<dyn FnOnce(&mut People<'_>) + Send>;
@@ -82,6 +114,10 @@ pub(crate) enum Ask {
     Wish(Wish),
     /// To end what there is of such an application: its login is over.
     LoginOver(u64),
+    /// Whether a login's application hears of calls, and which turn of that this is.
+    LoginHears(u64, bool, u64),
+    /// What happens when somebody answers a call that was made just now.
+    Guide(call::Id, Guide),
     /// The calls that are not over, of a user or all.
     Calls(Option<String>, oneshot::Sender<Vec<Arc<View>>>),
 }
@@ -105,7 +141,7 @@ impl Handle {
         self.ask(Ask::Look(look), answered).await
     }
 
-    /// Changes people, and waits until the change is durable.
+    /// Changes people, and waits until the change is durable. What was done before a refusal is taken back.
     pub(crate) async fn change<T: Send + 'static, E: Send + 'static>(
         &self,
         change: impl FnOnce(&mut People<'_>) -> Result<(Batch, T), E> + Send + 'static,
@@ -155,6 +191,16 @@ impl Handle {
     /// Ends what there is of the application of a login as a device.
     pub(crate) async fn login_over(&self, login: u64) -> Result<(), Stopped> {
         self.0.send(Ask::LoginOver(login)).await.map_err(|_| Stopped)
+    }
+
+    /// Tells whether the application of a login hears of calls. Of two such words that with the higher turn counts.
+    pub(crate) async fn login_hears(&self, login: u64, is_there: bool, turn: u64) -> Result<(), Stopped> {
+        self.0.send(Ask::LoginHears(login, is_there, turn)).await.map_err(|_| Stopped)
+    }
+
+    /// Says what happens when somebody answers a call that was made just now.
+    pub(crate) async fn guide(&self, call: call::Id, guide: Guide) -> Result<(), Stopped> {
+        self.0.send(Ask::Guide(call, guide)).await.map_err(|_| Stopped)
     }
 
     /// Takes no new calls, or takes them again.
@@ -225,29 +271,45 @@ impl Signaling {
         }
     }
 
+    /// Takes a change back.
+    pub(super) fn take_back(&mut self, undo: Undo) {
+        let Undo { users, replaced, said } = undo;
+        self.users.restore(users);
+        for (aor, former) in replaced {
+            self.locations.restore(&aor, former);
+        }
+        if let Some((user, said)) = said {
+            self.look_at(&user);
+            self.presences.say(self.now, &user, said);
+        }
+    }
+
     pub(super) fn handle_ask(&mut self, ask: Ask) {
         let now = self.unix();
         let (users, locations, domain) = (&mut self.users, &mut self.locations, &*self.domain);
-        let mut people = People { users, locations, domain, now, touched: None };
+        let mut people = People { users, locations, domain, now, touched: None, replaced: Vec::new() };
         match ask {
             Ask::Look(look) => look(&mut people),
             Ask::Change(change) => {
                 let changed = change(&mut people);
-                let touched = people.touched;
-                if let Some((batch, answer)) = changed {
-                    self.write(&batch, Unwritten::Asked(answer));
-                }
+                let (touched, replaced) = (people.touched, people.replaced);
+                let mut undo = Undo { users: self.users.take_undo(), replaced, said: None };
+                let Some((batch, answer)) = changed else { return self.take_back(undo) };
                 if let Some(user) = touched {
                     self.look_at(&user);
                     if self.users.named(&user).is_none() {
-                        self.presences.say(self.now, &user, Said::default()); // the next one of that name has said nothing
+                        let before = self.presences.say(self.now, &user, Said::default()); // the next one of that name has said nothing
+                        undo.said = Some((user, before));
                     }
                 }
+                self.write(&batch, Unwritten::Asked(answer, Box::new(undo)));
             }
             Ask::Figures(answer) => drop(answer.send(self.figures())),
             Ask::Order(order) => self.handle_order(order),
             Ask::Wish(wish) => self.handle_wish(wish),
             Ask::LoginOver(login) => self.login_over(login),
+            Ask::Guide(call, guide) => self.guide(call, guide),
+            Ask::LoginHears(login, is_there, turn) => self.login_hears(login, is_there, turn),
             Ask::Make(wanted) => self.handle_new_call(wanted),
             Ask::Drain(draining, answer) => {
                 self.set_draining(draining);

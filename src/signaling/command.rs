@@ -29,7 +29,7 @@ pub(crate) enum Want {
     Hold,
     /// The user talks again.
     Resume,
-    /// The user leaves: hangs up, gives up or declines.
+    /// The user leaves: hangs up, gives up or declines. Of somebody who is no party: the call ends.
     Drop,
     /// The user does not want a call that rings: what the caller is told.
     Decline(StatusCode),
@@ -104,6 +104,9 @@ pub(crate) enum Unable {
     /// What was dialled reaches nobody.
     #[error("nobody is reached by this number or address")]
     UnknownDestination,
+    /// There is no such user.
+    #[error("there is no such user")]
+    UnknownUser,
     /// What was dialled is the user's own.
     #[error("this is the user's own number or address")]
     OwnNumber,
@@ -159,7 +162,14 @@ impl Signaling {
             let finish = move |targets| Ok(Command::Pickup { call, person, devices: reachable(targets), alert });
             return Ok((self.targets(user, device.as_ref())?, Box::new(finish)));
         }
-        let party = view.party_of(user).ok_or(Refusal::NoParty)?.id;
+        let party = match (view.party_of(user), &want) {
+            (Some(party), _) => party.id,
+            (None, Want::Drop) => {
+                let reason = format!("ended by {user}");
+                return Ok((Vec::new(), Box::new(move |_| Ok(Command::End { call, reason }))));
+            }
+            (None, _) => return Err(Refusal::NoParty.into()),
+        };
         let plain = |command: Command| -> (Vec<(Way, Target)>, Finish) { (Vec::new(), Box::new(move |_| Ok(command))) };
         Ok(match want {
             Want::Hold => plain(Command::Hold { call, party }),
@@ -218,13 +228,14 @@ impl Signaling {
 
     /// Finds a device of a user, or all of them.
     pub(super) fn targets(&self, user: &str, device: Option<&device::Id>) -> Result<Vec<(Way, Target)>, Refusal> {
-        let srtp = self.users.named(user).ok_or(Refusal::NoDevice)?.srtp;
-        let bindings = self.locations.of(&Aor::new(user, &self.domain).ok_or(Refusal::NoDevice)?);
+        let none = || device.map_or(Refusal::NothingRegistered, |_| Refusal::UnknownDevice);
+        let srtp = self.users.named(user).ok_or_else(none)?.srtp;
+        let bindings = self.locations.of(&Aor::new(user, &self.domain).ok_or_else(none)?);
         let meant: Vec<_> =
             bindings.iter().filter(|binding| device.is_none_or(|device| device::Id::of(binding) == *device)).cloned().collect();
         let reachable = registrar::targets(&meant, self.unix());
         if reachable.is_empty() {
-            return Err(Refusal::NoDevice);
+            return Err(none());
         }
         Ok(reachable.iter().map(|target| self.device(target, &bindings, srtp)).collect())
     }
@@ -276,7 +287,7 @@ impl Signaling {
         if *callee.name == *wanted.user {
             return Err(Unable::OwnNumber);
         }
-        let caller = self.person(&wanted.user).ok_or(Refusal::NoDevice)?;
+        let caller = self.person(&wanted.user).ok_or(Unable::UnknownUser)?;
         let mut to = self.person(&callee.name).ok_or(Unable::UnknownDestination)?;
         if let Some(name) = wanted.name.as_deref().filter(|_| callee.shown.is_none()) {
             to.shown = to.shown.with_display(name);

@@ -14,6 +14,7 @@ impl Signaling {
             }
             Event::Refer(dialog, refer) => self.refer(dialog, &refer, dialog),
             Event::Forward(incoming) => self.forward_within(&incoming),
+            Event::Elsewhere(within, incoming) => self.handle_elsewhere(within, *incoming),
             Event::Cancel(server) => self.forward_cancel(server),
             Event::Subscription(subscription, event) => self.handle_subscription(subscription, event),
             Event::Response(client, response) => self.forward_response(client, *response),

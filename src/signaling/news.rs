@@ -108,7 +108,7 @@ impl Signaling {
                 let _lost = news.try_send(News::Entry(Change::Added, Box::new(kept)));
             }
         };
-        self.write(&batch, Unwritten::Asked(Box::new(told)));
+        self.write(&batch, Unwritten::Asked(Box::new(told), Box::default()));
     }
 }
 

@@ -4,7 +4,7 @@ use media::sdp::transport::{Profile, Protection};
 use sip::message::header::NameAddr;
 use sip::message::{Headers, Name};
 use sip::registrar::{self, Binding, Change, Reach, Received, Target as Reachable};
-use sip::{Aor, Hop, Incoming, Method, Response, StatusCode, Transport, Uri};
+use sip::{Aor, Hop, Incoming, Method, Response, StatusCode, Transport, Uri, Within};
 use tracing::info;
 
 use super::resolve::{Job, Way};
@@ -28,6 +28,34 @@ impl Signaling {
                 return self.refuse_overload(&incoming);
             }
         }
+        match self.judge(&incoming, |context| request::handle(context, &incoming)) {
+            Ok(outcome) => self.carry_out_request(incoming, outcome),
+            Err((rejection, response)) => self.refuse(&incoming, rejection, &response),
+        }
+    }
+
+    /// A request in a dialog of ours that came by another way than its peer's.
+    pub(super) fn handle_elsewhere(&mut self, within: Within, incoming: Incoming) {
+        let owner = match within {
+            Within::Dialog(dialog) => self.calls.owner(dialog).map(|(_, _, person, _)| match &person.who {
+                Who::User(name) => Sender::User(name.to_string()),
+                Who::Outside { trunk, .. } => Sender::Trunk(trunk.to_string()),
+            }),
+            Within::Subscription(subscription) => self.watchers.watcher(subscription).map(|name| Sender::User(name.to_owned())),
+        };
+        match self.judge(&incoming, |context| request::within::check(context, &incoming, owner.as_ref())) {
+            Ok(()) => self.sip.receive_within(self.now, incoming),
+            Err(_) if incoming.request.method == Method::Ack => {}
+            Err((rejection, response)) => self.refuse(&incoming, rejection, &response),
+        }
+    }
+
+    /// Decides about a request; a refused one has its response.
+    fn judge<R>(
+        &mut self,
+        incoming: &Incoming,
+        decide: impl FnOnce(&mut Context<'_>) -> Result<R, Rejection>,
+    ) -> Result<R, (Rejection, Box<Response>)> {
         let mut context = Context {
             now: self.now,
             unix: self.unix(),
@@ -46,16 +74,13 @@ impl Signaling {
             media: self.media_path,
             srtp: self.srtp,
         };
-        match request::handle(&mut context, &incoming) {
-            Ok(outcome) => self.carry_out_request(incoming, outcome),
-            Err(rejection) => {
-                let response = request::response(&mut context, &incoming, rejection, &mut self.random);
-                if !matches!(rejection, Rejection::Challenge(..)) {
-                    info!(method = %incoming.request.method, source = %incoming.flow.remote, status = %response.status, reason = %rejection, "refused");
-                }
-                self.refuse(&incoming, rejection, &response);
+        decide(&mut context).map_err(|rejection| {
+            let response = request::response(&mut context, incoming, rejection, &mut self.random);
+            if !matches!(rejection, Rejection::Challenge(..)) {
+                info!(method = %incoming.request.method, source = %incoming.flow.remote, status = %response.status, reason = %rejection, "refused");
             }
-        }
+            (rejection, Box::new(response))
+        })
     }
 
     /// Strangers are answered without a transaction (S11). Who is known gets one, so that an INVITE's ACK finds its end.
@@ -102,9 +127,7 @@ impl Signaling {
             Outcome::Visit(visit) => self.visit(incoming, *visit),
             Outcome::Refer { user, session } => self.take_refer(incoming, &user, session),
             Outcome::Forward(targets, asserted) => {
-                if let Some(asserted) = asserted {
-                    assert_identity(&mut incoming.request.headers, &asserted);
-                }
+                request::identity::cleanse(&mut incoming.request, asserted.as_ref());
                 self.forward(&incoming, targets);
             }
         }
@@ -122,8 +145,8 @@ impl Signaling {
                 info!(aor = %Pii(&aor), source = %incoming.flow.remote, transport = %incoming.flow.transport, added, removed, "registered");
             }
         }
-        let batch = self.locations.replace(&aor, &registered.bindings);
-        self.write(&batch, Unwritten::Registered(Box::new(Registered { server, response, flow: incoming.flow, aor })));
+        let (batch, former) = self.locations.replace(&aor, &registered.bindings);
+        self.write(&batch, Unwritten::Registered(Box::new(Registered { server, response, flow: incoming.flow, aor, former })));
     }
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
@@ -235,14 +258,6 @@ fn profiles(target: &Reachable, srtp: Srtp) -> &'static [Profile] {
         Srtp::Prefer => &[Profile::Plain, Profile::Sdes, Profile::Dtls],
         Srtp::Require => &[Profile::Sdes, Profile::Dtls],
     }
-}
-
-/// Puts our word in the place of what a user says of itself (S6).
-fn assert_identity(headers: &mut Headers, identity: &NameAddr) {
-    for name in [Name::PPreferredIdentity, Name::RemotePartyId, Name::Diversion, Name::HistoryInfo] {
-        headers.remove(name);
-    }
-    headers.set(Name::PAssertedIdentity, identity.to_string());
 }
 
 fn routes(header: &str) -> Vec<NameAddr> {

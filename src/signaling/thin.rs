@@ -7,6 +7,7 @@ use sip::{Aor, DialogId, Named, Uri};
 use tokio::sync::oneshot;
 
 use super::{News, Signaling};
+use crate::thin::device::Device;
 use crate::thin::{Callee, Kind, Output, Progress, Refusal};
 use crate::{call, device, inside};
 
@@ -119,8 +120,17 @@ impl Signaling {
     fn register_thin(&mut self, login: u64, user: &str, name: Option<&str>, agent: &str) -> Result<device::Id, Refusal> {
         let aor = Aor::new(user, &self.domain).filter(|_| self.users.named(user).is_some()).ok_or(Refusal::NoUser)?;
         let device = self.thin.register(login, user, name, agent)?;
+        self.bind_thin(login, &aor, &device)?;
+        Ok(device.id())
+    }
+
+    /// Adds the binding by which an application rings, unless it is away.
+    fn bind_thin(&mut self, login: u64, aor: &Aor, device: &Device) -> Result<(), Refusal> {
+        if device.is_away {
+            return Ok(());
+        }
         let (binding, flow) = (device.binding(self.unix()), inside::flow(login));
-        let mut bindings = self.locations.of(&aor);
+        let mut bindings = self.locations.of(aor);
         bindings.retain(|other| other.received != binding.received && other.instance != binding.instance && !other.is_expired(self.unix()));
         if bindings.len() >= self.registrar.max_contacts {
             self.thin.unregister(login);
@@ -129,8 +139,22 @@ impl Signaling {
         bindings.push(binding);
         self.locations.opened(flow);
         // nothing to write: what lives as long as a login is not kept
-        let _same = self.locations.replace(&aor, &bindings);
-        Ok(device.id())
+        let _same = self.locations.replace(aor, &bindings);
+        Ok(())
+    }
+
+    /// The client of a login went without a word, or is there again. A device that no longer finds room when it is back rings no more.
+    pub(super) fn login_hears(&mut self, login: u64, is_there: bool, turn: u64) {
+        if is_there {
+            let Some(device) = self.thin.back(login, turn).cloned() else { return };
+            if let Some(aor) = Aor::new(&device.user, &self.domain) {
+                let _full = self.bind_thin(login, &aor, &device);
+            }
+        } else if self.thin.away(self.now, login, turn)
+            && let Some(user) = self.thin.device_of(login).map(|device| device.user.clone())
+        {
+            self.unbind_thin(login, &user);
+        }
     }
 
     fn unbind_thin(&mut self, login: u64, user: &str) {

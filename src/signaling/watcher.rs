@@ -10,6 +10,7 @@ use sip::{Aor, Incoming, Response, StatusCode, SubscriptionEvent, SubscriptionId
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 
+use super::ask::Undo;
 use super::{News, Signaling, Unwritten, millis};
 use crate::call::graph::{self, State, View};
 use crate::pii::Pii;
@@ -62,6 +63,11 @@ impl Watchers {
             }
         }
         Some(entry)
+    }
+
+    /// Returns whose subscription it is.
+    pub(super) fn watcher(&self, id: SubscriptionId) -> Option<&str> {
+        self.watches.get(&id).map(|entry| &*entry.watcher)
     }
 
     /// Returns the subscriptions to one package of a user.
@@ -176,10 +182,10 @@ impl Signaling {
         }
         let batch = kept.batch(user);
         self.look_at(user);
-        self.presences.say(self.now, user, kept.said(self.now, millis(self.unix)));
+        let before = self.presences.say(self.now, user, kept.said(self.now, millis(self.unix)));
         let presence = self.presences.seen(user).presence;
         let told = move |written: Result<(), _>| drop(answer.send(written.map(|()| Some(presence))));
-        self.write(&batch, Unwritten::Asked(Box::new(told)));
+        self.write(&batch, Unwritten::Asked(Box::new(told), Box::new(Undo::said(user, before))));
     }
 
     /// A user's bindings may have changed, or somebody asks for the first time.

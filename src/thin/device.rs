@@ -17,8 +17,12 @@ pub struct Device {
     /// Whose it is.
     pub user: Box<str>,
     pub(super) binding: Binding,
-    /// Whether it rings.
+    /// Whether it is to ring.
     pub is_registered: bool,
+    /// The application has gone without a word: it does not ring until it is back.
+    pub is_away: bool,
+    /// Of two words about that, the one with the higher turn counts.
+    pub(super) turn: u64,
     /// Its calls, at most [`MAX_CALLS`](super::MAX_CALLS).
     pub(super) sessions: Vec<DialogId>,
 }
@@ -45,7 +49,7 @@ impl Device {
             received: Received::from(&inside::flow(login)),
             behind_nat: false,
         };
-        Self { user: user.into(), binding, is_registered: false, sessions: Vec::new() }
+        Self { user: user.into(), binding, is_registered: false, is_away: false, turn: 0, sessions: Vec::new() }
     }
 
     /// Returns the binding by which it rings from now on. It has no end of its own: the login's end takes it away.

@@ -38,7 +38,7 @@ impl Thin {
             }
             Event::Dialog(session, event) => self.handle_dialog(now, session, event),
             Event::Refer(dialog, refer) => drop(self.sip.refuse_refer(now, dialog, refer.id, StatusCode::DECLINE)),
-            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Subscription(..) => {}
+            Event::Forward(_) | Event::Elsewhere(..) | Event::Cancel(_) | Event::Response(..) | Event::Subscription(..) => {}
         }
     }
 

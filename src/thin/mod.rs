@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::sdp::{self, Description};
-use sip::message::header::Replaces;
+use sip::message::header::{Reason, Replaces};
 use sip::message::{Headers, NameAddr};
 use sip::random::Random;
 use sip::{DialogId, Endpoint, Flow, Hop, OutgoingInvite, Setup, StatusCode, Uri};
@@ -96,6 +96,9 @@ pub enum Refusal {
     /// The login has ended meanwhile.
     #[error("the login is over")]
     LoginOver,
+    /// The application has no stream of events, and asked for none.
+    #[error("the application was gone")]
+    Gone,
     /// It is the host's own.
     #[error("the login is of no user of this switch")]
     NoUser,
@@ -194,13 +197,16 @@ impl Thin {
     /// # Errors
     /// [`Refusal::LoginOver`] and [`Refusal::TooManyDevices`].
     pub fn register(&mut self, login: u64, user: &str, name: Option<&str>, agent: &str) -> Result<Device, Refusal> {
-        self.admit(login, user)?;
         let binding = Device::new(login, user, name, agent).binding;
-        for other in self.by_user.get(user).into_iter().flatten() {
-            if let Some(other) = self.devices.get_mut(other) {
-                other.is_registered &= other.binding.instance != binding.instance;
+        for other in self.by_user.get(user).cloned().unwrap_or_default() {
+            let is_same = |device: &&mut Device| other != login && device.binding.instance == binding.instance;
+            let Some(device) = self.devices.get_mut(&other).filter(is_same) else { continue };
+            device.is_registered = false;
+            if device.sessions.is_empty() {
+                self.forget(other); // a page that was loaded anew many times leaves no crowd behind
             }
         }
+        self.admit(login, user)?;
         let device = self.devices.get_mut(&login).ok_or(Refusal::LoginOver)?;
         (device.binding, device.is_registered) = (binding, true);
         Ok(device.clone())
@@ -269,26 +275,56 @@ impl Thin {
             self.over.pop_first();
         }
         self.over.insert(login);
-        let Some(Device { user, sessions, is_registered, .. }) = self.devices.remove(&login) else { return false };
-        if let Some(theirs) = self.by_user.get_mut(&user) {
+        let Some(Device { sessions, is_registered, .. }) = self.forget(login) else { return false };
+        self.hang_up(now, sessions, (&Refusal::LoginOver, None));
+        is_registered
+    }
+
+    /// An application has gone without a word: its calls end, and it rings no more until it is [`Self::back`]. Returns whether that is
+    /// news. `turn` puts such words in their order.
+    pub fn away(&mut self, now: Instant, login: u64, turn: u64) -> bool {
+        let Some(device) = self.devices.get_mut(&login).filter(|device| device.turn < turn) else { return false };
+        (device.is_away, device.turn) = (true, turn);
+        let (sessions, is_registered) = (device.sessions.clone(), device.is_registered);
+        let lost = Reason::sip(StatusCode::REQUEST_TIMEOUT.code(), &Refusal::Gone.to_string());
+        self.hang_up(now, sessions, (&Refusal::Gone, Some(&lost)));
+        if !is_registered {
+            self.forget(login);
+        }
+        true
+    }
+
+    /// An application is there again. Returns its device if that rings from now on.
+    pub fn back(&mut self, login: u64, turn: u64) -> Option<&Device> {
+        let device = self.devices.get_mut(&login).filter(|device| device.turn < turn)?;
+        (device.is_away, device.turn) = (false, turn);
+        Some(&*device).filter(|device| device.is_registered)
+    }
+
+    fn forget(&mut self, login: u64) -> Option<Device> {
+        let device = self.devices.remove(&login)?;
+        if let Some(theirs) = self.by_user.get_mut(&device.user) {
             theirs.retain(|other| *other != login);
             if theirs.is_empty() {
-                self.by_user.remove(&user);
+                self.by_user.remove(&device.user);
             }
         }
+        Some(device)
+    }
+
+    fn hang_up(&mut self, now: Instant, sessions: Vec<DialogId>, (why, reason): (&Refusal, Option<&Reason>)) {
         for session in sessions {
             let state = self.sessions.get(&session).map(|session| session.state);
             match state {
-                Some(State::Calling) => self.sip.cancel(now, session, None),
-                Some(State::Up) => self.sip.bye(now, session, None),
+                Some(State::Calling) => self.sip.cancel(now, session, reason.cloned()),
+                Some(State::Up) => self.sip.bye(now, session, reason.cloned()),
                 // one that is gone has nothing to refuse
                 Some(State::Ringing) => drop(self.sip.refuse(now, session, StatusCode::TEMPORARILY_UNAVAILABLE, &Headers::default())),
                 None => {}
             }
-            self.end(session, Refusal::LoginOver);
+            self.end(session, why.clone());
         }
         self.settle(now);
-        is_registered
     }
 
     /// Takes a message of the switch's endpoint by a flow of ours.

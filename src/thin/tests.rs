@@ -66,7 +66,12 @@ impl Bench {
                         self.taken.extend(self.switch.take(self.now, *incoming).map(|dialog| (dialog, offer)));
                     }
                     Event::Dialog(dialog, event) => self.events.push_back((dialog, event)),
-                    other @ (Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..)) => {
+                    other @ (Event::Forward(_)
+                    | Event::Elsewhere(..)
+                    | Event::Cancel(_)
+                    | Event::Response(..)
+                    | Event::Refer(..)
+                    | Event::Subscription(..)) => {
                         panic!("{other:?}");
                     }
                 }
@@ -314,6 +319,29 @@ fn with_its_login_a_device_goes_and_its_calls_end() {
 }
 
 #[test]
+fn an_application_that_went_without_a_word_ends_its_calls_and_rings_when_it_is_back() {
+    let (mut bench, up, _) = Bench::talking();
+    let ringing = bench.invite(OFFER);
+    bench.events.clear();
+    assert!(bench.thin.away(bench.now, ANN, 1));
+    bench.run();
+    let ended = |bench: &Bench, dialog| {
+        bench.events.iter().filter(|(of, _)| *of == dialog).map(|(_, event)| format!("{event:?}")).collect::<String>()
+    };
+    assert!(ended(&bench, up).starts_with("Ended") && ended(&bench, ringing).contains("480"), "{:?}", bench.events);
+    assert!(bench.thin.sessions.is_empty() && bench.thin.deadlines.is_empty());
+    let device = bench.thin.device_of(ANN).unwrap();
+    assert!(device.is_away && device.is_registered, "it rings again by itself");
+    assert_eq!(bench.thin.back(ANN, 2).map(Device::id), Some(bench.thin.device_of(ANN).unwrap().id()));
+    assert!(!bench.thin.away(bench.now, ANN, 1) && !bench.thin.device_of(ANN).unwrap().is_away, "a word that was overtaken");
+    assert!(bench.thin.away(bench.now, ANN, 3) && bench.thin.back(ANN, 2).is_none(), "and so the other way");
+    bench.thin.unregister(ANN);
+    assert!(bench.thin.back(ANN, 4).is_none() && !bench.thin.device_of(ANN).unwrap().is_away, "who did not ring does not");
+    assert!(bench.thin.away(bench.now, ANN, 5) && bench.thin.device_of(ANN).is_none(), "and is no device while away");
+    assert!(!bench.thin.away(bench.now, 8, 5) && bench.thin.back(8, 6).is_none(), "other logins are no devices");
+}
+
+#[test]
 fn devices_and_calls_are_bounded() {
     // S11
     let mut bench = Bench::registered();
@@ -336,8 +364,16 @@ fn a_newer_device_of_the_name_rings_instead() {
     let mut bench = Bench::registered();
     let binding = |device: Device| device.binding(UnixTime(5)).instance;
     let other = bench.thin.register(8, "ann", Some("page"), "").unwrap();
-    assert_eq!(other.id(), bench.thin.device_of(ANN).unwrap().id());
-    assert!(!bench.thin.device_of(ANN).unwrap().is_registered);
+    assert!(bench.thin.device_of(ANN).is_none(), "it has no call, and is no device any more");
+    assert_eq!(bench.thin.register(ANN, "ann", Some("page"), "").unwrap().id(), other.id());
+    bench.invite(OFFER);
+    bench.thin.register(8, "ann", Some("page"), "").unwrap();
+    assert!(!bench.thin.device_of(ANN).unwrap().is_registered, "one with a call stays for that");
+    assert!(bench.thin.away(bench.now, ANN, 1) && bench.thin.device_of(ANN).is_none(), "and goes with it");
+    bench.run();
+    for login in 100..100 + 2 * MAX_OF_USER as u64 {
+        bench.thin.register(login, "ann", Some("page"), "").unwrap();
+    }
     assert_ne!(binding(other), binding(bench.thin.register(9, "bob", Some("page"), "").unwrap()));
 }
 

@@ -13,7 +13,7 @@ from harness.sut import Switch, needs_tandem
 from harness.switch import user_table
 from harness.world import check, equal
 
-ALICE, BOB = 400, 650  # Hz
+ALICE, BOB, CAROL = 400, 650, 1000  # Hz
 ORIGINS = 'origins = ["http://127.0.0.1:*"]'  # the pages' own web server
 
 
@@ -517,4 +517,98 @@ def page_with_nothing_but_fetch_and_webrtc_calls_a_desk_phone_and_is_called_by_i
     hang_up(bob, alice)
     alice.quit()
     world.wait("no device is left of the page", lambda: not Cas(switch).devices("alice"), 5)
+    switch.finish()
+
+
+@case(slow=True)
+def page_without_sip_that_vanishes_ends_its_call_and_rings_no_more(world):
+    """Killed without a word: so long as a page takes to be loaded anew nothing happens, and then it is as with a phone that is gone."""
+    switch = switch_for_browsers(world, https=True)
+    bob = Phone(world, switch, "bob", BOB)
+    browser = Browser(world)
+    alice = browser.page_without_sip(switch, "alice", ALICE)
+    connect(alice, bob)
+    host, at_bob = Cas(switch), bob.mark()
+    call = host.only_call()
+    alice.vanish()
+    gone = time.monotonic()
+    closed = bob.wait_event("CALL_CLOSED", at_bob, seconds=25)
+    check(13 < closed["at"] - gone < 20, f"the call ended after {closed['at'] - gone:.1f} s")
+    equal(host.ask("tel", "why", call=call)["why"], "a device is gone", "why the call ended")
+    equal(host.devices("alice"), [], "devices of who is gone")
+    at_bob = bob.mark()
+    bob.dial("alice")
+    check("480" in bob.wait_event("CALL_CLOSED", at_bob, seconds=3)["param"], "who is gone cannot be reached")
+    again = browser.page_without_sip(switch, "alice", ALICE)
+    connect(bob, again)
+    hear_each_other(again, bob, 0.5)
+    switch.finish()
+
+
+@case
+def pages_without_sip_see_each_other(world):
+    switch = switch_for_browsers(world, https=True)
+    browser = Browser(world)
+    alice, bob = (browser.page_without_sip(switch, *who) for who in (("alice", ALICE, "red"), ("bob", BOB, "blue")))
+    connect(alice, bob, video=True)
+    hear_each_other(alice, bob, 0.5)
+    see_each_other(alice, bob)
+    hang_up(bob, alice)
+    switch.finish()
+
+
+@case
+def page_without_sip_takes_a_parked_call_and_is_guided_through_a_transfer(world):
+    switch = switch_for_browsers(world, https=True)
+    alice = Browser(world).page_without_sip(switch, "alice", ALICE)
+    bob, carol = Phone(world, switch, "bob", BOB), Phone(world, switch, "carol", CAROL)
+    host = Cas(switch)
+
+    def page_and_bob_talk():
+        since, at_bob = time.monotonic(), bob.ear()
+        alice.wait_hears(BOB, 0.5, since=since)
+        world.wait("bob hears the page", lambda: at_bob.heard(ALICE, since) > 0.5)
+
+    connect(bob, carol)
+    call = host.only_call()
+    host.ask("tel", "park", call=call, user="carol")
+    at_alice = alice.mark()
+    taken = world.begin("pickup", lambda: alice.ask("pickup", call=call))
+    alice.answer(since=at_alice)
+    taken()
+    page_and_bob_talk()
+
+    # carol is asked while bob waits; when she answers, the two talk, and the page is free
+    at_alice, at_carol = alice.mark(), carol.mark()
+    alice.dial("carol", guided={"call": host.only_call(), "purpose": "transfer"})
+    carol.wait_event("CALL_INCOMING", at_carol)
+    equal([party["state"] for party in host.call(call)["parties"] if party.get("user") == "alice"], ["held"], "the call that waits")
+    since = time.monotonic()
+    carol.command("accept")
+    carol.wait_event("CALL_ESTABLISHED", at_carol)
+    at_bob, at_carol = bob.ear(), carol.ear()
+    world.wait("bob hears carol", lambda: at_bob.heard(CAROL, since) > 0.5, 8)
+    world.wait("carol hears bob", lambda: at_carol.heard(BOB, since) > 0.5, 8)
+    alice.wait_event("CALL_CLOSED", at_alice)
+    equal({party.get("user") for party in host.call(host.only_call())["parties"] if party["state"] == "connected"}, {"bob", "carol"}, "parties")
+
+    # and nobody answers: the page has bob back
+    at_bob, at_carol = bob.mark(), carol.mark()
+    carol.hang_up()
+    bob.wait_event("CALL_CLOSED", at_bob)
+    connect(alice, bob)
+    at_alice, at_carol = alice.mark(), carol.mark()
+    alice.dial("carol", guided={"call": host.only_call(), "purpose": "conference"})
+    carol.wait_event("CALL_INCOMING", at_carol)
+    carol.hang_up()
+    alice.wait_event("CALL_CLOSED", at_alice)  # it failed
+    page_and_bob_talk()
+    at_alice, at_carol = alice.mark(), carol.mark()
+    alice.dial("carol", guided={"call": host.only_call(), "purpose": "conference"})
+    carol.wait_event("CALL_INCOMING", at_carol)
+    carol.command("accept")
+    since = time.monotonic()
+    at_bob, at_carol = bob.ear(), carol.ear()
+    world.wait("bob hears carol and alice", lambda: at_bob.heard(CAROL, since) + at_bob.heard(ALICE, since) > 0.5, 8)
+    world.wait("all three are in one call", lambda: len(host.call(host.only_call())["parties"]) == 3, 5)
     switch.finish()

@@ -1,14 +1,18 @@
-"""A page with nothing but `fetch` and WebSocket steers real phones: it knows no SIP, and sees and does everything over CAS.
+"""A page with nothing but `fetch` and WebSocket steers real phones: it knows no SIP, and sees and does everything over CAS.  And what the
+phone does beside that which it has on its desk: Twinkle, which answers by itself where it is asked to.
 """
+
+import time
 
 from harness.browser import Browser, Desk
 from harness.cas import Cas
 from harness.cases import case
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
+from harness.twinkle import Twinkle
 from harness.world import check, equal
 
-ALICE, DESK, KITCHEN = 400, 650, 850  # Hz
+ALICE, DESK, KITCHEN, CAROL = 400, 650, 850, 1000  # Hz
 
 
 @case(seconds=90)  # it may wait for another test's browser to end
@@ -16,7 +20,7 @@ def page_sees_a_call_answers_it_on_the_desk_phone_moves_holds_and_ends_it(world)
     needs_tandem()
     switch = Switch(world, ws=True, sip_extra='origins = ["http://127.0.0.1:*"]')
     host = Cas(switch)
-    alice, desk = Phone(world, switch, "alice", ALICE), Phone(world, switch, "bob", DESK)
+    alice, desk = Phone(world, switch, "alice", ALICE), Twinkle(world, switch, "bob", DESK)
     (on_desk,) = (d["device"] for d in host.devices("bob"))
     kitchen = Phone(world, switch, "bob", KITCHEN)
     (in_kitchen,) = (d["device"] for d in host.devices("bob") if d["device"] != on_desk)
@@ -27,18 +31,12 @@ def page_sees_a_call_answers_it_on_the_desk_phone_moves_holds_and_ends_it(world)
     ringing = page.wait(lambda e: e["type"] == "tel.ringing", "call that rings")
     check({"answer", "decline"} <= set(ringing["actions"]), f"what may be done with a call that rings: {ringing}")
     desk.wait_event("CALL_INCOMING", at_desk)
-    at_desk = desk.mark()
-
-    def obey():
-        """What a phone does by itself that knows `answer-after=0`: it is called again, with that. baresip 1.0.0 does not know it."""
-        desk.wait_event("CALL_INCOMING", at_desk)
-        desk.command("accept")
-
-    page.press(f"answer {on_desk}", obey)
+    page.press(f"answer {on_desk}")  # no hand is on the phone: it is called again with `answer-after=0`, and picks up
     alice.wait_event("CALL_ESTABLISHED", at_alice)
     desk.wait_event("CALL_ESTABLISHED", at_desk)
     page.wait(lambda e: e["type"] == "tel.connected" and e["on"] == [on_desk], "call on the desk phone")
     desk.wait_hears(ALICE)
+    alice.wait_hears(DESK)
 
     at_desk, at_kitchen, moved = desk.mark(), kitchen.mark(), len(page.events)
 
@@ -65,4 +63,71 @@ def page_sees_a_call_answers_it_on_the_desk_phone_moves_holds_and_ends_it(world)
     told = [event["type"] for event in page.events if event["type"].startswith("tel.")]
     equal((told[0], told[-1], told.count("tel.connected"), told.count("tel.ended")), ("tel.ringing", "tel.ended", 1, 1), "events")
     equal([e for e in page.events if e["type"] == "trouble"] + page.browser.trouble, [], "gaps and faults")
+    switch.finish()
+
+
+# -- the phone itself -----------------------------------------------------------------------------------------------
+
+
+def connected(caller, callee, target=None):
+    at_caller, at_callee = caller.mark(), callee.mark()
+    caller.dial(target or callee.user)
+    callee.wait_event("CALL_INCOMING", at_callee)
+    callee.command("accept")
+    caller.wait_event("CALL_ESTABLISHED" if isinstance(caller, Phone) else "CALL_ANSWERED", at_caller)
+    callee.wait_event("CALL_ESTABLISHED", at_callee)
+
+
+@case
+def twinkle_calls_holds_and_transfers_with_and_without_asking_first(world):
+    needs_tandem()
+    switch = Switch(world)
+    desk, alice, carol = Twinkle(world, switch, "bob", DESK), Phone(world, switch, "alice", ALICE), Phone(world, switch, "carol", CAROL)
+    connected(desk, alice)
+    desk.wait_hears(ALICE, 0.5)
+    alice.wait_hears(DESK, 0.5)
+    at_alice, at_carol, at_desk = alice.ear(), carol.ear(), desk.mark()
+
+    desk.command("hold")
+    world.wait("alice hears nothing of the desk", lambda: not at_alice.heard(DESK, time.monotonic() - 0.5), 5)
+    desk.command("retrieve")
+    back = time.monotonic()
+    world.wait("alice hears the desk again", lambda: at_alice.heard(DESK, back) > 0.3, 5)
+
+    since = carol.mark()
+    desk.command("transfer carol")
+    carol.answer()
+    desk.wait_event("CALL_CLOSED", at_desk)
+    carol.wait_event("CALL_ESTABLISHED", since)
+    moved = time.monotonic()
+    world.wait("alice hears carol", lambda: at_alice.heard(CAROL, moved) > 0.3, 5)
+    world.wait("carol hears alice", lambda: at_carol.heard(ALICE, moved) > 0.3, 5)
+    since = alice.mark()
+    carol.hang_up()
+    alice.wait_event("CALL_CLOSED", since)
+
+    connected(desk, alice)
+    at_desk, since = desk.mark(), carol.mark()
+    desk.command("transfer -c carol")
+    carol.wait_event("CALL_INCOMING", since)
+    carol.command("accept")
+    desk.wait_event("CALL_ANSWERED", at_desk)
+    at_carol = carol.ear()
+    world.wait("carol hears the desk that asks her", lambda: at_carol.heard(DESK) > 0.3, 5)
+    desk.command("transfer -c")
+    moved = time.monotonic()
+    world.wait("alice hears carol", lambda: at_alice.heard(CAROL, moved) > 0.3, 5)
+    world.wait("carol hears alice", lambda: at_carol.heard(ALICE, moved) > 0.3, 5)
+    since = alice.mark()
+    carol.hang_up()
+    alice.wait_event("CALL_CLOSED", since)
+
+    # a call made for it: it picks up by itself, and then alice is called
+    host, since, at_desk = Cas(switch), alice.mark(), desk.mark()
+    host.ask("tel", "make-call", user="bob", device=host.device("bob"), destination="alice")
+    desk.wait_event("CALL_ESTABLISHED", at_desk)
+    alice.wait_event("CALL_INCOMING", since)
+    alice.command("accept")
+    talking = time.monotonic()
+    world.wait("alice hears the desk", lambda: at_alice.heard(DESK, talking) > 0.3, 5)
     switch.finish()

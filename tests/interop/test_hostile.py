@@ -4,6 +4,7 @@ import os
 import random
 import re
 import socket
+import struct
 import time
 
 from harness.cases import case
@@ -573,6 +574,69 @@ def S19_sdp_that_points_at_the_switch_itself_does_not_loop_media(world):
         b.aim(first.body)
         b.play(1).join()
         still_serves(world, switch, "carol")
+    switch.finish()
+
+
+@case
+def S19_media_goes_to_no_port_that_may_be_ours(world):
+    needs_tandem()
+    switch, alice, bob, _ = three(world)
+    trap = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    trap.bind((switch.address, switch.rtp[1] - 1))  # in the range, and not open in the switch
+    trap.settimeout(0.2)
+    a, b = Media(world, alice.wire.address, 500), Media(world, bob.wire.address, 700)
+    evil = a.sdp().replace(f"c=IN IP4 {a.address}", f"c=IN IP4 {switch.address}").replace(f"m=audio {a.port}", f"m=audio {trap.getsockname()[1]}")
+    alice.invite("bob", evil)
+    incoming = bob.incoming()
+    incoming.answer(b.sdp())
+    b.aim(incoming.invite.body)
+    b.play(0.6).join()
+    try:
+        got = trap.recv(2000)
+    except TimeoutError:
+        got = None
+    check(got is None, "media was sent to a port of ours because the SDP said so")
+    switch.finish()
+
+
+@case
+def S2_forged_packets_of_another_source_do_not_silence_a_stream(world):
+    needs_tandem()
+    switch, alice, bob, _ = three(world)
+    a, b = Media(world, alice.wire.address, 500), Media(world, bob.wire.address, 700)
+    outgoing = alice.invite("bob", a.sdp())
+    incoming = bob.incoming()
+    incoming.answer(b.sdp())
+    a.aim(outgoing.answered().body), b.aim(incoming.invite.body)
+    a.play()
+    b.wait_hears(500, 0.3)
+    since = time.monotonic()
+    for n in range(10):  # from the right address: whoever forges that sees no more than the numbers
+        a.socket.sendto(struct.pack("!BBHII", 0x80, 0, n, 160 * n, 1000 + n) + b"\xee" * 160, a.target)
+        time.sleep(0.1)
+    b.wait_hears(500, 0.8, within=0.6, since=since)
+    equal([d for _, _, d in b.received if d[12:] == b"\xee" * 160], [], "forged packets that went on")
+    outgoing.bye(incoming)
+    switch.finish()
+
+
+# -- S11: one account ---------------------------------------------------------------------------------------------------------
+
+
+@case
+def S11_one_user_does_not_take_all_calls(world):
+    needs_tandem()
+    switch, alice, bob, _ = three(world, limits="calls_per_user = 3")
+    carol = Agent(world, switch, "carol").registered()
+    media = Media(world, alice.wire.address)
+    for _ in range(3):
+        alice.invite("bob", media.sdp())
+        bob.incoming()
+    refused = alice.invite("bob", media.sdp()).final()
+    equal(refused.status, 486, "answer to the fourth")
+    check(1 <= int(refused.get("Retry-After")) <= 10, f"Retry-After: {refused.get('Retry-After')!r}")
+    carol.invite("bob", Media(world, carol.wire.address).sdp())
+    bob.incoming()
     switch.finish()
 
 

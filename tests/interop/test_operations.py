@@ -8,7 +8,9 @@ import ssl
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
+from harness.cas import Cas
 from harness.cases import case
 from harness.certificate import make_certificate
 from harness.sut import Switch, needs_tandem
@@ -271,6 +273,16 @@ def full_data_folder_is_told_and_calls_go_on(world):
             break
     equal(answer.status, 500, "the answer to what cannot be kept")
     check("restart when its disk is mended" in switch.errors(), "the log does not say what to do")
+    # what is refused does not happen: neither what failed nor what came later
+    expires = re.findall(r"expires=(\d+)", ", ".join(carol.register(contact="", expires=None).all("Contact")))
+    check(expires and all(int(left) < 600 + n for left in expires), f"the refused registration is there: {expires} after {n}")
+    kept = carol.bindings()
+    for contact, left in (("<sip:carol@127.0.0.1:10>", 600), ("*", 0)):
+        equal(carol.register(contact=contact, expires=left).status, 500, f"the answer to {contact}")
+        equal(carol.bindings(), kept, f"bindings after {contact} was refused")
+    inside = SimpleNamespace(data=f"/proc/{switch.process.pid}/root{switch.data}", world=world)  # its socket is on that tmpfs
+    Cas(inside).refused("admin", "add-user", user="eve", password="eve-secret-eve")
+    equal([user["user"] for user in Cas(inside).ask("admin", "list-users")["users"] if user["user"] == "eve"], [], "refused users")
     outgoing.bye(incoming)
     switch.finish()
 

@@ -136,6 +136,34 @@ def an_application_transfers_blind_and_attended(world):
 
 
 @case
+def a_call_made_for_one_that_waits_is_that_ones_transfer_when_it_is_answered(world):
+    switch, cas, alice, bob, carol = house(world, "alice", "bob", "carol")
+    connect(alice, bob)
+    waits = cas.only_call()
+
+    def ask_carol(purpose):
+        at_bob, at_carol = bob.mark(), carol.mark()
+        made = cas.begin("tel", "make-call", user="bob", device=cas.device("bob"), destination="carol", guided={"call": waits, "purpose": purpose})
+        taken(bob, at_bob)
+        carol.wait_event("CALL_INCOMING", at_carol)
+        equal(states(cas, waits)["bob"], "held", "bob in the call that waits")
+        return made()["call"]["id"]
+
+    at_bob = bob.mark()
+    asks = ask_carol("transfer")
+    carol.hang_up()  # she does not want to: bob has alice back
+    world.wait("the call of carol is over", lambda: cas.call(asks)["state"] == "ended", 5)
+    world.wait("bob has alice back", lambda: states(cas, waits)["bob"] == "connected", 5)
+    asks = ask_carol("transfer")
+    at_bob = bob.mark()
+    carol.command("accept")
+    hear_each_other(world, alice, carol)
+    world.wait("bob is free", lambda: bob.count("CALL_CLOSED", at_bob) == 2, 5)
+    equal((cas.only_call(), cas.call(waits)["constructed"]), (waits, {"how": "transferred", "by": "bob"}), "the call that is left")
+    switch.finish()
+
+
+@case
 def an_application_parks_and_picks_up(world):
     switch, cas, alice, bob, carol = house(world, "alice", "bob", "carol", extra=GROUP)
     connect(alice, bob)

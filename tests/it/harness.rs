@@ -117,6 +117,12 @@ pub(crate) struct Phone {
 }
 
 impl Phone {
+    /// Opens a socket at another address for the same dialogs: the phone has moved, or somebody there knows what names them.
+    pub(crate) async fn moved(&self, switch: &Switch, ip: &str) -> Self {
+        let there = switch.phone_at(&self.name, self.transport, ip).await;
+        Self { call_id: self.call_id.clone(), sequence: self.sequence, ..there }
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         match &mut self.line {
             Line::Udp(socket) => drop(socket.send(bytes).await.unwrap()),
@@ -172,7 +178,12 @@ impl Phone {
     }
 
     /// Sends a request, again with credentials if it is challenged, and returns its final response.
-    pub(crate) async fn ask(&mut self, mut request: Request) -> Response {
+    pub(crate) async fn ask(&mut self, request: Request) -> Response {
+        self.ask_as(request, &self.login()).await
+    }
+
+    /// As [`Phone::ask`], with these credentials.
+    pub(crate) async fn ask_as(&mut self, mut request: Request, login: &Login) -> Response {
         let mut answered = Answered::default();
         loop {
             self.send(&request.encode()).await;
@@ -184,7 +195,9 @@ impl Phone {
                 let ack = self.ack_of(&request, &response);
                 self.send(&ack).await;
             }
-            answer(&mut answered, &self.login(), &response, &mut request, "0123456789abcdef").unwrap();
+            if answer(&mut answered, login, &response, &mut request, "0123456789abcdef").is_err() {
+                return response;
+            }
             self.sequence += 1;
             let (method, sequence, branch) = (request.method.to_string(), self.sequence, format!("{}.{}", self.call_id, self.sequence));
             request.headers.set(Name::CSeq, format!("{sequence} {method}"));

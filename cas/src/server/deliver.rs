@@ -120,6 +120,9 @@ impl Server {
         let (right, owner) = (event_right(happening.topic()), users.as_deref().map_or(Owner::Service, Owner::Users));
         for id in logins {
             let Some(login) = self.logins.find_mut(id).filter(|login| permits(&login.caller, right, owner)) else { continue };
+            if !happening.is_for(login.caller.reach(right)) {
+                continue;
+            }
             let view = happening.view(&login.caller);
             let event = match written.iter().find(|(other, _)| *other == view) {
                 Some((_, event)) => event.clone(),

@@ -128,12 +128,6 @@ impl Server {
         }
     }
 
-    pub(super) fn touch(&mut self, now: Instant, login: LoginId) {
-        if let Some(login) = self.logins.find_mut(login) {
-            login.last_active = now;
-        }
-    }
-
     /// Sends a request of a login to whoever serves it.
     pub(super) fn dispatch(&mut self, now: Instant, login: LoginId, stream: Option<StreamId>, prefer: Prefer, asked: Asked, body: Value) {
         let Some(caller) = self.logins.find(login).map(|login| login.caller.clone()) else { return };

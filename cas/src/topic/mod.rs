@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Fault};
 use crate::login::LoginId;
-use crate::permission::{Caller, Owner, Right, Rights, decide};
+use crate::permission::{Caller, Owner, Reach, Right, Rights, decide};
 use crate::provider::Providers;
 use crate::text::{Line, Name, UserName};
 
@@ -196,6 +196,8 @@ pub(crate) fn event_right(topic: &str) -> Right<'_> {
 pub enum Happening {
     /// A call was made, changed or ended.
     Tel(tel::CallEvent),
+    /// Users left a call that goes on. Who sees it all the same is told by [`Self::Tel`].
+    Left(tel::Left),
     /// The switch describes media to an application that is itself a device.
     Described(tel::Described),
     /// A call's graph changed.
@@ -224,7 +226,7 @@ impl Happening {
     #[must_use]
     pub fn topic(&self) -> &str {
         match self {
-            Self::Tel(_) | Self::Described(_) => "tel",
+            Self::Tel(_) | Self::Left(_) | Self::Described(_) => "tel",
             Self::Graph(_) => "graph",
             Self::History(_) => "history",
             Self::Presence(_) => "presence",
@@ -237,6 +239,7 @@ impl Happening {
     pub(crate) fn users(&self) -> Option<Vec<UserName>> {
         match self {
             Self::Tel(event) => Some(event.call.users()),
+            Self::Left(event) => Some(event.users.clone()),
             Self::Described(event) => Some(vec![event.user.clone()]),
             Self::Graph(event) => {
                 let mut users = event.new.users();
@@ -252,6 +255,11 @@ impl Happening {
         }
     }
 
+    /// Returns true if a login that has a right so far is to be told, given that it is about its user if it reaches to own objects only.
+    pub(crate) fn is_for(&self, reach: Reach) -> bool {
+        !matches!(self, Self::Left(_)) || reach == Reach::Own
+    }
+
     /// Returns the one login that is told; none: all that subscribed.
     pub(crate) fn login(&self) -> Option<LoginId> {
         if let Self::Described(event) = self { Some(event.login) } else { None }
@@ -262,6 +270,7 @@ impl Seen for Happening {
     fn message(&self) -> &str {
         match self {
             Self::Tel(event) => event.message(),
+            Self::Left(_) => tel::Change::Ended.name(),
             Self::Described(_) => "sdp",
             Self::Graph(event) => event.message(),
             Self::History(event) => event.message(),
@@ -275,13 +284,14 @@ impl Seen for Happening {
         match self {
             Self::Tel(event) => event.view(caller),
             Self::History(event) => event.view(caller),
-            Self::Described(_) | Self::Graph(_) | Self::Presence(_) | Self::Admin(_) | Self::Plugin { .. } => 0,
+            Self::Left(_) | Self::Described(_) | Self::Graph(_) | Self::Presence(_) | Self::Admin(_) | Self::Plugin { .. } => 0,
         }
     }
 
     fn write(&self, view: u32, out: &mut Vec<u8>) {
         match self {
             Self::Tel(event) => event.write(view, out),
+            Self::Left(event) => tel::write_call(&event.call, 0, out),
             Self::Described(event) => write_body(&event.description, out),
             Self::Graph(event) => event.write(view, out),
             Self::History(event) => event.write(view, out),

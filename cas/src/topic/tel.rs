@@ -80,6 +80,9 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
         Request::MakeCall(request) => {
             let user = request.user.clone().unwrap_or_else(|| caller.user.clone());
             decide(caller, right, Owner::User(&user))?;
+            if let Some(guided) = &request.guided {
+                check_guided(telephony, caller, &user, guided).await?;
+            }
             let acted = telephony.make_call(caller, &user, *request).await?;
             return reply(&CallReply::new(acted, caller));
         }
@@ -151,13 +154,41 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
         decide(caller, right, Owner::Users(&other.users()))?;
     }
     let possible = call.possible(&user);
-    if !possible.contains(act.action()) {
+    // Who is no party of a call and names none means the whole of it.
+    let ends_all = matches!(&act, Act::Drop(request) if request.user.is_none()) && !is_party && call.state != State::Ended;
+    if !possible.contains(act.action()) && !ends_all {
+        if !is_party && call.state != State::Ended && act.action() != Action::Pickup {
+            let detail = match act.user() {
+                Some(_) => "field user: they are not in the call",
+                None => "field user: say whose side of the call is meant",
+            };
+            return Err(Error::field("user", detail).accepting(call.users().iter().map(UserName::as_str)));
+        }
+        if act.is_moderation() && !call.is_conference() {
+            return Err(Error::new(Fault::NotNow, "the call is no conference"));
+        }
         let allowed = possible.iter().filter(|action| may(caller, *action, &owners)).map(Action::name);
         let detail = format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user));
         return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
     }
     let acted = telephony.act(caller, &user, act).await?;
     reply(&CallReply::new(acted, caller))
+}
+
+/// A call is made for another one: what is to happen to that one needs the right for it, and has to be possible now.
+async fn check_guided<T: Telephony>(telephony: &T, caller: &Caller, user: &UserName, guided: &Guided) -> Result<(), Error> {
+    let action = match guided.purpose {
+        Purpose::Transfer => Action::Transfer,
+        Purpose::Conference => Action::Conference,
+    };
+    let call = telephony.call(&guided.call).await?;
+    let owners = if call.party(user).is_some() { vec![user.clone()] } else { call.users() };
+    decide(caller, Request::right_of(action), Owner::Users(&owners))?;
+    if call.possible(user).contains(action) {
+        return Ok(());
+    }
+    let detail = format!("field guided: {} is not possible while the call is {}", action.name(), call.state_for(user));
+    Err(Error::new(Fault::NotNow, detail))
 }
 
 /// Whose side is meant if the request does not say: one's own, or the moderator's for what only that may do, or the only other one, or
@@ -226,9 +257,23 @@ impl Seen for CallEvent {
     }
 
     fn write(&self, view: u32, out: &mut Vec<u8>) {
-        let call = Seeing { call: &self.call, actions: Actions::from_bits(view) };
-        write_body(&std::collections::BTreeMap::from([("call", call)]), out);
+        write_call(&self.call, view, out);
     }
+}
+
+/// Appends the body of an event about a call, as JSON.
+pub(crate) fn write_call(call: &Call, actions: u32, out: &mut Vec<u8>) {
+    let call = Seeing { call, actions: Actions::from_bits(actions) };
+    write_body(&std::collections::BTreeMap::from([("call", call)]), out);
+}
+
+/// An event of this topic for users who left a call that goes on: to them it is over.
+#[derive(Debug)]
+pub struct Left {
+    /// Who.
+    pub users: Vec<UserName>,
+    /// The call as it ended for them.
+    pub call: Call,
 }
 
 /// An event of this topic for one login: what the switch describes to the application that is itself the device.

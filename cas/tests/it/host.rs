@@ -63,6 +63,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         name: None,
         state: *state,
         muted: Vec::new(),
+        held_at_device: false,
         moderator: false,
         devices: Vec::new(),
     };
@@ -120,6 +121,7 @@ impl Telephony for Switch {
             name: None,
             state: PartyState::Ringing,
             muted: Vec::new(),
+            held_at_device: false,
             moderator: false,
             devices: Vec::new(),
         });
@@ -356,6 +358,8 @@ pub(crate) struct Host {
     pub(crate) work: VecDeque<(ServeId, Box<Work>)>,
     pub(crate) lazy: bool,
     pub(crate) abandoned: Vec<ServeId>,
+    /// Logins whose clients went away (false) or came back.
+    pub(crate) comings: Vec<(LoginId, bool)>,
     /// Logins that are over.
     pub(crate) over: Vec<LoginId>,
     /// Passwords that are being checked, where `slow`.
@@ -382,6 +386,7 @@ impl Host {
             work: VecDeque::new(),
             lazy: false,
             abandoned: Vec::new(),
+            comings: Vec::new(),
             over: Vec::new(),
             checking: Vec::new(),
             slow: false,
@@ -450,6 +455,8 @@ impl Host {
                     }
                 }
                 Output::Abandon(serve) => self.abandoned.push(serve),
+                Output::Away(login) => self.comings.push((login, false)),
+                Output::Back(login) => self.comings.push((login, true)),
                 Output::LoginOver(login) => self.over.push(login),
             }
         }

@@ -6,10 +6,10 @@ use crate::host::{Host, actions, bytes, call, call_id, loopback, once, user};
 use cas::error::Fault;
 use cas::login::LoginId;
 use cas::message::Encoding;
-use cas::server::{Channel, Input, Peer, StreamId, Wire};
+use cas::server::{AWAY_LIMIT, Channel, Input, Peer, StreamId, Wire};
 use cas::text::{DeviceId, Sdp, UserName};
 use cas::topic::Happening;
-use cas::topic::tel::{CallEvent, Change, Described, Description, PartyState, SdpType, State};
+use cas::topic::tel::{CallEvent, Change, Described, Description, Left, PartyState, SdpType, State};
 use serde_json::{Value, json};
 
 fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
@@ -18,6 +18,48 @@ fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
 
 fn numbers(events: &[Value]) -> Vec<u64> {
     events.iter().map(|event| event["sequence-id"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn who_leaves_a_call_that_goes_on_is_told_that_it_is_over_for_them() {
+    // 004-39
+    let mut host = Host::new();
+    let logins = ["ann", "bob", "root"].map(|name| (name, host.sign_in(name)));
+    host.post(&logins[2].1, "subscription", "add", json!({ "topic": "tel" }));
+    let left = Left { users: vec![user("ann")], call: call("77", State::Ended, &[("ann", PartyState::Left), ("bob", PartyState::Left)]) };
+    host.input(changed(Change::Changed, call("77", State::Connected, &[("bob", PartyState::Connected)])));
+    host.input(Input::Happened(Happening::Left(left)));
+    let told = logins.map(|(name, token)| {
+        let poll = host.poll(&token, None, Some(0));
+        let body = host.reply(poll).unwrap().body;
+        let events = body["events"].as_array().unwrap();
+        let mut told: Vec<(String, usize)> = Vec::new();
+        for event in events.iter().filter(|event| event["topic"] == "tel") {
+            told.push((event["message"].as_str().unwrap().to_owned(), actions(&event["body"]).len()));
+        }
+        (name, told.iter().map(|(message, _)| message.clone()).collect::<Vec<_>>(), told.iter().any(|(_, actions)| *actions == 0))
+    });
+    let expected = |name, messages: &[&str], is_over| (name, messages.iter().map(ToString::to_string).collect::<Vec<_>>(), is_over);
+    assert_eq!(told, [expected("ann", &["ended"], true), expected("bob", &["changed"], false), expected("root", &["changed"], false)]);
+}
+
+#[test]
+fn who_is_no_party_says_whose_side_is_meant_or_ends_the_whole_call() {
+    let mut host = Host::new();
+    let root = host.sign_in("root");
+    host.switch.put(call("77", State::Connected, &[("ann", PartyState::Connected), ("bob", PartyState::Connected)]));
+    for (user, accepted) in [(json!(null), json!(["ann", "bob"])), (json!("eve"), json!(["ann", "bob"]))] {
+        host.post(&root, "tel", "hold", json!({ "call": "77", "user": user }));
+        let poll = host.poll(&root, None, Some(0));
+        let refused = host.reply(poll).unwrap().body["events"][0].clone();
+        assert_eq!(
+            (&refused["response"], &refused["body"]["field"], &refused["body"]["accepted"]),
+            (&json!(400), &json!("user"), &accepted)
+        );
+    }
+    host.switch.asked();
+    host.post(&root, "tel", "drop", json!({ "call": "77" }));
+    assert_eq!(host.switch.asked().last().map(String::as_str), Some("tel.drop root 77"));
 }
 
 #[test]
@@ -40,7 +82,7 @@ fn a_call_from_login_to_event() {
         (&done["sequence-id"], &done["pending-id"], &done["request-id"], &done["response"]),
         (&json!(1), &json!(1), &json!(26), &json!(0))
     );
-    assert_eq!(actions(&done["body"]), ["drop", "negotiate"]);
+    assert_eq!(actions(&done["body"]), ["drop"]);
 
     let poll = host.poll(&token, Some(1), None);
     let talking = call("77", State::Connected, &[("ann", PartyState::Connected)]);
@@ -347,7 +389,7 @@ fn a_websocket_signs_in_asks_and_hears_on_one_connection() {
     host.input(changed(Change::Ringing, call("9", State::Ringing, &[("ann", PartyState::Dialing), ("bob", PartyState::Ringing)])));
     assert_eq!(host.say(stream, "tel", "list", json!({})).unwrap().response, Some(0));
     let events = host.events(stream);
-    assert_eq!((numbers(&events), actions(&events[0]["body"])), (vec![1], vec!["answer", "decline", "negotiate"]));
+    assert_eq!((numbers(&events), actions(&events[0]["body"])), (vec![1], vec!["answer", "decline"]));
     assert_eq!(host.say(stream, "login", "logout", json!({})).unwrap().response, Some(0));
     assert_eq!(host.closed[&stream].fault, Fault::LoginRequired);
 }
@@ -447,6 +489,70 @@ fn presence_is_told_until_cancel_logout_or_abandonment() {
         let told = host.events(watch);
         assert_eq!(told.iter().any(|event| event["message"] == "login-abandoned"), stop == "abandonment");
     }
+}
+
+#[test]
+fn a_guided_call_needs_what_is_to_happen_to_the_call_that_waits() {
+    // 004-15
+    let mut host = Host::new();
+    let (ann, eve) = (host.sign_in("ann"), host.sign_in("eve"));
+    host.switch.put(call("1", State::Connected, &[("ann", PartyState::Held), ("bob", PartyState::Connected)]));
+    host.switch.put(call("2", State::Ringing, &[("ann", PartyState::Ringing), ("bob", PartyState::Dialing)]));
+    let guided = |call: &str, purpose: &str| json!({ "destination": "501", "guided": { "call": call, "purpose": purpose } });
+    let wait = Some("wait=5");
+    let stranger = host.post_preferring(&eve, wait, "tel", "make-call", guided("1", "transfer"));
+    assert_eq!((stranger.response, &stranger.body["right"]), (Some(403), &json!("tel.transfer")));
+    let ringing = host.post_preferring(&ann, wait, "tel", "make-call", guided("2", "conference"));
+    assert_eq!((ringing.response, &ringing.body["error"]), (Some(409), &json!("not-now")));
+    assert_eq!(host.post_preferring(&ann, wait, "tel", "make-call", guided("3", "transfer")).response, Some(404));
+    assert_eq!(host.switch.asked(), [""; 0], "nothing was done");
+    for purpose in ["transfer", "conference"] {
+        assert_eq!(host.post_preferring(&ann, wait, "tel", "make-call", guided("1", purpose)).response, Some(0));
+        assert_eq!(host.switch.asked(), ["tel.make-call ann 501"]);
+    }
+}
+
+#[test]
+fn a_client_that_listens_to_nothing_is_away_until_it_asks_for_something() {
+    let mut host = Host::new();
+    let token = host.sign_in("ann");
+    let comings = |host: &mut Host| std::mem::take(&mut host.comings).into_iter().map(|(_, is_there)| is_there).collect::<Vec<_>>();
+    let (stream, second) = (host.open(1, Some(&token), None), host.open(2, Some(&token), None));
+    host.advance(10 * AWAY_LIMIT);
+    host.input(Input::Closed(stream));
+    host.advance(AWAY_LIMIT);
+    assert_eq!(comings(&mut host), [false; 0], "one stream is enough");
+    host.input(Input::Closed(second));
+    host.advance(AWAY_LIMIT - Duration::from_millis(1));
+    assert_eq!(comings(&mut host), [false; 0], "a page may be loaded anew");
+    host.advance(Duration::from_millis(1));
+    assert_eq!(comings(&mut host), [false]);
+    host.advance(AWAY_LIMIT);
+    assert_eq!(comings(&mut host), [false; 0], "once is enough");
+    let again = host.open(3, Some(&token), None);
+    assert_eq!(comings(&mut host), [true]);
+    host.input(Input::Closed(again));
+    // requests keep it there as long as they come, and as long as their work takes
+    for _ in 0..3 {
+        host.advance(AWAY_LIMIT / 2);
+        host.post(&token, "login", "list", json!({}));
+    }
+    let poll = host.poll(&token, None, Some(60));
+    host.advance(Duration::from_secs(60));
+    assert!(host.reply(poll).is_some());
+    host.lazy = true;
+    let call = host.send(once(Some(&token)), Encoding::Json, None, bytes("tel", "make-call", json!({ "destination": "bob" })));
+    host.advance(AWAY_LIMIT + Duration::from_secs(1));
+    assert_eq!(comings(&mut host), [false; 0]);
+    host.work_one();
+    assert!(host.reply(call).is_some());
+    host.advance(2 * AWAY_LIMIT);
+    assert_eq!(comings(&mut host), [false]);
+    host.lazy = false;
+    assert_eq!(host.post(&token, "login", "logout", json!({})).response, Some(0));
+    assert_eq!(comings(&mut host), [true]);
+    host.advance(10 * AWAY_LIMIT);
+    assert_eq!(comings(&mut host), [false; 0], "a login that is over is not looked at");
 }
 
 #[test]

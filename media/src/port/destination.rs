@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -51,9 +52,9 @@ pub struct Policy {
     pub loopback: Loopback,
     /// Our own addresses: where the ports are bound, and what is advertised for them.
     pub own: Vec<IpAddr>,
-    /// The ports we have open on those.
+    /// The ports that are ours on those.
     pub ports: Arc<PortSet>,
-    /// Other sockets of ours: SIP, HTTP, management.
+    /// Other sockets of ours: the one that all WebRTC shares, SIP, HTTP, management.
     pub listeners: Vec<SocketAddr>,
 }
 
@@ -78,7 +79,7 @@ impl Policy {
         if self.listeners.iter().any(|own| own.port() == to.port() && ours(own.ip())) {
             return Err(Refusal::Own);
         }
-        if self.own.contains(&ip) && self.ports.contains(to.port()) {
+        if self.own.contains(&ip) && self.ports.is_ours(to.port()) {
             return Err(Refusal::Own);
         }
         match self.own.first() {
@@ -118,17 +119,36 @@ fn check_v4(ip: Ipv4Addr) -> Result<(), Refusal> {
     }
 }
 
-/// The UDP ports we have open, a bit each. Whoever opens ports claims them here; media threads only look.
-#[derive(Debug)]
-pub struct PortSet([AtomicU64; 1024]);
+/// The UDP ports of ours, and which of them we have open, a bit each. Whoever opens ports claims them here; media threads only look.
+#[derive(Debug, Default)]
+pub struct PortSet {
+    open: Bits,
+    /// Those that we may open: closed ones are no destination either, for the next call may have them.
+    ours: Option<RangeInclusive<u16>>,
+}
 
-impl Default for PortSet {
+#[derive(Debug)]
+struct Bits([AtomicU64; 1024]);
+
+impl Default for Bits {
     fn default() -> Self {
         Self([const { AtomicU64::new(0) }; 1024])
     }
 }
 
 impl PortSet {
+    /// Makes the set of a range of ports, none of which is open.
+    #[must_use]
+    pub fn of(ours: RangeInclusive<u16>) -> Self {
+        Self { ours: Some(ours), ..Self::default() }
+    }
+
+    /// Whether a port is one of ours, open or not.
+    #[must_use]
+    pub fn is_ours(&self, port: u16) -> bool {
+        self.ours.as_ref().is_some_and(|ours| ours.contains(&port)) || self.contains(port)
+    }
+
     fn place(port: u16) -> (usize, u64) {
         (usize::from(port >> 6), 1 << (port & 63))
     }
@@ -137,13 +157,13 @@ impl PortSet {
     #[must_use]
     pub fn claim(&self, port: u16) -> bool {
         let (word, bit) = Self::place(port);
-        self.0.get(word).is_some_and(|word| word.fetch_or(bit, Ordering::AcqRel) & bit == 0)
+        self.open.0.get(word).is_some_and(|word| word.fetch_or(bit, Ordering::AcqRel) & bit == 0)
     }
 
     /// Gives a port back.
     pub fn release(&self, port: u16) {
         let (word, bit) = Self::place(port);
-        if let Some(word) = self.0.get(word) {
+        if let Some(word) = self.open.0.get(word) {
             word.fetch_and(!bit, Ordering::AcqRel);
         }
     }
@@ -152,7 +172,7 @@ impl PortSet {
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         let (word, bit) = Self::place(port);
-        self.0.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        self.open.0.get(word).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
     }
 }
 
@@ -220,8 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn our_ports_are_no_destination() {
+        // S19: two ports of ours pointed at each other would be a loop, and one that is closed may be the next call's
+        let mut policy = policy("192.0.2.100", Loopback::Refused);
+        policy.ports = Arc::new(PortSet::of(20000..=20999));
+        for (to, allowed) in
+            [("192.0.2.100:20000", false), ("192.0.2.100:20999", false), ("192.0.2.100:21000", true), ("192.0.2.9:20000", true)]
+        {
+            assert_eq!(check(&policy, to).is_ok(), allowed, "{to}");
+        }
+    }
+
+    #[test]
     fn our_open_ports_are_no_destination() {
-        // S19: two ports of ours pointed at each other would be a loop
+        // S19
         let policy = policy("192.0.2.100", Loopback::Refused);
         assert!(policy.ports.claim(20000));
         assert!(!policy.ports.claim(20000), "taken once");

@@ -20,7 +20,7 @@ use crate::{
     bridge::{Asking, Class, Fed, Hop, Outgoing, Plan, Random, begins_key_frame, key_frame_request},
     dtmf::Digit,
     quality::{Quality, StreamStatistics},
-    rtp::{self, Packet, rewrite::Rewriter, rtcp},
+    rtp::{self, Packet, probation::Probation, rewrite::Rewriter, rtcp},
     sdp::{
         Direction, Format, MediaKind,
         negotiate::{Security, Stream, Wishes},
@@ -47,6 +47,8 @@ pub(crate) struct RtpStream {
     pub(crate) quality: Quality,
     /// The last stranger, for the verdict.
     pub(crate) stranger: Option<Box<SocketAddr>>,
+    /// Who speaks.
+    speaker: Probation,
     /// The sources of packets from the peer.
     heard: Recent,
     /// One of them that the engine has not been told.
@@ -131,6 +133,7 @@ impl RtpStream {
         self.rtp.latch.negotiate(now, stream.and_then(|s| s.remote_rtp), signaling, policy);
         self.rtcp.latch.negotiate(now, stream.and_then(|s| s.remote_rtcp), signaling, policy);
         self.stranger = None;
+        self.speaker = Probation::default();
         self.secure(now, stream, policy, certificate);
         self.agreed = stream.map(|stream| Agreed {
             line: stream.line,
@@ -258,6 +261,11 @@ impl RtpStream {
         let Ok(packet) = Packet::parse(bytes) else { return self.malformed() };
         let payload = agreed.payloads.iter().find(|payload| payload.payload_type == packet.payload_type());
         let (rate, event, class) = payload.map_or((8000, false, Class::Media), |payload| (payload.rate, payload.event, payload.class));
+        // sound is one source at a time; of pictures there may be several
+        if agreed.kind == MediaKind::Audio && class == Class::Media && !self.speaker.take(packet.ssrc(), packet.sequence()) {
+            self.quality.withheld += 1;
+            return Received::Dropped;
+        }
         match class {
             Class::Media => self.quality.count(now, &packet, length, rate, event),
             Class::Retransmission | Class::Repair => self.quality.received.add(length),

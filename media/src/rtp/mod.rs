@@ -1,5 +1,6 @@
 //! RTP packets (RFC 3550 §5.1): a view of received octets that reads and edits them in place. It knows no codec and no port.
 
+pub mod probation;
 pub mod report;
 pub mod rewrite;
 pub mod rtcp;

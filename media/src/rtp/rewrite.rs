@@ -10,10 +10,6 @@ use super::Packet;
 const MAX_DROPOUT: u16 = 3000;
 /// How late a packet may be before the source is taken to have started anew (MAX_MISORDER).
 const MAX_MISORDER: u16 = 100;
-/// SSRCs of former sources that are remembered, oldest forgotten first, so that their late packets do not switch back.
-const FORMER: usize = 4;
-/// How long a former source's packets are taken for late ones; after it the source may return.
-const LATE: Duration = Duration::from_secs(2);
 
 /// A longer advance of the timestamp is a pause.
 const LONGEST_FRAME: Duration = Duration::from_millis(120);
@@ -57,7 +53,6 @@ pub struct Rewriter {
     /// The only key that is taken, once one was selected.
     selected: Option<u32>,
     source: Option<Source>,
-    former: [Option<(u32, Instant)>; FORMER],
     /// Whether a source that starts anew under its own SSRC is lined up behind itself, too.
     renumbers: bool,
     sent: Sent,
@@ -98,7 +93,7 @@ impl Rewriter {
     /// Starts a stream that has sent nothing yet.
     #[must_use]
     pub fn new(identity: Identity, marker: Marker) -> Self {
-        Self { identity, marker, selected: None, source: None, former: [None; FORMER], renumbers: true, sent: Sent::default() }
+        Self { identity, marker, selected: None, source: None, renumbers: true, sent: Sent::default() }
     }
 
     /// Starts a stream with the numbers of its first packet, which stays as it is but for an SSRC that the receiver was told; all of its
@@ -139,8 +134,8 @@ impl Rewriter {
     }
 
     /// Gives a packet the numbers of the stream. `key` names where it comes from, such as a port: another key is another source
-    /// at once, another SSRC of the same key is one unless it is that of a former source in the last 2 s. `clock_rate` is the
-    /// source's, in Hz.
+    /// at once, and so is another SSRC of the same key: that it is no stranger's is to be known before (`rtp::probation`). `clock_rate` is
+    /// the source's, in Hz.
     ///
     /// # Errors
     /// [`Dropped`] when the packet must not be sent; then it is unchanged.
@@ -151,7 +146,6 @@ impl Rewriter {
         }
         let is_new = match &mut self.source {
             Some(source) if source.key == key && source.ssrc == ssrc => source.take(sequence, self.renumbers)?,
-            Some(source) if source.key == key && is_former(&self.former, now, ssrc) => return Err(Dropped::Former),
             Some(_) | None => true,
         };
         if is_new {
@@ -181,10 +175,6 @@ impl Rewriter {
                 (sequence.wrapping_add(1), timestamp.wrapping_add(step))
             }
         };
-        if let Some(old) = self.source.filter(|old| old.ssrc != packet.ssrc()) {
-            self.former.rotate_right(1);
-            self.former[0] = Some((old.ssrc, now));
-        }
         self.source = Some(Source {
             key,
             ssrc: packet.ssrc(),
@@ -253,10 +243,6 @@ impl Rewriter {
 /// The longest frame in units of a clock rate.
 fn longest(clock_rate: u32) -> u32 {
     clock_rate / 1000 * LONGEST_FRAME.as_millis() as u32
-}
-
-fn is_former(former: &[Option<(u32, Instant)>], now: Instant, ssrc: u32) -> bool {
-    former.iter().flatten().any(|&(old, since)| old == ssrc && now.saturating_duration_since(since) < LATE)
 }
 
 impl Source {
@@ -403,12 +389,10 @@ mod tests {
         let (mut rewriter, now) = start();
         send(&mut rewriter, now, 1, &packet(7, 100, 0)).unwrap();
         send(&mut rewriter, now, 1, &packet(8, 500, 0)).unwrap();
-        assert_eq!(send(&mut rewriter, now + FRAME, 1, &packet(7, 101, 160)), Err(Dropped::Former));
         assert_eq!(send(&mut rewriter, now + FRAME, 1, &packet(8, 499, 0)), Err(Dropped::Former), "its number was the former's");
-        assert_eq!(send(&mut rewriter, now + LATE, 1, &packet(7, 300, 0)).map(|sent| sent.0), Ok(65532));
         rewriter.select(2);
-        assert_eq!(send(&mut rewriter, now + LATE, 1, &packet(7, 301, 160)), Err(Dropped::Former));
-        assert_eq!(send(&mut rewriter, now + LATE, 2, &packet(7, 302, 160)).map(|sent| sent.0), Ok(65533));
+        assert_eq!(send(&mut rewriter, now + FRAME, 1, &packet(8, 501, 160)), Err(Dropped::Former));
+        assert_eq!(send(&mut rewriter, now + FRAME, 2, &packet(7, 302, 160)).map(|sent| sent.0), Ok(65532));
     }
 
     #[test]

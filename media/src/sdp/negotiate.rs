@@ -6,6 +6,7 @@
 
 mod agreed;
 mod check;
+mod hold;
 mod ours;
 mod wishes;
 
@@ -100,6 +101,8 @@ pub struct Negotiation {
     early: Option<Agreed>,
     /// The answer we gave in this transaction.
     answer: Option<Bytes>,
+    /// The peer takes no sound, of its own accord.
+    holds: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -134,7 +137,14 @@ impl Negotiation {
             agreed: None,
             early: None,
             answer: None,
+            holds: false,
         }
+    }
+
+    /// Returns whether the peer has put us on hold (RFC 3264 §8.4): by itself, not because we said that we send nothing.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.holds
     }
 
     /// Takes the peer's offer. It stays pending until [`make_answer`](Self::make_answer) or [`reject_offer`](Self::reject_offer).
@@ -214,6 +224,7 @@ impl Negotiation {
         self.group(&mut answer);
         let body = self.print(&mut answer);
         self.generation = generation;
+        self.holds = hold::by_offer(&offer);
         self.agreed = Some(Agreed { local: answer, remote: offer, slots });
         self.state = State::Stable;
         self.answer = Some(body.clone());
@@ -288,6 +299,7 @@ impl Negotiation {
         match finality {
             Finality::Early => self.early = Some(agreed),
             Finality::Final => {
+                self.holds = hold::by_answer(&agreed.local, &agreed.remote, self.holds);
                 self.agreed = Some(agreed);
                 self.early = None;
                 self.state = State::Stable;
@@ -300,6 +312,7 @@ impl Negotiation {
     /// is still unanswered.
     pub fn confirm_early(&mut self) -> bool {
         let Some(early) = self.early.take() else { return false };
+        self.holds = hold::by_answer(&early.local, &early.remote, self.holds);
         self.agreed = Some(early);
         self.state = State::Stable;
         true

@@ -122,6 +122,12 @@ impl Invite {
         *self.dialog.call_id == *call_id && self.dialog.local_tag() == local_tag && tag_fits
     }
 
+    /// Returns true if a request that matches came by a flow of the peer, or of the fork that has its tag.
+    pub(crate) fn is_from_peer(&self, request: &Request, flow: &Flow) -> bool {
+        let fork = self.calling.as_ref().and_then(|calling| calling.fork(&request.from_tag().unwrap_or_default()));
+        fork.unwrap_or(&self.dialog).is_from_peer(flow)
+    }
+
     /// Returns what names this dialog to its peer; none while it has no tag.
     pub(crate) fn replaces(&self) -> Option<Replaces> {
         let early = self.calling.as_ref().and_then(|calling| calling.first_tag());

@@ -10,6 +10,8 @@ pub mod subscription;
 pub(crate) mod uac;
 mod uas;
 
+use std::net::IpAddr;
+
 use bytestring::ByteString;
 
 use crate::message::header::name_addr::params_of;
@@ -34,6 +36,8 @@ pub(crate) struct Dialog {
     /// The peer's Contact.
     target: Uri,
     hop: Hop,
+    /// The peer's host as it was first seen, or called: where its Contact is another one, it may send from either.
+    host: IpAddr,
 }
 
 /// One end of a dialog.
@@ -86,6 +90,7 @@ impl Dialog {
             remote: Party::from_header(&request.headers, Name::From)?,
             local_seq: 0,
             remote_seq: Some(cseq.number),
+            host: hop.remote().ip(),
             hop: towards(&routes, &target, hop),
             routes,
             target,
@@ -95,7 +100,8 @@ impl Dialog {
     /// The dialog of a request we are about to send: without a remote tag and a target of its own yet.
     pub(crate) fn uac(call_id: ByteString, local: &NameAddr, remote: &NameAddr, target: Uri, hop: Hop) -> Self {
         let (local, remote) = (Party::of(local), Party::of(remote));
-        Self { call_id, local, remote, local_seq: 0, remote_seq: None, routes: Vec::new(), target, hop }
+        let host = hop.remote().ip();
+        Self { call_id, local, remote, local_seq: 0, remote_seq: None, routes: Vec::new(), target, hop, host }
     }
 
     /// The dialog that a response to it makes (§12.1.2). A provisional response may lack the Contact.
@@ -128,6 +134,15 @@ impl Dialog {
         &self.hop
     }
 
+    /// Returns true for a flow that the peer is known to send by: its connection, or its host where it was called by address or sends
+    /// datagrams. Who sent what comes by another flow is not known (S5).
+    pub(crate) fn is_from_peer(&self, flow: &Flow) -> bool {
+        match &self.hop {
+            Hop::Flow(known) => known.is_of_same_peer(flow),
+            Hop::Address { remote, .. } => [remote.ip(), self.host].contains(&flow.remote.ip()),
+        }
+    }
+
     /// Where a request goes when the connection of its flow is gone: to the Contact, if that is the host the connection came from (§18.1.1:
     /// a peer without NAT may close idle connections). No other address is tried because a peer names it.
     fn otherwise(&self) -> Option<Hop> {
@@ -148,8 +163,11 @@ impl Dialog {
 
     /// Takes over the peer's Contact of a target refresh request or its 2xx, and the flow that a request came by (§12.2, RFC 5626 §5.3).
     pub(crate) fn refresh_target(&mut self, headers: &Headers, flow: Option<Flow>) {
-        if let (Hop::Flow(old), Some(new)) = (&mut self.hop, flow) {
-            *old = new;
+        if let Some(new) = flow {
+            self.host = new.remote.ip();
+            if let Hop::Flow(old) = &mut self.hop {
+                *old = new;
+            }
         }
         if let Ok(Some(target)) = contact(headers)
             && target != self.target

@@ -95,8 +95,10 @@ pub(super) struct Reference {
     stage: Stage,
     /// The last that is known.
     status: StatusCode,
-    /// A NOTIFY that waits for its response: the next one waits for it, too.
+    /// A NOTIFY that waits for its response: the next one waits for it, too, unless it is the last.
     notify: Option<ClientId>,
+    /// The one before the last, which the last did not wait for.
+    overtaken: Option<ClientId>,
     /// The peer does not know what is known.
     untold: bool,
     expires: Instant,
@@ -104,7 +106,13 @@ pub(super) struct Reference {
 
 impl Reference {
     fn is_done(&self) -> bool {
-        matches!(self.stage, Stage::Over(_)) && self.notify.is_none() && !self.untold
+        matches!(self.stage, Stage::Over(_)) && self.notify.is_none() && self.overtaken.is_none() && !self.untold
+    }
+
+    /// Returns true for a NOTIFY that is to be sent now. The last waits for none: a BYE that follows it is not to be there first, for
+    /// phones end what they know of the REFER with the call.
+    fn is_due(&self) -> bool {
+        self.untold && (self.notify.is_none() || matches!(self.stage, Stage::Over(_)))
     }
 }
 
@@ -132,7 +140,15 @@ impl Invite {
     pub(crate) fn ask(&mut self, now: Instant, server: ServerId, request: Request, refer: &Refer) {
         let stage = Stage::Asked { server, request: Box::new(request), reports: refer.reports };
         let expires = now + LIFE; // of the peer's transaction (timer F)
-        self.references.push(Reference { id: refer.id, stage, status: StatusCode::TRYING, notify: None, untold: false, expires });
+        self.references.push(Reference {
+            id: refer.id,
+            stage,
+            status: StatusCode::TRYING,
+            notify: None,
+            overtaken: None,
+            untold: false,
+            expires,
+        });
     }
 
     /// Takes a REFER on: 202 and the first NOTIFY, or 200 where no reports are wanted.
@@ -148,7 +164,8 @@ impl Invite {
         } else {
             let expires = now + LONGEST;
             let stage = Stage::Active;
-            self.references.push(Reference { id, stage, status: StatusCode::TRYING, notify: None, untold: true, expires });
+            let status = StatusCode::TRYING;
+            self.references.push(Reference { id, stage, status, notify: None, overtaken: None, untold: true, expires });
         }
         core.transactions.respond(now, server, &response);
         self.notify(core, now);
@@ -181,12 +198,12 @@ impl Invite {
         self.notify(core, now);
     }
 
-    /// Sends the NOTIFYs that are due: the latest state, one at a time for each REFER.
+    /// Sends the NOTIFYs that are due: the latest state.
     fn notify(&mut self, core: &mut Core, now: Instant) {
         let mut references = std::mem::take(&mut self.references);
-        for reference in references.iter_mut().filter(|reference| reference.untold && reference.notify.is_none()) {
+        for reference in references.iter_mut().filter(|reference| reference.is_due()) {
             reference.untold = false;
-            reference.notify = Some(self.send_notify(core, now, reference));
+            reference.overtaken = reference.notify.replace(self.send_notify(core, now, reference));
         }
         references.retain(|reference| !reference.is_done());
         self.references = references;
@@ -210,11 +227,17 @@ impl Invite {
     /// The response to a NOTIFY, or nothing came (408): a failure ends the subscription, and nothing else (RFC 5057 §5.1). False where it
     /// belongs to no NOTIFY of ours.
     pub(super) fn handle_notify_response(&mut self, core: &mut Core, now: Instant, client: ClientId, response: &Response) -> bool {
-        let Some(at) = self.references.iter().position(|reference| reference.notify == Some(client)) else { return false };
-        match self.references.get_mut(at) {
-            Some(_) if response.status.is_failure() => drop(self.references.remove(at)),
-            Some(reference) if response.status.is_final() => reference.notify = None,
-            Some(_) | None => return true,
+        let sent = |reference: &&mut Reference| reference.notify == Some(client) || reference.overtaken == Some(client);
+        let Some(reference) = self.references.iter_mut().find(sent) else { return false };
+        match response.status.is_final() {
+            false => return true,
+            true if reference.overtaken == Some(client) => reference.overtaken = None,
+            true => {
+                reference.notify = None;
+                if response.status.is_failure() {
+                    (reference.stage, reference.untold) = (Stage::Over("noresource"), false);
+                }
+            }
         }
         self.notify(core, now);
         true
@@ -232,17 +255,22 @@ impl Invite {
             Ok(params) => params.get("id").and_then(params::decimal),
             Err(_) => None,
         };
-        // Without an id it is about the first one (RFC 3515 §2.4.6).
-        let wanted = |reference: &&mut Reference| id.is_none_or(|id| reference.id.0 == id) && matches!(reference.stage, Stage::Active);
+        // Without an id it is about the first one (RFC 3515 §2.4.6). One that is over may not be known to be.
+        let is_taken = |reference: &Reference| !matches!(reference.stage, Stage::Asked { .. });
+        let wanted = |reference: &&mut Reference| id.is_none_or(|id| reference.id.0 == id) && is_taken(reference);
         let expires = request.headers.number(Name::Expires);
         let (Some(reference), Ok(expires)) = (self.references.iter_mut().find(wanted), expires) else {
             let status = if expires.is_err() { StatusCode::BAD_REQUEST } else { StatusCode::NO_TRANSACTION };
             return core.reply(now, server, request, status, self.dialog.local_tag());
         };
-        let granted = expires.map_or(LONGEST, |seconds| Duration::from_secs(seconds.into()).min(LONGEST));
-        (reference.expires, reference.untold) = (now + granted, true);
-        if granted.is_zero() {
-            reference.stage = Stage::Over("timeout");
+        let mut granted = expires.map_or(LONGEST, |seconds| Duration::from_secs(seconds.into()).min(LONGEST));
+        if let Stage::Over(_) = reference.stage {
+            granted = Duration::ZERO;
+        } else {
+            (reference.expires, reference.untold) = (now + granted, true);
+            if granted.is_zero() {
+                reference.stage = Stage::Over("timeout");
+            }
         }
         self.dialog.refresh_target(&request.headers, None);
         let mut response = core.response(request, StatusCode::OK, self.dialog.local_tag());

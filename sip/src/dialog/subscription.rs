@@ -173,6 +173,11 @@ impl Subscription {
         *self.dialog.call_id == *call_id && self.dialog.local_tag() == local_tag && self.dialog.remote_tag() == remote_tag
     }
 
+    /// Returns true if a request came by a flow of the watcher.
+    pub(crate) fn is_from_peer(&self, flow: &Flow) -> bool {
+        self.dialog.is_from_peer(flow)
+    }
+
     /// Returns true for a request whose number is not above all before (§12.2.2 of RFC 3261).
     pub(crate) fn is_out_of_order(&self, request: &Request) -> bool {
         self.dialog.remote_seq.is_some_and(|last| number(&request.headers) <= last)

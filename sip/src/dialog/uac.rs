@@ -59,7 +59,11 @@ pub(super) struct Calling {
 
 impl Calling {
     pub(super) fn has_fork(&self, remote_tag: &str) -> bool {
-        self.forks.iter().any(|fork| fork.dialog.remote_tag() == remote_tag)
+        self.fork(remote_tag).is_some()
+    }
+
+    pub(super) fn fork(&self, remote_tag: &str) -> Option<&Dialog> {
+        self.forks.iter().map(|fork| &fork.dialog).find(|dialog| dialog.remote_tag() == remote_tag)
     }
 
     /// The tag of the early dialog that came first.

@@ -86,7 +86,7 @@ impl Endpoint {
         self.subscriptions.get(&id).filter(|subscription| subscription.matches(&call_id, local_tag, &remote_tag)).map(|_| id)
     }
 
-    /// A request in the dialog of a subscription. Its tag proves the sender, as in a call.
+    /// A request in the dialog of a subscription, of its watcher.
     pub(super) fn receive_in_subscription(&mut self, now: Instant, id: u64, incoming: &Incoming) {
         let unsupported = unsupported(&incoming.request);
         let Some(subscription) = self.subscriptions.get(&id) else { return };

@@ -15,6 +15,7 @@ use crate::message::uri::Scheme;
 use crate::message::{Host, Uri};
 use crate::transport::Transport;
 use look_up::LookUps;
+pub(crate) use permit::is_host;
 
 /// A kind of DNS record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

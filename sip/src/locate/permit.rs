@@ -5,15 +5,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::Permit;
 
 pub(super) fn allows(permit: Permit, ip: IpAddr) -> bool {
-    let is_host = match ip.to_canonical() {
-        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast(),
-        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
-    };
-    is_host
+    is_host(ip)
         && match permit {
             Permit::Any => true,
             Permit::Public => is_public(ip),
         }
+}
+
+/// Returns true for an address that one host can have: not for all, for none, or for a group.
+pub(crate) fn is_host(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast(),
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
+    }
 }
 
 fn is_public(ip: IpAddr) -> bool {

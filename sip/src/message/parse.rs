@@ -7,6 +7,13 @@ use bytestring::ByteString;
 use super::header::{CSeq, Header as _, params};
 use super::{Headers, MAX_MESSAGE, Message, Method, Name, NameAddr, Request, Response, StatusCode, Uri, Via};
 
+/// Longest name of a header; a message with a longer one is refused.
+const MAX_NAME: usize = 256;
+/// Longest tag of From or To; a message with a longer one is refused.
+const MAX_TAG: usize = 256;
+/// Most Via values: no request passes more hops than the Max-Forwards that all begin with (RFC 3261 §8.1.1.6). A message with more is refused.
+const MAX_VIAS: usize = 70;
+
 /// Why bytes are not a message that can be handled.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
@@ -97,7 +104,7 @@ fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> Resu
                 }
             }
             None => {
-                fault.get_or_insert("a header row without a name or with a bare NUL");
+                fault.get_or_insert("a header row without a name, with too long a one or with a bare NUL");
             }
         }
         at += length + 2;
@@ -109,7 +116,7 @@ fn index(bytes: &Bytes, mut at: usize, fault: &mut Option<&'static str>) -> Resu
 fn split_row(row: &[u8]) -> Option<(usize, (usize, usize))> {
     let colon = memchr::memchr(b':', row)?;
     let name = row.get(..colon)?.trim_ascii_end();
-    if name.is_empty() || !name.iter().all(|b| super::is_token_char(*b)) {
+    if name.is_empty() || name.len() > MAX_NAME || !name.iter().all(|b| super::is_token_char(*b)) {
         return None;
     }
     let value = row.get(colon + 1..)?;
@@ -192,8 +199,16 @@ fn response(line: &ByteString, headers: Headers, body: &Bytes, fault: Option<&'s
 /// Checks the headers that every message has (§8.1.1).
 fn check(headers: &Headers) -> Result<CSeq, &'static str> {
     headers.first::<Via>(Name::Via).map_err(|_| "missing or malformed Via")?;
-    headers.typed::<NameAddr>(Name::From).map_err(|_| "missing or malformed From")?;
-    headers.typed::<NameAddr>(Name::To).map_err(|_| "missing or malformed To")?;
+    // commas within a quoted parameter count as well: there is no such Via
+    let vias = |row| 1 + memchr::memchr_iter(b',', row).count();
+    if headers.all(Name::Via).map(vias).sum::<usize>() > MAX_VIAS {
+        return Err("too many Via");
+    }
+    let from = headers.typed::<NameAddr>(Name::From).map_err(|_| "missing or malformed From")?;
+    let to = headers.typed::<NameAddr>(Name::To).map_err(|_| "missing or malformed To")?;
+    if [from, to].iter().any(|party| party.params.get("tag").is_some_and(|tag| tag.len() > MAX_TAG)) {
+        return Err("too long a tag");
+    }
     headers.call_id().map_err(|_| "missing or malformed Call-ID")?;
     if headers.number(Name::MaxForwards).is_err() || headers.number(Name::MaxForwards).is_ok_and(|n| n > Some(255)) {
         return Err("malformed Max-Forwards");
@@ -273,6 +288,20 @@ mod tests {
                 }
                 other => panic!("{tail:?}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn names_tags_and_vias_have_a_bound() {
+        // S8
+        let name = |length: usize| format!("{INVITE}{}: x\r\n\r\n", "N".repeat(length));
+        let tag = |length: usize| format!("{}\r\n", INVITE.replace("tag=1", &format!("tag={}", "1".repeat(length))));
+        let rows = |count: usize| format!("{INVITE}{}\r\n", "v: SIP/2.0/UDP h;branch=z9hG4bK2\r\n".repeat(count - 1));
+        let list = |count: usize| format!("{INVITE}v: SIP/2.0/UDP h{}\r\n\r\n", ", SIP/2.0/UDP h".repeat(count - 2));
+        for (most, write) in [(MAX_NAME, &name as &dyn Fn(usize) -> String), (MAX_TAG, &tag), (MAX_VIAS, &rows), (MAX_VIAS, &list)] {
+            request_of(&write(most));
+            let refused = read(&write(most + 1));
+            assert!(matches!(refused, Err(ParseError::Refused { status: StatusCode::BAD_REQUEST, .. })), "{refused:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use super::{Binding, Policy, Q, Received, Rejection};
+use crate::locate;
 use crate::message::header::CSeq;
 use crate::message::header::params::{decimal, unquote};
 use crate::message::uri::Scheme;
@@ -134,6 +135,9 @@ fn check(contact: &NameAddr, common: Duration, policy: &Policy) -> Result<Asked,
     let host = uri.host().map(|host| (host, uri.port().unwrap_or(port)));
     if host.is_some_and(|(host, port)| policy.own.iter().any(|(ours, our_port)| ours == host && *our_port == port)) {
         return Err(Rejection::new(StatusCode::FORBIDDEN, "Contact is this server itself"));
+    }
+    if host.is_some_and(|(host, _)| host.ip().is_some_and(|ip| !locate::is_host(ip))) {
+        return refused("Contact is no host's address");
     }
     let service = uri.param("pn-provider").map(unquote).unwrap_or_default();
     let is_known = service.is_empty() || policy.push.is_empty() || policy.push.iter().any(|known| **known == *service);

@@ -424,6 +424,13 @@ mod tests {
             ("Contact: <sip:bob@192.0.2.1>", 403),
             ("Contact: <sip:bob@192.0.2.1:5060;transport=tcp>", 403),
             ("Contact: <sips:bob@Biloxi.com>", 403),
+            // S11, S17: what is sent there reaches many, or nobody
+            ("Contact: <sip:bob@0.0.0.0>", 400),
+            ("Contact: <sip:bob@255.255.255.255>", 400),
+            ("Contact: <sip:bob@224.0.0.1>", 400),
+            ("Contact: <sip:bob@[::]>", 400),
+            ("Contact: <sip:bob@[ff02::1]>", 400),
+            ("Contact: <sip:bob@[::ffff:239.1.1.1]>", 400),
             (&long, 400),
         ] {
             assert_eq!(scene.status(&[row]), status, "{row}");

@@ -22,7 +22,7 @@ use crate::transport::{Hop, Listeners, Names};
 use clients::Clients;
 pub(crate) use clients::{Order, Outgoing};
 use servers::Servers;
-pub(crate) use servers::{Key, Matched};
+pub(crate) use servers::{Cancelled, Key, Matched};
 
 /// Names one of our client transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -74,6 +74,16 @@ pub(crate) enum Matched {
     New(Key),
 }
 
+/// The INVITE that a CANCEL is for.
+pub(crate) struct Cancelled {
+    pub(crate) server: ServerId,
+    pub(crate) dialog: Option<u64>,
+    /// The flow it came by.
+    pub(crate) flow: Flow,
+    /// Whether its final response is still due.
+    pub(crate) is_due: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     transactions: HashMap<u64, ServerTransaction>,
@@ -164,12 +174,15 @@ impl Transactions {
         self.servers.by_key.get(&key).copied().map(ServerId)
     }
 
-    /// Finds the INVITE that a CANCEL is for (§9.2): its transaction, its dialog, and whether its final response is still due.
-    pub(crate) fn cancelled(&self, cancel: &Request, via: &Via) -> Option<(ServerId, Option<u64>, bool)> {
+    /// Finds the INVITE that a CANCEL is for (§9.2).
+    pub(crate) fn cancelled(&self, cancel: &Request, via: &Via) -> Option<Cancelled> {
         let id = *self.servers.by_key.get(&self.servers.key(cancel, via, &Method::Invite))?;
-        let server = self.servers.transactions.get(&id)?;
-        match &server.machine {
-            Machine::Invite(machine) => Some((ServerId(id), server.dialog, machine.state() == invite_server::State::Proceeding)),
+        let ServerTransaction { machine, dialog, flow, .. } = self.servers.transactions.get(&id)?;
+        match machine {
+            Machine::Invite(machine) => {
+                let is_due = machine.state() == invite_server::State::Proceeding;
+                Some(Cancelled { server: ServerId(id), dialog: *dialog, flow: *flow, is_due })
+            }
             Machine::Other(_) => None,
         }
     }

@@ -110,6 +110,16 @@ impl Bench {
         self.endpoint.receive(self.now, self.flow, Bytes::copy_from_slice(text.as_bytes()));
     }
 
+    /// Hands a message to the endpoint that came by another flow than its peer's, and lets the host know the sender.
+    #[track_caller]
+    pub(crate) fn receive_moved(&mut self, text: &str) {
+        self.receive(text);
+        match self.events().pop() {
+            Some(Event::Elsewhere(_, incoming)) => self.endpoint.receive_within(self.now, *incoming),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Everything that leaves now.
     pub(crate) fn left(&mut self) -> Vec<Left> {
         let mut left = Vec::new();

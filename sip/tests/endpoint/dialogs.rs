@@ -651,11 +651,11 @@ fn requests_follow_a_device_to_its_new_flow() {
     let (dialog, tag) = bench.answered();
     let old = bench.flow;
     bench.flow.remote = address("10.9.9.9:1234");
-    bench.receive(&inside("INFO", 2, "n", &tag, "", ""));
+    bench.receive_moved(&inside("INFO", 2, "n", &tag, "", ""));
     let _ = bench.events();
     bench.endpoint.request_within(bench.now, dialog, Method::Info, &Headers::default(), Bytes::new());
     assert_eq!(bench.one().hop, Hop::Flow(old), "only a target refresh moves it");
-    bench.receive(&inside("INVITE", 3, "r", &tag, CONTACT, ""));
+    bench.receive_moved(&inside("INVITE", 3, "r", &tag, CONTACT, ""));
     let _ = (bench.left(), bench.events());
     bench.endpoint.accept(bench.now, dialog, SDP.into());
     bench.receive(&inside("ACK", 3, "a3", &tag, "", ""));

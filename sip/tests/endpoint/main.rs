@@ -13,3 +13,4 @@ mod replaces;
 mod requests;
 mod subscriptions;
 mod transactions;
+mod within;

@@ -183,7 +183,12 @@ impl Side {
                     self.endpoint.respond(now, server, &response);
                 }
                 Event::Dialog(id, event) => tasks.extend(self.react_to(now, id, event)),
-                Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..) => {
+                Event::Forward(_)
+                | Event::Elsewhere(..)
+                | Event::Cancel(_)
+                | Event::Response(..)
+                | Event::Refer(..)
+                | Event::Subscription(..) => {
                     panic!("{event:?}")
                 }
             }

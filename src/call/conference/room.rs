@@ -22,6 +22,7 @@ use crate::call::graph::Constructed;
 use crate::call::leg::{Leg, LegId, Media, Stage};
 use crate::call::party::{Party, PartyId, Person, Who};
 use crate::call::pickup::Entrant;
+use crate::call::reach::refusal;
 use crate::call::record::{EndedBy, Record};
 use crate::call::template::{self, Unwanted};
 use crate::call::transfer::Report;
@@ -30,8 +31,15 @@ use crate::call::{Call, Calls, Id, State, Switch, Talk};
 /// Wrong PINs of one visitor; then they are hung up.
 const MAX_WRONG: u8 = 3;
 
-/// Wrong PINs of all visitors of a room within [`GUESSING`]; then no PIN is right until it is over.
-const MAX_GUESSES: u32 = 30;
+/// Wrong PINs of one user, or of one number behind a trunk, for a room within [`GUESSING`]; then no PIN of theirs is right until it is over.
+const MAX_GUESSES: u32 = 9;
+
+/// Wrong PINs of everybody behind one trunk, whose numbers are what the trunk says; then no PIN from there is right until it is over. Our
+/// users are let in all the same.
+const MAX_GUESSES_OF_TRUNK: u32 = 60;
+
+/// Most who are counted; beyond, all counts begin anew.
+const MAX_GUESSERS: usize = 10_000;
 
 /// How long wrong PINs are counted.
 const GUESSING: Duration = Duration::from_secs(60);
@@ -93,8 +101,41 @@ struct Hall {
     call: Option<Id>,
     /// Those of who is at the door.
     at_door: BTreeSet<Id>,
-    /// When a wrong PIN was shown first, and how many were since.
-    guesses: Option<(Instant, u32)>,
+    guesses: Guesses,
+}
+
+/// The wrong PINs that were shown at a door lately.
+#[derive(Debug, Default)]
+struct Guesses {
+    /// When the first one was.
+    since: Option<Instant>,
+    /// How many, by who showed them: someone, or with no number all of a trunk.
+    wrong: BTreeMap<Who, u32>,
+}
+
+impl Guesses {
+    /// Whether somebody has shown so many wrong ones that none is right.
+    fn is_over(&mut self, now: Instant, who: &Who) -> bool {
+        if self.since.is_some_and(|since| now >= since + GUESSING) || self.wrong.len() >= MAX_GUESSERS {
+            *self = Self::default();
+        }
+        let shown = |who: &Who| self.wrong.get(who).copied().unwrap_or(0);
+        shown(who) >= MAX_GUESSES || all_of_trunk(who).is_some_and(|all| shown(&all) >= MAX_GUESSES_OF_TRUNK)
+    }
+
+    fn add(&mut self, now: Instant, who: Who) {
+        self.since.get_or_insert(now);
+        for who in all_of_trunk(&who).into_iter().chain([who]) {
+            *self.wrong.entry(who).or_default() += 1;
+        }
+    }
+}
+
+fn all_of_trunk(who: &Who) -> Option<Who> {
+    match who {
+        Who::User(_) => None,
+        Who::Outside { trunk, .. } => Some(Who::Outside { trunk: Arc::clone(trunk), number: "".into() }),
+    }
 }
 
 /// The rooms that were visited, by number: at most as many as are configured.
@@ -117,7 +158,8 @@ impl Calls {
         let result = self.let_in(switch, visitor, room);
         if let Err(refusal) = result {
             info!(room = &*room.number, %refusal, "not let in");
-            let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &sip::message::Headers::default());
+            let headers = refusal.headers(switch.random);
+            let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &headers);
         }
         result
     }
@@ -142,9 +184,7 @@ impl Calls {
 
     /// A visitor comes with a call of their own: that of the room, or one at its door.
     fn open_visit(&mut self, switch: &mut Switch<'_>, visitor: Entrant, room: &Arc<Room>) -> Result<(), Refusal> {
-        if self.calls.len() >= Self::MAX {
-            return Err(Refusal::Full);
-        }
+        self.may_start(&visitor.person.who)?;
         let id = self.id(switch.unix);
         let person = visitor.person.clone();
         let mut call = Call::new(Record::visit(id, &person, &room.number, switch.unix));
@@ -152,7 +192,7 @@ impl Calls {
         call.constructed = Constructed::Conference;
         call.is_managed = true;
         call.conference = Some(Box::new(Conference::at_door(room, switch.now)));
-        self.calls.insert(id, call);
+        self.begin(id, call, &person.who);
         self.rooms.of(room).at_door.insert(id);
         if let Err(refusal) = self.seat(switch, visitor, (id, PartyId::CALLER)) {
             if let Some(call) = self.calls.get_mut(&id) {
@@ -201,11 +241,11 @@ impl Calls {
         let body = if visitor.offer.is_empty() {
             let template = template::offer(&[], Kinds::AUDIO, Unwanted::Refused, |_| None);
             leg.asked = Kinds::AUDIO;
-            let offer = leg.media.make_offer(&template, switch.media).map_err(|_| Refusal::NotTaken);
+            let offer = leg.media.make_offer(&template, switch.media).map_err(|error| Refusal::unusable(refusal(&error)));
             offer.inspect(|_| leg.media.apply(switch.media, limit))
         } else {
             let received = leg.media.receive_offer(&visitor.offer).map_err(|_| Refusal::NotTaken);
-            received.and_then(|()| self.compose_answer(switch, id, leg_id).map_err(|_| Refusal::NotTaken))
+            received.and_then(|()| self.compose_answer(switch, id, leg_id).map_err(Refusal::unusable))
         };
         match body {
             Ok(body) => {
@@ -289,12 +329,15 @@ impl Calls {
 
     /// A visitor at the door has pressed a key. Returns false if there is no door.
     pub(in crate::call) fn door_pressed(&mut self, switch: &mut Switch<'_>, id: Id, digit: Digit) -> bool {
-        let conference = self.calls.get_mut(&id).and_then(|call| call.conference.as_deref_mut());
+        let Some(call) = self.calls.get_mut(&id) else { return false };
+        let Some(who) = call.parties.first().map(|party| party.person.who.clone()) else { return false };
+        let conference = call.conference.as_deref_mut();
         let Some((room, door)) = conference.and_then(|conference| conference.room.as_ref().zip(conference.door.as_mut())) else {
             return false;
         };
         let Some(pin) = room.pin.as_ref() else { return false };
         match digit.letter() {
+            '#' if door.typed.is_empty() => return true, // the PIN before it was judged at its last digit
             '#' => {}
             '*' => {
                 door.typed.clear();
@@ -310,12 +353,10 @@ impl Calls {
             }
         }
         let (typed, guesses) = (std::mem::take(&mut door.typed), &mut self.rooms.of(room).guesses);
-        guesses.take_if(|(since, _)| switch.now >= *since + GUESSING);
-        let is_guessed = guesses.is_some_and(|(_, wrong)| wrong >= MAX_GUESSES);
-        if typed == *pin.0 && !is_guessed {
+        if !guesses.is_over(switch.now, &who) && typed == *pin.0 {
             self.admit(switch, id);
         } else {
-            guesses.get_or_insert((switch.now, 0)).1 += 1;
+            guesses.add(switch.now, who);
             door.wrong += 1;
             debug!(call = %id, wrong = door.wrong, "wrong PIN");
             if door.wrong >= MAX_WRONG {
@@ -429,5 +470,29 @@ impl Record {
             parties: Vec::new(),
             media: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // "Guessing is limited": security.md, "Also required"
+    #[test]
+    fn who_guesses_behind_a_trunk_locks_out_neither_our_users_nor_other_trunks() {
+        let (mut guesses, now) = (Guesses::default(), crate::clock::now());
+        let outside = |trunk: &str, number: u32| Who::Outside { trunk: trunk.into(), number: number.to_string().into() };
+        for number in 0..MAX_GUESSES_OF_TRUNK {
+            assert!(!guesses.is_over(now, &outside("t", 7777)), "after {number} of others");
+            guesses.add(now, outside("t", number));
+        }
+        assert!(guesses.is_over(now, &outside("t", 7777)), "a number is whatever the trunk says");
+        assert!(!guesses.is_over(now, &outside("u", 7777)) && !guesses.is_over(now, &Who::User("ann".into())));
+        for _ in 0..MAX_GUESSES {
+            assert!(!guesses.is_over(now, &outside("u", 1)));
+            guesses.add(now, outside("u", 1));
+        }
+        assert!(guesses.is_over(now, &outside("u", 1)) && !guesses.is_over(now, &outside("u", 2)));
+        assert!(!guesses.is_over(now + GUESSING, &outside("u", 1)));
     }
 }

@@ -49,13 +49,13 @@ fn a_call_is_told_of_from_ringing_to_its_end() {
 }
 
 #[test]
-fn a_held_device_gets_nothing_in_the_graph() {
+fn a_device_that_holds_gives_and_gets_nothing_in_the_graph() {
     let mut scene = Scene::talking();
     scene.phones[DESK].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
     scene.offer(CALLER, HOLD);
     scene.settle();
     let flows: Vec<_> = legs(&scene).into_iter().map(|(_, _, _, gives, takes)| (gives, takes)).collect();
-    assert_eq!(flows, [(Kinds::AUDIO, Kinds::NONE), (Kinds::NONE, Kinds::AUDIO)]);
+    assert_eq!(flows, [(Kinds::NONE, Kinds::NONE), (Kinds::NONE, Kinds::AUDIO)]);
     scene.bye(DESK);
     scene.assert_over();
 }

@@ -203,10 +203,10 @@ fn check_hearing(call: &Call, members: &[Member]) {
         }
         let takes = of(listener.id).fold(Kinds::NONE, |kinds, member| kinds | member.takes);
         let gives = of(talker.id).fold(Kinds::NONE, |kinds, member| kinds | member.gives);
-        let (deaf, quiet) = (listener.holding, talker.holding);
+        let (deaf, quiet) = (call.is_holding(listener.id), call.is_holding(talker.id));
         assert_eq!(takes.contains(Kinds::AUDIO), !deaf, "{members:?}");
         assert_eq!(gives.contains(Kinds::AUDIO), !quiet && !talker.muted.audio, "{members:?}");
-        let is_there = |other: &&Party| other.id != listener.id && !other.holding && of(other.id).count() > 0;
+        let is_there = |other: &&Party| other.id != listener.id && !call.is_holding(other.id) && of(other.id).count() > 0;
         let is_alone = !call.parties.iter().any(|other| is_there(&other));
         assert_eq!(of(listener.id).any(|member| member.plays.is_some()), is_alone && !deaf, "music when nobody is there: {members:?}");
         // Of a move only the device that takes over has no other one to wait for.

@@ -381,7 +381,36 @@ fn without_a_media_port_the_switch_ended_the_call() {
         scene.assert_over();
         assert_eq!((scene.record().ended_by, scene.record().answered_at), (EndedBy::Switch, None), "{:?}", scene.record());
         assert!(scene.record().reason.contains("no media port is free"), "{:?}", scene.record());
+        assert!(is_told_when_to_try_again(scene.last(SWITCH, CALLER, "503 INVITE")), "it is not the callee's fault");
     }
+}
+
+fn is_told_when_to_try_again(refused: &Message) -> bool {
+    let after = refused.headers().get(Name::RetryAfter).and_then(|after| std::str::from_utf8(after).ok()?.parse::<u64>().ok());
+    after.is_some_and(|after| (1..=10).contains(&after))
+}
+
+#[test]
+fn a_user_makes_so_many_calls_and_no_more() {
+    // S11
+    let mut scene = Scene::new(3);
+    scene.calls.policy.calls_per_user = 2;
+    scene.targets = vec![DESK];
+    for _ in 0..2 {
+        scene.place(PCMU);
+        scene.settle();
+    }
+    scene.place_from(DESK + 1, ("ann", "bob"), PCMU);
+    scene.settle();
+    assert!(is_told_when_to_try_again(scene.last(SWITCH, DESK + 1, "486 INVITE")), "from whatever device");
+    scene.place_from(DESK + 2, ("bob", "bob"), PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DESK, "INVITE"), 3, "calls that others make to a user are not theirs");
+    scene.cancel(CALLER);
+    scene.settle();
+    scene.place_from(DESK + 1, ("ann", "bob"), PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DESK, "INVITE"), 4, "one is over");
 }
 
 #[test]

@@ -327,7 +327,13 @@ impl Scene {
             now: start,
             start,
             sip: endpoint(SWITCH, seed),
-            calls: Calls::new(Policy { no_answer: NO_ANSWER, media_timeout: Duration::from_secs(30), park: PARK }),
+            calls: Calls::new(Policy {
+                no_answer: NO_ANSWER,
+                media_timeout: Duration::from_secs(30),
+                park: PARK,
+                calls_per_user: 100,
+                calls_per_trunk: 100,
+            }),
             media: FakePorts::default(),
             random: Random::new([9; 32]),
             phones: (0..=devices + 1).map(phone).collect(),
@@ -618,7 +624,12 @@ impl Scene {
                 return;
             }
             Event::Dialog(id, event) => (id, event),
-            Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Refer(..) | Event::Subscription(..) => return,
+            Event::Forward(_)
+            | Event::Elsewhere(..)
+            | Event::Cancel(_)
+            | Event::Response(..)
+            | Event::Refer(..)
+            | Event::Subscription(..) => return,
         };
         if let DialogEvent::Answered { body } | DialogEvent::OfferAnswered { body } = &event
             && this.acknowledges
@@ -692,7 +703,9 @@ impl Scene {
                     Event::Request(incoming) => self.invite(*incoming),
                     Event::Dialog(dialog, event) => self.with_calls(|calls, switch| calls.handle_dialog(switch, dialog, event)),
                     Event::Refer(dialog, refer) => self.refers.push((dialog, refer.id)),
-                    Event::Forward(_) | Event::Cancel(_) | Event::Response(..) | Event::Subscription(..) => panic!("{event:?}"),
+                    Event::Forward(_) | Event::Elsewhere(..) | Event::Cancel(_) | Event::Response(..) | Event::Subscription(..) => {
+                        panic!("{event:?}")
+                    }
                 }
             } else if let Some(send) = self.sip.next_send() {
                 let to = (0..self.phones.len()).find(|node| address(*node) == send.hop.remote());

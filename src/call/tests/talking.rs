@@ -8,6 +8,9 @@ use media::dtmf::Digit;
 use sip::{DialogEvent, StatusCode};
 
 use super::scene::*;
+use crate::call::command::{Command, Refusal};
+use crate::call::graph::Standing;
+use crate::call::party::PartyId;
 use crate::call::record::EndedBy;
 
 #[test]
@@ -22,14 +25,39 @@ fn either_side_holds_and_resumes() {
         let mut held = scene.directions();
         held.sort();
         assert_eq!(held, ["RecvOnly", "SendOnly"]);
+        let standing = |scene: &Scene, at: usize| scene.calls.views().next().unwrap().parties[at].state;
+        let (one, two) = if side == CALLER { (0, 1) } else { (1, 0) };
+        assert_eq!((standing(&scene, one), standing(&scene, two)), (Standing::Holding, Standing::Connected));
+        let plays: Vec<bool> = scene.media.arranged.values().flatten().map(|member| member.plays.is_some()).collect();
+        assert_eq!((plays[one], plays[two]), (false, true), "the one on hold hears music");
         scene.phones[other].on_offer = OnOffer::Accept(PCMU);
         scene.offer(side, PCMU);
         scene.settle();
         assert_eq!(scene.directions(), ["SendRecv", "SendRecv"]);
+        assert_eq!((standing(&scene, one), standing(&scene, two)), (Standing::Connected, Standing::Connected));
         scene.assert_talking();
         scene.bye(side);
         scene.assert_over();
     }
+}
+
+#[test]
+fn what_a_phone_holds_it_alone_takes_off_hold() {
+    // 004-36, 004-76
+    let mut scene = Scene::talking();
+    scene.phones[CALLER].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.offer(DESK, HOLD);
+    scene.settle();
+    let view = scene.calls.views().next().unwrap();
+    assert_eq!(view.parties.iter().map(|party| party.held_at_device).collect::<Vec<_>>(), [false, true]);
+    let (call, party) = (view.id, PartyId::CALLEE);
+    assert_eq!(scene.command(Command::Resume { call, party }), Err(Refusal::HoldsItself));
+    // Held by both, a command takes back what a command did.
+    scene.command(Command::Hold { call, party }).unwrap();
+    scene.command(Command::Resume { call, party }).unwrap();
+    assert_eq!(scene.calls.views().next().unwrap().parties[1].state, Standing::Holding);
+    scene.bye(CALLER);
+    scene.assert_over();
 }
 
 #[test]

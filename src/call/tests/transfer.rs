@@ -607,6 +607,26 @@ fn a_parked_call_is_taken_by_a_phone_that_makes_no_offer() {
 }
 
 #[test]
+fn a_user_takes_so_many_slots_and_no_more() {
+    // S11
+    let mut scene = Scene::new(3);
+    scene.targets = vec![DESK];
+    let call = |scene: &mut Scene, desk: usize| {
+        scene.targets = vec![desk];
+        scene.place_from(DAVE, ("dave", if desk == DESK { "bob" } else { "carol" }), PCMU);
+        scene.settle();
+        scene.accept(desk, PCMU);
+        scene.settle();
+        scene.park(desk, None)
+    };
+    for _ in 0..Calls::SLOTS_OF_ONE {
+        assert!(call(&mut scene, DESK).is_ok());
+    }
+    assert_eq!(call(&mut scene, DESK), Err(Refusal::TooManyParked));
+    assert!(call(&mut scene, CAROL).is_ok(), "there are more for others");
+}
+
+#[test]
 fn a_slot_holds_one_call_and_is_free_when_the_call_ends() {
     let mut scene = talking();
     for slot in [0, Calls::SLOTS + 1] {

@@ -6,7 +6,7 @@ mod watch;
 use cas::text::{CallId, Destination, DeviceId, Digits, Line, UserName};
 use serde_json::{Value, json};
 
-use super::command::{Command, Options, run as run_command, with, working};
+use super::command::{Command, Does, Options, run as run_command};
 use super::table::{View, plain};
 
 pub(super) use show::{COLUMNS, sentence};
@@ -258,7 +258,11 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::Decline { side, busy } => side.acts("decline", json!({ "reason": busy.then_some("busy") })),
         Verb::Move(args) => args.command(),
         Verb::Split(args) => args.command(),
-        Verb::Drop(side) => return drop(options, &side),
+        Verb::Drop(side) => {
+            let of_whom = side.user.as_ref().map_or_else(String::new, |user| format!(" for {user}"));
+            let does = Does::Destroys(format!("Hang up call {}{of_whom}?", side.call));
+            Command { does, ..side.acts("drop", json!({})) }
+        }
         Verb::Hold(side) => side.acts("hold", json!({})),
         Verb::Resume(side) => side.acts("resume", json!({})),
         Verb::Transfer { side, to, consult } => side.acts("transfer", json!({ "destination": to, "consult": consult })),
@@ -272,52 +276,4 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::Dtmf { side, digits } => side.acts("dtmf", json!({ "digits": digits })),
     };
     run_command(options, &command)
-}
-
-/// Hangs up. The host's administrator is no party of the call: without a user they mean the whole of it.
-fn drop(options: &Options, side: &Side) -> anyhow::Result<()> {
-    let command = side.acts("drop", json!({}));
-    if options.dry_run {
-        return command.try_dry();
-    }
-    let of_whom = side.user.as_ref().map_or_else(String::new, |user| format!(" for {user}"));
-    options.confirm(&format!("Hang up call {}{of_whom}?", side.call))?;
-    let reply = with(options, async |client| {
-        if side.user.is_some() || !client.is_host() {
-            return working(command.send(client)).await;
-        }
-        let mut reply = client.ask("tel", "show", json!({ "call": side.call })).await?;
-        while let Some(user) = present(&reply["call"]) {
-            let done = working(client.ask("tel", "drop", json!({ "call": side.call, "user": user }))).await?;
-            if present(&done["call"]) == Some(user) {
-                return Ok(done); // this one hangs up later; asking again changes nothing
-            }
-            reply = done;
-        }
-        Ok(reply)
-    })?;
-    options.print(&command.view, &reply)
-}
-
-/// Returns a user who can still hang up.
-fn present(call: &Value) -> Option<Value> {
-    let mut parties = call["parties"].as_array().filter(|_| call["state"] != "ended")?.iter();
-    let user = parties.find(|party| !party["user"].is_null() && party["state"] != "left" && party["state"] != "ringing");
-    user.map(|party| party["user"].clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn somebody_can_hang_up_until_the_call_is_over() {
-        let party = |user: &str, state: &str| json!({ "user": user, "state": state });
-        let mut call = json!({ "state": "connected", "parties": [{ "number": "123", "state": "connected" }, party("ann", "left"), party("bob", "held")] });
-        assert_eq!(present(&call), Some("bob".into()));
-        call["state"] = "ended".into();
-        assert_eq!(present(&call), None);
-        let ringing = json!({ "state": "ringing", "parties": [party("bob", "ringing"), party("ann", "dialing")] });
-        assert_eq!(present(&ringing), Some("ann".into()));
-    }
 }

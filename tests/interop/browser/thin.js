@@ -2,7 +2,7 @@
 
 import { Cas } from "../../../examples/cas/client.js";
 import { Phone } from "../../../examples/cas/phone.js";
-import { Ear, digest, source } from "./media.js";
+import { Ear, Eye, digest, source } from "./media.js";
 
 globalThis.Cas = Cas; // a page has both as scripts
 
@@ -10,10 +10,14 @@ let phone, mine, call; // `call`: the latest one
 
 const say = (event, data = {}) => window.tell(event, data);
 
-/** Ears for what arrives. */
+/** Ears and eyes for what arrives. */
 function attend(connection) {
-    connection.addEventListener("track", ({ track }) => { if (track.kind === "audio") call.ear = new Ear(track); });
-    for (const { receiver } of connection.getTransceivers()) if (receiver.track.kind === "audio") call.ear = new Ear(receiver.track);
+    const take = (track) => {
+        if (track.kind === "audio") call.ear = new Ear(track);
+        else call.eye = new Eye(track);
+    };
+    connection.addEventListener("track", ({ track }) => take(track));
+    for (const { receiver } of connection.getTransceivers()) take(receiver.track);
     connection.addEventListener("connectionstatechange", () => say("connection", { state: connection.connectionState }));
 }
 
@@ -48,12 +52,13 @@ const command = {
     },
 
     /** The command ends at once: the test waits for `confirmed`. */
-    call({ target }) {
-        const calling = phone.call(target, source(mine));
+    call({ target, video = false, more }) {
+        const calling = phone.call(target, source({ ...mine, video }), more);
         calling.then((it) => { call = it; followed(it); }, (error) => say("failed", { cause: error.message }));
     },
 
-    answer: () => phone.answer(call.id, source(mine)),
+    answer: ({ video = false }) => phone.answer(call.id, source({ ...mine, video })),
+    ask: ({ message, body }) => phone.cas.ask("tel", message, { call: call?.id, ...body }),
     hangup: () => phone.hangUp(call.id),
 
     restart() {
@@ -67,6 +72,7 @@ const command = {
     },
 
     stats: () => digest(call.connection),
+    seen: () => call.eye?.seen() ?? { frames: 0, colour: [0, 0, 0] },
     heard: ({ tone, since = 0, least = 0.5 }) => call.ear?.heard(tone, since, least) ?? 0,
     loudness: ({ since = 0 } = {}) => call.ear?.loudness(since) ?? 0,
     gap: ({ tone, since }) => call.ear?.gap(tone, since) ?? 1e9,

@@ -115,8 +115,8 @@ class Browser:
     def phone(self, switch, user, tone, **kinds):
         return BrowserPhone(self, switch, user, tone, **kinds)
 
-    def page_without_sip(self, switch, user, tone):
-        return PagePhone(self, switch, user, tone)
+    def page_without_sip(self, switch, user, tone, colour="red"):
+        return PagePhone(self, switch, user, tone, colour)
 
 
 class Desk:
@@ -350,22 +350,24 @@ class PagePhone(BrowserPhone):
 
     transport = "cas"
 
-    def __init__(self, browser, switch, user, tone):
+    def __init__(self, browser, switch, user, tone, colour):
         self.browser, self.world, self.switch, self.user, self.tone = browser, browser.world, switch, user, tone
-        self.name, self.colour, self.video = f"{user}-{len(browser.phones)}", "red", False
+        self.name, self.colour, self.video = f"{user}-{len(browser.phones)}", colour, False
         self.events = []
         self._pictures = 0
         browser.phones[self.name] = self
         self.command("open", path="/thin")
-        self.command("setup", name=user, tone=tone)
+        red, green, blue = COLOURS[colour]
+        self.command("setup", name=user, tone=tone, colour=f"rgb({red}, {green}, {blue})")
         self.device = self.command("login", base=f"https://{switch.host}:{switch.ports['http']}", user=user, password=user + "-secret",
                                    device="page")
 
-    def dial(self, target):
+    def dial(self, target, video=False, **more):
+        """`more` is what else `make-call` has."""
         since = self.mark()
-        self.command("call", target=target)
+        self.command("call", target=target, video=video, more=more)
         return since
 
-    def answer(self, seconds=10, since=0):
-        self.wait_event("CALL_INCOMING", since, seconds)
-        self.command("answer")
+    def ask(self, message, **body):
+        """Asks for something of the topic `tel`, of the call if nothing else is named."""
+        return self.command("ask", message=message, body=body)

@@ -4,8 +4,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::types::{
-    Action, Answer, Call, Conference, Decline, Dtmf, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Pickup, Plain,
-    SdpType, Split, State, Transfer,
+    Action, Answer, Call, Conference, Decline, Dtmf, How, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Pickup,
+    Plain, SdpType, Split, State, Transfer,
 };
 use crate::error::Error;
 use crate::text::{CallId, UserName};
@@ -238,17 +238,39 @@ impl Call {
     #[must_use]
     pub fn possible(&self, user: &UserName) -> Actions {
         use Action::{Answer, Conference, Decline, Drop, Dtmf, Hold, Move, Negotiate, Park, Pickup, Resume, Split, Transfer};
-        let actions: &[Action] = match (self.state, self.party(user).map(|party| party.state)) {
-            (State::Ended, _) => &[],
-            (State::Parked, _) | (State::Ringing, None) => &[Pickup],
-            (_, Some(PartyState::Dialing)) => &[Drop, Negotiate],
+        let party = self.party(user);
+        let actions: &[Action] = match (self.state, party.map(|party| party.state)) {
+            (State::Ended, _) | (State::Connected, None) | (_, Some(PartyState::Left)) => &[],
+            (State::Parked | State::Ringing, None) => &[Pickup],
+            // who parked it, or picks it up, may as well take it by another device
+            (State::Parked, Some(PartyState::Ringing)) => &[Answer, Decline, Pickup, Negotiate],
             (_, Some(PartyState::Ringing)) => &[Answer, Decline, Negotiate],
+            (_, Some(PartyState::Dialing | PartyState::Parked)) | (State::Parked, Some(_)) => &[Drop, Negotiate],
             (_, Some(PartyState::Connected)) => &[Hold, Drop, Transfer, Conference, Park, Dtmf, Move, Split, Negotiate],
             (_, Some(PartyState::Held)) => &[Resume, Drop, Transfer, Conference, Park, Move, Negotiate],
-            (_, Some(PartyState::Parked | PartyState::Left) | None) => &[],
         };
-        let own = self.party(user).map(|party| self.of_party(party)).unwrap_or_default();
-        actions.iter().copied().filter(|action| *action != Conference || !self.locked).collect::<Actions>().union(own)
+        let is_application = party.is_some_and(|party| party.devices.iter().any(|device| device.application));
+        let is_settled = self.is_conference() || !self.is_coming();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others depend on nothing else")]
+        let allowed = actions.iter().copied().filter(|action| match action {
+            Negotiate => is_application,
+            Conference => !self.locked && is_settled,
+            Transfer | Park => !self.is_conference() && is_settled,
+            Move | Split => is_settled,
+            Resume => party.is_some_and(|party| !party.held_at_device),
+            _ => true,
+        });
+        allowed.collect::<Actions>().union(party.map(|party| self.of_party(party)).unwrap_or_default())
+    }
+
+    /// Returns true where there are more than two, or may be.
+    pub(crate) fn is_conference(&self) -> bool {
+        self.parties.len() > 2 && !self.is_coming() || self.constructed.how == How::Conference || self.room.is_some()
+    }
+
+    /// Returns true while somebody is on their way into a call that was answered: a transfer's target, or who had it parked.
+    fn is_coming(&self) -> bool {
+        self.state == State::Connected && self.parties.iter().any(|party| party.state == PartyState::Ringing)
     }
 
     /// What there is besides for a party who talks: its own sound, and all that a moderator may do.
@@ -272,10 +294,11 @@ impl Call {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::types::{Constructed, How};
+    use super::super::types::{Carrying, Constructed};
     use super::*;
     use crate::permission::tests::caller;
     use crate::permission::{Reach, Rights, Role};
+    use crate::text::DeviceId;
 
     /// A call between ann and bob.
     pub(crate) fn call(state: State, ann: PartyState, bob: PartyState) -> Call {
@@ -285,6 +308,7 @@ pub(crate) mod tests {
             name: None,
             state,
             muted: Vec::new(),
+            held_at_device: false,
             moderator: false,
             devices: Vec::new(),
         };
@@ -311,10 +335,37 @@ pub(crate) mod tests {
         assert!(actions(PartyState::Connected).contains(Action::Hold) && !actions(PartyState::Connected).contains(Action::Resume));
         let ringing = call(State::Ringing, PartyState::Dialing, PartyState::Ringing);
         let names = |actions: Actions| actions.iter().map(Action::name).collect::<Vec<_>>();
-        assert_eq!(names(ringing.actions(&caller("bob", Rights::default()))), ["answer", "decline", "negotiate"]);
-        assert_eq!(names(ringing.actions(&caller("ann", Rights::default()))), ["drop", "negotiate"]);
+        assert_eq!(names(ringing.actions(&caller("bob", Rights::default()))), ["answer", "decline"]);
+        assert_eq!(names(ringing.actions(&caller("ann", Rights::default()))), ["drop"]);
         assert_eq!(names(ringing.actions(&caller("eve", Rights::default()))), ["pickup"]);
         assert_eq!(names(call(State::Ended, PartyState::Left, PartyState::Left).actions(&caller("ann", Rights::default()))), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_parked_joined_or_under_way_has_other_actions() {
+        // 004-36, 004-76
+        let names = |call: &Call, of: &str| call.actions(&caller(of, Rights::default())).iter().map(Action::name).collect::<Vec<_>>();
+        let mut parked = call(State::Parked, PartyState::Left, PartyState::Parked);
+        assert_eq!((names(&parked, "bob"), names(&parked, "eve"), names(&parked, "ann")), (vec!["drop"], vec!["pickup"], vec![]));
+        parked.parties[0].state = PartyState::Ringing;
+        assert_eq!(names(&parked, "ann"), ["answer", "decline", "pickup"], "it rings again at who parked it");
+        let mut talking = call(State::Connected, PartyState::Connected, PartyState::Held);
+        let has = |call: &Call, of: &str, name: &str| names(call, of).contains(&name);
+        assert!(has(&talking, "ann", "transfer") && has(&talking, "ann", "move") && has(&talking, "bob", "resume"));
+        talking.parties[1].held_at_device = true;
+        assert!(!has(&talking, "bob", "resume"), "only its device can");
+        let target = Party { user: Some(UserName::parse("eve").unwrap()), state: PartyState::Ringing, ..talking.parties[0].clone() };
+        talking.parties.push(target);
+        assert!(
+            !has(&talking, "ann", "transfer") && !has(&talking, "ann", "move") && has(&talking, "ann", "drop"),
+            "a transfer is under way"
+        );
+        talking.parties[2].state = PartyState::Connected;
+        assert!(!has(&talking, "ann", "park") && has(&talking, "ann", "conference"), "of three, nobody is the other one");
+        assert!(!has(&talking, "ann", "negotiate"));
+        let device = DeviceId::parse("page").unwrap();
+        talking.parties[0].devices.push(Carrying { device, media: Vec::new(), application: true });
+        assert!(has(&talking, "ann", "negotiate"));
     }
 
     #[test]

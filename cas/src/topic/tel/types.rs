@@ -35,7 +35,7 @@ bodies! {
     Guided {
         /// The call that waits.
         call: CallId,
-        /// What happens to it when the destination agrees.
+        /// What happens to it when the destination answers; until then it is on hold, and where nobody answers the user has it back.
         purpose: Purpose,
     }
     /// Request of `answer`.
@@ -245,6 +245,8 @@ bodies! {
         name: Option<String> = default,
         /// Where they are in the call.
         state: PartyState,
+        /// They put the call on hold at the device, which alone can resume it.
+        held_at_device: bool = default,
         /// What the others do not get of them.
         muted: Vec<Media> = default,
         /// They moderate the conference.
@@ -258,6 +260,8 @@ bodies! {
         device: DeviceId,
         /// What it carries.
         media: Vec<Media> = default,
+        /// It is an application that describes its media itself, with `negotiate`.
+        application: bool = default,
     }
 }
 

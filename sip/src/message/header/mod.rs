@@ -317,6 +317,13 @@ impl Headers {
         self.entries.retain(|entry| entry.name != name);
     }
 
+    /// Removes every row of a name that no variant stands for, in any case.
+    pub fn remove_other(&mut self, name: &str) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|entry| entry.name != Name::Other || !self.name(entry).eq_ignore_ascii_case(name.as_bytes()));
+        self.entries = entries;
+    }
+
     /// Replaces the rows of that name by one, in the place of the first, or at the end.
     pub fn set(&mut self, name: Name, value: impl AsRef<[u8]>) {
         let new = self.append_clean(name, "", value.as_ref());

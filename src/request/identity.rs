@@ -1,0 +1,120 @@
+//! What others are told of who sends a request, and which of its headers go on to them (RFC 3325, RFC 3323): one policy for calls, which we
+//! place anew, and for what we send on as a proxy. A user is who proved the password; somebody behind a trunk never passes as one of ours (S6).
+
+use sip::message::header::NameAddr;
+use sip::message::{Headers, Host, Name, Uri};
+use sip::{Aor, Incoming, Method, Request};
+
+use super::{Context, Rejection, Sender};
+use crate::config::Trunk;
+
+/// What a user says of itself and of where a call came from: we know better, or do not know.
+const CLAIMS: [Name; 6] =
+    [Name::PPreferredIdentity, Name::PAssertedIdentity, Name::RemotePartyId, Name::Diversion, Name::HistoryInfo, Name::ReferredBy];
+
+/// What makes a device ring in another way, answer by itself or fetch something, and what only a registrar is to read: nobody's to send on.
+/// The switch alone orders a phone to answer (`call/make.rs`).
+const ORDERS: [Name; 4] = [Name::AlertInfo, Name::CallInfo, Name::Path, Name::ServiceRoute];
+
+/// The same where we have no variant of the name: RFC 8224, RFC 5373, and what phones take for it.
+const OTHER_ORDERS: [&str; 6] = ["Identity", "Identity-Info", "Answer-Mode", "Priv-Answer-Mode", "P-Auto-Answer", "X-AutoAnswer"];
+
+/// Returns the caller's identity as we assert it: for a user the AOR, for a trunk what it asserts, as somebody outside. The display name is
+/// the caller's choice, cleaned of control characters.
+pub(super) fn of(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<NameAddr, Rejection> {
+    let from: NameAddr = request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
+    let (aor, shown) = match sender {
+        Sender::User(name) => (Aor::new(name, context.domain), from),
+        Sender::Trunk(trunk) => {
+            let asserted: Option<NameAddr> = request.headers.first(Name::PAssertedIdentity).ok();
+            let shown = asserted.unwrap_or(from);
+            let user = shown.uri.user_unescaped().filter(|user| !user.is_empty()).unwrap_or_else(|| "anonymous".to_owned());
+            (outside(context, trunk, &user), shown)
+        }
+    };
+    let uri = aor.and_then(|aor| aor.uri()).ok_or(Rejection::Malformed("malformed From"))?;
+    Ok(NameAddr::new(uri).with_display(&shown.display_name().unwrap_or_default()))
+}
+
+/// A number that is nobody's here is shown as one that can be dialled here; any other name of somebody outside has the trunk for a domain.
+fn outside(context: &Context<'_>, trunk: &str, user: &str) -> Option<Aor> {
+    let digits = user.strip_prefix('+').unwrap_or(user);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && context.users.find(user).is_none() && !(context.is_room)(user) {
+        return Aor::new(user, context.domain);
+    }
+    Aor::new(user, &Trunk::domain(trunk)).or_else(|| Aor::new(user, NOWHERE))
+}
+
+/// The domain of those behind a trunk whose name can be part of none.
+const NOWHERE: &str = "outside.invalid";
+
+/// Returns what the others are shown of who calls.
+pub(super) fn shown(request: &Request, caller: &NameAddr) -> Result<NameAddr, Rejection> {
+    if is_anonymous(request) { nobody() } else { Some(caller.clone()) }.ok_or(Rejection::Malformed("malformed From"))
+}
+
+/// Returns the headers of an INVITE that go on to the devices that ring.
+pub(super) fn headers(request: &Request, caller: &NameAddr, hops: u32) -> Headers {
+    let mut headers = Headers::default();
+    headers.push(Name::MaxForwards, hops.to_string());
+    if is_anonymous(request) {
+        headers.push(Name::Privacy, "id");
+    } else {
+        // RFC 3325 §8: what the user says of itself is dropped; what we know takes its place.
+        headers.push(Name::PAssertedIdentity, caller.to_string());
+    }
+    for name in [Name::Subject, Name::Priority] {
+        headers.copy(&request.headers, name);
+    }
+    headers
+}
+
+fn is_anonymous(request: &Request) -> bool {
+    request.headers.has_token(Name::Privacy, "id") || request.headers.has_token(Name::Privacy, "user")
+}
+
+fn nobody() -> Option<NameAddr> {
+    let uri = Uri::sip("anonymous", &Host::parse("anonymous.invalid")?, None, "")?;
+    Some(NameAddr::new(uri).with_display("Anonymous"))
+}
+
+/// Checks what goes on unchanged: a user's From names that user, and a trunk's names none of ours (S6).
+pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> Result<(), Rejection> {
+    let headers = &incoming.request.headers;
+    let from: NameAddr = headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
+    let asserted: Option<NameAddr> = headers.first(Name::PAssertedIdentity).ok();
+    let is_ours = |address: &NameAddr| context.user(&address.uri).is_ok();
+    match sender {
+        Sender::User(name) if context.user(&from.uri).is_ok_and(|user| *user.name == **name) => Ok(()),
+        Sender::User(_) => Err(Rejection::Forbidden("From is not the authenticated user")),
+        Sender::Trunk(_) if is_ours(&from) || asserted.as_ref().is_some_and(is_ours) => {
+            Err(Rejection::Forbidden("From is a user of ours, and the sender a trunk"))
+        }
+        Sender::Trunk(_) => Ok(()),
+    }
+}
+
+/// Returns the identity that we assert for a user (RFC 3325 §5).
+pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
+    match sender {
+        Sender::User(name) => Aor::new(name, context.domain)?.uri().map(NameAddr::new),
+        Sender::Trunk(_) => None,
+    }
+}
+
+/// Takes out of a request that is sent on what is not the sender's to say, and puts our word in the place of a user's; a trunk's word of who
+/// sends it is taken (RFC 3325 §6).
+pub fn cleanse(request: &mut Request, asserted: Option<&NameAddr>) {
+    let headers = &mut request.headers;
+    ORDERS.into_iter().for_each(|name| headers.remove(name));
+    OTHER_ORDERS.into_iter().for_each(|name| headers.remove_other(name));
+    // only what makes a dialog comes back by the proxies on its way (RFC 3261 §16.6 step 4)
+    if request.method != Method::Invite {
+        headers.remove(Name::RecordRoute);
+    }
+    if let Some(identity) = asserted {
+        CLAIMS.into_iter().for_each(|name| headers.remove(name));
+        headers.push(Name::PAssertedIdentity, identity.to_string());
+    }
+}
