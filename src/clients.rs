@@ -54,6 +54,7 @@ pub struct Stopped;
 enum Message {
     Request(Ask, oneshot::Sender<Reply>),
     Poll(Poll, oneshot::Sender<Reply>),
+    Refuse(Refused, oneshot::Sender<Reply>),
     Open(Open, mpsc::Sender<ToStream>),
     Said(StreamId, Bytes, OwnedSemaphorePermit),
     Written(StreamId, Written),
@@ -88,6 +89,16 @@ pub struct Poll {
     pub after: Option<u64>,
     /// The parameter `wait`, in seconds.
     pub wait: Option<u32>,
+}
+
+/// Something that came by HTTP and could not be taken as a request.
+pub struct Refused {
+    /// From the header Authorization.
+    pub token: Token,
+    /// The header Accept.
+    pub accept: Option<String>,
+    /// What was wrong.
+    pub error: Error,
 }
 
 /// What a stream is to write.
@@ -157,6 +168,17 @@ impl Handle {
     pub async fn poll(&self, poll: Poll) -> Result<Reply, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.say(Message::Poll(poll, answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Writes a refusal, with the next number of the replies to its login.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn refuse(&self, refused: Refused) -> Result<Reply, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.say(Message::Refuse(refused, answer)).await?;
         answered.await.map_err(|_| Stopped)
     }
 
@@ -358,6 +380,10 @@ impl Clients {
                 let Poll { peer, token, accept, after, wait } = poll;
                 let exchange = self.exchange(answer);
                 self.server.handle_input(now, Input::Poll(PollRequest { exchange, peer, token, accept, after, wait }));
+            }
+            Message::Refuse(Refused { token, accept, error }, answer) => {
+                let exchange = self.exchange(answer);
+                self.server.handle_input(now, Input::Refused { exchange, token: Some(token), accept, error });
             }
             Message::Open(open, outlet) => {
                 let (stream, closed) = (open.stream, outlet.clone());

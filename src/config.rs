@@ -245,7 +245,8 @@ impl History {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Failed logins a minute, for one account and for one address; then all of them are refused; default 10.
+    /// Failed logins a minute, for one account and for one address; then all of them are refused; of CAS for an account from an address,
+    /// thrice as many for an address, and ten times as many for an account where it is not signed in; default 10.
     pub failed_logins_per_minute: NonZeroU32,
     /// Stream connections in all; then the oldest one without a login is closed; default 20000.
     pub connections: NonZeroU32,

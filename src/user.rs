@@ -6,7 +6,7 @@
 
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cas::permission::{Pattern, Rights};
@@ -14,7 +14,7 @@ use cas::topic::permission::RightsChange;
 use sha2::{Digest as _, Sha256};
 use sip::digest::Ha1;
 
-use crate::config::{Config, Srtp};
+use crate::config::{Config, Features, Number as Dialled, Srtp};
 use crate::storage::{Batch, Table};
 
 /// Most users. A further one is refused.
@@ -99,6 +99,14 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// It cannot be a user's number.
+    #[error("{number:?} {why}")]
+    BadNumber {
+        /// The number.
+        number: String,
+        /// What it is instead.
+        why: &'static str,
+    },
     /// There are as many as there may be.
     #[error("there are {most} {what}; no more are taken")]
     Full {
@@ -119,6 +127,8 @@ pub struct Users {
     by_name: BTreeMap<Box<str>, User>,
     by_number: BTreeMap<Box<str>, Number>,
     keys: BTreeMap<Box<str>, Key>,
+    features: Features,
+    rooms: BTreeSet<Box<str>>,
     former: Vec<Former>,
 }
 
@@ -144,6 +154,8 @@ impl Users {
             by_name: BTreeMap::new(),
             by_number: BTreeMap::new(),
             keys: BTreeMap::new(),
+            features: config.features.clone(),
+            rooms: config.rooms.iter().map(|room| room.number.as_str().into()).collect(),
             former: Vec::new(),
         };
         let (managed, rights) = (Managed::File, Arc::<Rights>::default());
@@ -341,9 +353,10 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// There is no such user, the number is taken, also as a name, or there is no room.
+    /// It is no number, or leads elsewhere; there is no such user; it is taken, also as a name; or there is no room for it.
     pub fn add_number(&mut self, number: &str, user: &str) -> Result<(Batch, String), Refusal> {
         let number = canonical(number);
+        self.check_number(&number)?;
         let taken = self.find(&number).is_some();
         let whose = self.by_name.get(user).ok_or_else(|| unknown("user", user))?;
         if taken {
@@ -361,6 +374,21 @@ impl Users {
         batch.put(Table::Number, number.as_bytes(), user.as_bytes());
         self.by_number.insert(number.as_str().into(), Number { user: user.into(), managed: Managed::Store });
         Ok((batch, number))
+    }
+
+    /// Refuses what no phone dials, and what leads elsewhere when it is dialled.
+    fn check_number(&self, number: &str) -> Result<(), Refusal> {
+        let refused = |why| Err(Refusal::BadNumber { number: number.to_owned(), why });
+        if Dialled::parse(number).is_none() {
+            return refused("is no number: expected up to 32 digits, * and #, with an optional + first");
+        }
+        if self.features.find(number).is_some() {
+            return refused("is dialled for a feature");
+        }
+        if self.rooms.contains(number) {
+            return refused("is the number of a room");
+        }
+        Ok(())
     }
 
     /// Takes a number away.
@@ -587,6 +615,17 @@ mod tests {
         assert!(matches!(users.add("501", "x", None), Err(Refusal::Taken { .. })));
         assert!(matches!(users.add_number("5-0-1", "ann"), Err(Refusal::Taken { .. })));
         assert!(matches!(users.add_number("502", "nobody"), Err(Refusal::Unknown { .. })));
+    }
+
+    #[test]
+    fn what_would_never_reach_the_user_is_no_number() {
+        let mut users = Users::new(&config(&format!("{ANN}[[room]]\nnumber = \"800\"\n")));
+        for wrong in ["800", "8-0-0", "*70", "*705", "**501", "tel:502", "sip:bob@tandem.test", "audio", "+", "1a", "50 2x"] {
+            assert!(matches!(users.add_number(wrong, "ann"), Err(Refusal::BadNumber { .. })), "{wrong}");
+        }
+        for right in ["502", "+49 (731) 5-0", "*99", "#31"] {
+            assert!(users.add_number(right, "ann").is_ok(), "{right}");
+        }
         assert!(matches!(users.remove("nobody"), Err(Refusal::Unknown { .. })));
     }
 }

@@ -372,6 +372,15 @@ fn the_switch_itself(host: &Host) {
     assert_eq!(host.refused("device show nowhere").0, 3);
     assert_eq!(host.refused("device rm nowhere --yes").0, 3);
     assert_eq!(host.json("history list --user ann --kind missed --since 1d")["entries"], json!([]));
+    for list in ["history list", "call list", "login list", "device list"] {
+        assert_eq!(host.refused(&format!("{list} --user nobody")).0, 3, "{list}");
+    }
+    let (code, sentence) = host.refused("history list");
+    assert!(code == 2 && sentence.contains("--user"), "{sentence}");
+    for number in ["*70", "tel:502", "audio"] {
+        assert_eq!(host.refused(&format!("number add {number} --user ann")).0, 2, "{number}");
+    }
+    assert_eq!(host.refused("key add crm --user ann --scope tel.holdd").0, 2);
     assert_eq!(host.refused("history rm 123 --yes").0, 3);
     assert_eq!(host.refused("history set 123 --note x").0, 3);
     for verb in ["show", "why", "watch", "hold", "drop --yes"] {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Fault};
 use crate::message::Encoding;
+use crate::plugin;
 use crate::topic::{self, Mode, Operation, event, graph, history, permission, presence, tel};
 
 /// Makes the schema of a type.
@@ -62,6 +63,7 @@ pub fn openapi(version: &str) -> Value {
     }
     schemas.insert("Request".into(), json!({ "description": "A request to a topic of the switch.", "oneOf": requests }));
     let known = topic::OPERATIONS.iter().filter_map(|operations| operations.first()).map(|operation| operation.topic);
+    let known = known.chain(plugin::RESERVED);
     schemas.insert("PluginRequest".into(), plugin_request(&known.collect::<Vec<_>>()));
     schemas.insert("Reply".into(), json!({ "description": "A reply that tells of success.", "anyOf": replies }));
     schemas.insert("Event".into(), json!({ "description": "An event of the switch.", "anyOf": events }));
@@ -195,7 +197,15 @@ fn paths() -> Value {
     let prefer = json!({ "name": "Prefer", "in": "header", "schema": { "type": "string" }, "description": "respond-async, wait=SECONDS (RFC 7240)" });
     let parameter =
         |name: &str, doc: &str| json!({ "name": name, "in": "query", "schema": { "type": "integer", "minimum": 0 }, "description": doc });
-    let events = json!({ "$ref": "#/components/schemas/event.get-event.reply" });
+    let mut events = responses(&json!({ "$ref": "#/components/schemas/event.get-event.reply" }));
+    events["200"]["content"]["text/event-stream"] = json!({
+        "schema": { "type": "string", "description": "Each event as `data`, its number as `id`; a comment every 15 seconds." },
+    });
+    events["101"] = json!({
+        "description": "A WebSocket (RFC 6455). Its messages are requests and replies as of /cas, in the header `prefer` what is the header Prefer \
+            there, and events. Without a token the first one is login.login.",
+    });
+    let header = |name: &str, doc: &str| json!({ "name": name, "in": "header", "schema": { "type": "string" }, "description": doc });
     json!({
         "/cas": {
             "post": {
@@ -211,12 +221,14 @@ fn paths() -> Value {
             "get": {
                 "operationId": "events",
                 "summary": "Waits for events; with Accept: text/event-stream, or as a WebSocket, streams them.",
-                "security": [{ "token": [] }],
+                "security": [{ "token": [] }, {}],
                 "parameters": [
                     parameter("after", "Number of the last event that the client has."),
                     parameter("wait", "How long to wait, in seconds; at most 60."),
+                    header("Last-Event-ID", "With text/event-stream: counts as `after`."),
+                    header("Sec-WebSocket-Protocol", "Of a WebSocket: cas (JSON, the default) or cas-xml; and token.TOKEN where no Authorization can be sent."),
                 ],
-                "responses": responses(&events),
+                "responses": events,
             },
         },
     })
@@ -263,5 +275,14 @@ mod tests {
         assert_eq!(body["additionalProperties"], json!(false));
         assert_eq!(body["required"], json!(["destination"]));
         assert!(document.to_string().contains("most-available"));
+    }
+
+    #[test]
+    fn the_ways_to_events_are_described() {
+        let document = openapi("1");
+        let events = &document["paths"]["/cas/events"]["get"];
+        assert!(events["responses"]["200"]["content"]["text/event-stream"].is_object() && events["responses"]["101"].is_object());
+        let names: Vec<&str> = events["parameters"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+        assert_eq!(names, ["after", "wait", "Last-Event-ID", "Sec-WebSocket-Protocol"]);
     }
 }

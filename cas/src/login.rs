@@ -5,10 +5,11 @@ mod guess;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use guess::Guesses;
+pub(crate) use guess::{Guesses, network};
 
 use crate::error::{Error, Fault};
 use crate::event::Events;
@@ -55,6 +56,10 @@ pub struct Identity {
 pub(crate) struct Login {
     pub(crate) caller: Arc<Caller>,
     pub(crate) key: Option<Line>,
+    /// Where its client signed in; none on the host's own socket.
+    pub(crate) address: Option<IpAddr>,
+    /// Whether it is the host's administrator, who has no password.
+    pub(crate) is_host: bool,
     token: TokenDigest,
     old_token: Option<(TokenDigest, Instant)>,
     pub(crate) token_ends: Instant,
@@ -116,6 +121,12 @@ impl Logins {
         self.by_user.get(user).cloned().unwrap_or_default()
     }
 
+    /// Returns whether the user has a login from that address.
+    pub(crate) fn is_home(&self, user: &UserName, address: IpAddr) -> bool {
+        let own = self.by_user.get(user).into_iter().flatten().filter_map(|id| self.find(*id));
+        own.filter_map(|login| login.address).any(|other| network(other) == network(address))
+    }
+
     /// Returns the user's login that should end if they get one more.
     pub(crate) fn surplus(&self, user: &UserName) -> Option<LoginId> {
         let own = self.by_user.get(user).filter(|own| own.len() >= MAX_LOGINS_OF_USER)?;
@@ -130,11 +141,13 @@ impl Logins {
         self.last += 1;
         let id = LoginId(self.last);
         let token = self.random.token();
-        let New { identity: Identity { user, rights, scopes, key }, application, device } = new;
+        let New { identity: Identity { user, rights, scopes, key }, application, device, address, is_host } = new;
         let caller = Arc::new(Caller { login: id, user: user.clone(), application, device, rights, scopes });
         let login = Box::new(Login {
             caller,
             key,
+            address,
+            is_host,
             token: token.digest(),
             old_token: None,
             token_ends: now + lifetime,
@@ -205,6 +218,8 @@ pub(crate) struct New {
     pub(crate) identity: Identity,
     pub(crate) application: Option<Line>,
     pub(crate) device: Option<DeviceId>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) is_host: bool,
 }
 
 pub(crate) fn login_required(detail: &str) -> Error {
@@ -224,7 +239,8 @@ mod tests {
 
     fn new(user: &str) -> New {
         let user = UserName::parse(user).unwrap();
-        New { identity: Identity { user, rights: Arc::default(), scopes: None, key: None }, application: None, device: None }
+        let identity = Identity { user, rights: Arc::default(), scopes: None, key: None };
+        New { identity, application: None, device: None, address: None, is_host: false }
     }
 
     #[test]

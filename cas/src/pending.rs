@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::login::LoginId;
+use crate::plugin::TIME_LIMIT;
 use crate::server::{Asked, StreamId};
 use crate::topic::Mode;
 
@@ -20,6 +21,9 @@ pub const QUICK_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a provider that must ask somebody else may take.
 pub const SLOW_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long a client that has no preference waits for a plug-in; then the answer comes as an event.
+pub const MOMENT: Duration = Duration::from_millis(500);
 
 /// How long a client may ask to wait.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -56,11 +60,35 @@ impl Prefer {
     }
 
     /// Returns how long the client waits, and what it is told when that is over.
-    pub(crate) fn patience(self, mode: Mode) -> (Duration, Then) {
-        match (self.wait, self.respond_async, mode) {
-            (Some(wait), _, _) => (wait, Then::Pending),
-            (None, true, _) | (None, false, Mode::Slow) => (Duration::ZERO, Then::Pending),
-            (None, false, Mode::Quick | Mode::Own) => (QUICK_LIMIT, Then::Timeout),
+    pub(crate) fn patience(self, pace: &Pace) -> (Duration, Then) {
+        match (self.wait, self.respond_async) {
+            (Some(wait), _) => (wait, Then::Pending),
+            (None, true) => (Duration::ZERO, Then::Pending),
+            (None, false) => (pace.wait, pace.then),
+        }
+    }
+}
+
+/// How fast somebody serves.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// How long a client without a preference waits,
+    wait: Duration,
+    /// and what it is told then.
+    then: Then,
+    /// How long the work may take.
+    pub(crate) limit: Duration,
+}
+
+impl Pace {
+    /// A plug-in's.
+    pub(crate) const PLUGIN: Self = Self { wait: MOMENT, then: Then::Pending, limit: TIME_LIMIT };
+
+    /// A provider's.
+    pub(crate) const fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Own | Mode::Quick => Self { wait: QUICK_LIMIT, then: Then::Timeout, limit: QUICK_LIMIT },
+            Mode::Slow => Self { wait: Duration::ZERO, then: Then::Pending, limit: SLOW_LIMIT },
         }
     }
 }
@@ -158,13 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_without_a_preference_waits_for_a_store_and_not_for_people() {
+    fn a_client_without_a_preference_waits_for_a_store_and_a_moment_for_a_plug_in_and_not_for_people() {
         let none = Prefer::default();
-        assert_eq!(none.patience(Mode::Quick), (QUICK_LIMIT, Then::Timeout));
-        assert_eq!(none.patience(Mode::Slow), (Duration::ZERO, Then::Pending));
+        let (quick, slow) = (Pace::of(Mode::Quick), Pace::of(Mode::Slow));
+        assert_eq!(none.patience(&quick), (QUICK_LIMIT, Then::Timeout));
+        assert_eq!(none.patience(&Pace::PLUGIN), (MOMENT, Then::Pending));
+        assert_eq!(none.patience(&slow), (Duration::ZERO, Then::Pending));
         let wait = Prefer { respond_async: true, wait: Some(Duration::from_secs(3)) };
-        assert_eq!(wait.patience(Mode::Quick), (Duration::from_secs(3), Then::Pending));
+        assert_eq!(wait.patience(&quick), (Duration::from_secs(3), Then::Pending));
         let at_once = Prefer { respond_async: true, wait: None };
-        assert_eq!(at_once.patience(Mode::Quick), (Duration::ZERO, Then::Pending));
+        assert_eq!(at_once.patience(&quick), (Duration::ZERO, Then::Pending));
     }
 }

@@ -14,6 +14,21 @@ use crate::text::{DeviceId, Line, UserName};
 /// Most exceptions of a user, and of a device. A change that would go past it is refused.
 pub const MAX_EXCEPTIONS: usize = 256;
 
+/// What every login needs to live, whatever it is for: neither the scopes of a key nor the role of an application take it away from
+/// what is the login's own. An exception can.
+const VITAL: [(&str, &str); 10] = [
+    ("login", "login"),
+    ("login", "refresh"),
+    ("login", "logout"),
+    ("permission", "get"),
+    ("event", "get-event"),
+    ("bulk", "bulk"),
+    ("subscription", "add"),
+    ("subscription", "modify"),
+    ("subscription", "delete"),
+    ("subscription", "list"),
+];
+
 /// How far a right reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -36,7 +51,7 @@ pub enum Role {
     User,
     /// Everything, with everybody's objects.
     Administrator,
-    /// An application or a plug-in: nothing but its exceptions.
+    /// An application or a plug-in: its exceptions, and what every login needs to live.
     Application,
 }
 
@@ -119,7 +134,7 @@ pub struct Caller {
     pub device: Option<DeviceId>,
     /// What they may do.
     pub rights: Arc<Rights>,
-    /// What the API key is for; none: everything that the rights allow.
+    /// What the API key is for; none: everything that the rights allow. What every login needs to live is not cut.
     pub scopes: Option<Arc<[Pattern]>>,
 }
 
@@ -159,13 +174,19 @@ impl Caller {
         let base = match self.rights.role {
             Role::User => right.user,
             Role::Administrator => Reach::All,
-            Role::Application => Reach::None,
+            Role::Application => vital(right),
         };
         let base = narrowest(&self.rights.exceptions).unwrap_or(base);
         let of_device = self.device.as_ref().and_then(|device| self.rights.devices.get(device)).and_then(narrowest);
         let in_scope = self.scopes.as_ref().is_none_or(|scopes| scopes.iter().any(|scope| scope.means(right.topic, right.message)));
-        if in_scope { base.min(of_device.unwrap_or(Reach::All)) } else { Reach::None }
+        let scoped = if in_scope { Reach::All } else { vital(right) };
+        base.min(of_device.unwrap_or(Reach::All)).min(scoped)
     }
+}
+
+/// Returns how far every login has a right.
+fn vital(right: Right<'_>) -> Reach {
+    if VITAL.contains(&(right.topic, right.message)) { Reach::Own } else { Reach::None }
 }
 
 impl Owner<'_> {
@@ -268,5 +289,20 @@ pub(crate) mod tests {
         let scoped = Caller { scopes: Some([pattern("tel.*")].into()), ..caller("root", Rights::of(Role::Administrator)) };
         assert_eq!(scoped.reach(DELETE), Reach::None);
         assert_eq!(scoped.reach(Right { topic: "tel", message: "hold", user: Reach::Own }), Reach::All);
+    }
+
+    #[test]
+    fn what_a_login_needs_to_live_is_cut_by_no_scope_and_by_no_role() {
+        let scopes = || Some([Pattern::parse("tel.*").unwrap()].into());
+        let keys = [Role::User, Role::Administrator, Role::Application];
+        for role in keys {
+            let key = Caller { scopes: scopes(), ..caller("ann", Rights::of(role)) };
+            for (topic, message) in VITAL {
+                assert_eq!(key.reach(Right { topic, message, user: Reach::Own }), Reach::Own, "{topic}.{message}");
+            }
+        }
+        let denied = Rights { exceptions: except(&[("subscription.*", Reach::None)]), ..Rights::default() };
+        let key = Caller { scopes: scopes(), ..caller("ann", denied) };
+        assert_eq!(key.reach(Right { topic: "subscription", message: "add", user: Reach::Own }), Reach::None);
     }
 }

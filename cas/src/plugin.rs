@@ -38,6 +38,9 @@ pub const MAX_PLUGINS: usize = 256;
 /// are told `no-provider` instead of `unavailable`.
 pub const MAX_PAST: usize = 1024;
 
+/// Topics that have no operations and yet are the switch's: its refusals of what could not be read have the first.
+pub(crate) const RESERVED: [&str; 2] = ["cas", "error"];
+
 /// Returns the right that a plug-in's message needs: users have those.
 pub(crate) fn right<'a>(topic: &'a str, message: &'a str) -> Right<'a> {
     Right { topic, message, user: Reach::All }
@@ -95,7 +98,7 @@ impl Plugins {
             return Err(Error::field("topics", format!("field topics: expected 1 to {MAX_TOPICS}, and at most {MAX_PLUGINS} plug-ins")));
         }
         for topic in &topics {
-            if operations(topic.as_str()).is_some() {
+            if operations(topic.as_str()).is_some() || RESERVED.contains(&topic.as_str()) {
                 return Err(Error {
                     field: Some("topics".into()),
                     ..Error::new(Fault::RestrictedTopic, format!("the topic {topic} is the switch's own"))
@@ -235,7 +238,9 @@ mod tests {
         let (mut plugins, now) = (Plugins::default(), now());
         let mut register = |stream, topics: &[&str]| plugins.register(now, StreamId(stream), LoginId(1), names(topics), Dialect::Cas);
         assert!(register(1, &["weather", "tel.cloud"]).is_ok());
-        for topic in operations("tel").iter().map(|_| "tel").chain(["admin", "login", "bulk", "event", "plugin", "permission"]) {
+        for topic in
+            operations("tel").iter().map(|_| "tel").chain(["admin", "login", "bulk", "event", "plugin", "permission", "cas", "error"])
+        {
             assert_eq!(register(2, &["other", topic]).unwrap_err().fault, Fault::RestrictedTopic, "{topic}");
         }
         assert_eq!(register(2, &["weather"]).unwrap_err().fault, Fault::Conflict);

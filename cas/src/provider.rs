@@ -106,6 +106,8 @@ pub trait Admin: Send + Sync {
 
 /// What is kept of users for this crate.
 pub trait Store: Send + Sync {
+    /// Finds one of the users who does not exist; none where all do.
+    fn unknown(&self, users: &[UserName]) -> impl Future<Output = Answer<Option<UserName>>> + Send;
     /// Reads a user's rights; those of a plain user where none were ever set.
     fn rights(&self, user: &UserName) -> impl Future<Output = Answer<Rights>> + Send;
     /// Changes a user's rights by [`permission::RightsChange::apply`], as one step; answers with the new ones when they are durable.

@@ -59,7 +59,8 @@ pub struct Settings {
     pub token_lifetime: Duration,
     /// How long a login lives without a request, a waiting one or an open stream; default 5 minutes.
     pub idle_limit: Duration,
-    /// Failed logins per minute, of a user and of an address, after which no more are tried; default 10.
+    /// Failed logins per minute of a user from an address, after which no more are tried; from an address thrice as many, and of a user
+    /// ten times as many, except from addresses where they are signed in; default 10.
     pub failed_logins_per_minute: u32,
 }
 
@@ -190,6 +191,17 @@ pub enum Input {
     Request(Request),
     /// A client waits for events.
     Poll(PollRequest),
+    /// A client sent something that the host could not take as a request; the refusal gets its number and its encoding here.
+    Refused {
+        /// Where the reply goes.
+        exchange: ExchangeId,
+        /// From the header Authorization.
+        token: Option<Token>,
+        /// The header Accept.
+        accept: Option<String>,
+        /// What was wrong.
+        error: Error,
+    },
     /// A client opened a stream.
     Open(Open),
     /// So many events of a stream were written since the last time that this was said.
@@ -295,9 +307,16 @@ pub enum Output {
 pub(crate) struct Asked {
     topic: Name,
     message: Name,
-    request_id: u64,
-    login: Option<LoginId>,
+    request_id: Option<u64>,
+    sender: Sender,
     sink: Sink,
+}
+
+/// Who asks, as far as they are known: each has replies with numbers of their own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sender {
+    login: Option<LoginId>,
+    stream: Option<StreamId>,
 }
 
 #[derive(Debug)]
@@ -361,8 +380,6 @@ pub struct Server {
     plugins: Plugins,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
-    /// Number of the last reply to somebody without a login.
-    replies: u64,
 }
 
 impl Server {
@@ -386,7 +403,6 @@ impl Server {
             plugins: Plugins::default(),
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
-            replies: 0,
         }
     }
 
@@ -421,6 +437,7 @@ impl Server {
         match input {
             Input::Request(request) => self.request(now, request),
             Input::Poll(request) => self.poll_request(now, request),
+            Input::Refused { exchange, token, accept, error } => self.refused(now, exchange, token.as_ref(), accept.as_deref(), error),
             Input::Open(open) => self.open(now, open),
             Input::Written(stream, written) => self.written(now, stream, written),
             Input::Closed(stream) => self.closed(now, stream),

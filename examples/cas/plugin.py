@@ -35,9 +35,9 @@ def serve(notes, request):
     return 400, {"error": "bad-message", "detail": "expected notes.get, or notes.set with the field text"}, None
 
 
-async def run(base, key):
+async def run(base, key, notes):
     context = ssl.create_default_context(cafile=os.environ.get("TANDEM_CA")) if base.startswith("wss:") else None
-    notes, number = {}, 0
+    number = 0
     async with websockets.connect(f"{base}/cas/events", subprotocols=["cas"], ssl=context) as socket:
         async def send(topic, name, body):
             nonlocal number
@@ -71,9 +71,10 @@ async def run(base, key):
 
 
 async def main(base, key):
+    notes = {}  # of the process, not of a connection
     while True:  # a switch that restarts finds its plug-ins again
         try:
-            await run(base, key)
+            await run(base, key, notes)
         except (OSError, websockets.ConnectionClosed) as error:
             print(f"{error}; trying again", file=sys.stderr)
             await asyncio.sleep(2)

@@ -70,7 +70,7 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
 }
 
 /// The host's administrator has no devices, so they mean everybody's.
-fn asks_as_host(options: &Options) -> bool {
+pub(super) fn asks_as_host(options: &Options) -> bool {
     options.on.url.is_none() && options.on.token.is_none() && options.on.key.is_none()
 }
 

@@ -7,6 +7,8 @@ use serde_json::json;
 use std::time::Duration;
 
 use super::command::{Command, Options, run as run_command};
+use super::device::asks_as_host;
+use super::failure::{Exit, Failure};
 use super::table::{Column, Form, View};
 use super::text;
 
@@ -14,7 +16,7 @@ use super::text;
 pub(super) enum Verb {
     /// List calls of a user, the newest first
     List {
-        /// Whose; absent: the caller's
+        /// Whose; absent: the caller's, who has to be signed in
         #[arg(long, value_parser = UserName::parse)]
         user: Option<UserName>,
         /// Only the calls of this device
@@ -66,6 +68,9 @@ const COLUMNS: &[Column] = &[
 
 pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
     let command = match verb {
+        Verb::List { user: None, .. } if asks_as_host(options) => {
+            return Err(Failure::new(Exit::Usage, "say whose calls with --user: the host's administrator has none").into());
+        }
         Verb::List { user, device, kinds, since, limit, after } => {
             let since = since.map(|ago| text::now().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)));
             let body = json!({ "user": user, "device": device, "kinds": kinds, "since": since, "limit": limit, "after": after });

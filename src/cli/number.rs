@@ -13,7 +13,7 @@ pub(super) enum Verb {
     List,
     /// Give a number to a user
     Add {
-        /// The number
+        /// The number, as it is dialled: digits, * and #, with an optional + first
         #[arg(value_parser = Destination::parse)]
         number: Destination,
         /// Whose it becomes

@@ -21,7 +21,7 @@ pub(super) enum Verb {
         /// Name of the user
         #[arg(value_parser = UserName::parse)]
         user: UserName,
-        /// RIGHT=REACH with a right such as history.delete, history.* or * and a reach of deny, own, all or default;
+        /// RIGHT=REACH with a right such as history.delete, history.* or * and a reach of none, own, all or default;
         /// role=user|administrator|application; history-days=NUMBER|all
         #[arg(required = true, value_name = "RIGHT=REACH", value_parser = change)]
         changes: Vec<Change>,
@@ -43,7 +43,7 @@ pub(super) enum Change {
 }
 
 fn change(text: &str) -> Result<Change, String> {
-    let (name, value) = text.split_once('=').ok_or("expected RIGHT=REACH, such as history.delete=deny")?;
+    let (name, value) = text.split_once('=').ok_or("expected RIGHT=REACH, such as history.delete=none")?;
     match name {
         "role" => Ok(Change::Role(match value {
             "user" => Role::User,
@@ -61,7 +61,7 @@ fn change(text: &str) -> Result<Change, String> {
                 "own" => Some(Reach::Own),
                 "all" | "allow" => Some(Reach::All),
                 "default" => None,
-                _ => return Err("expected a reach of deny, own, all or default".to_owned()),
+                _ => return Err("expected a reach of none, own, all or default".to_owned()),
             };
             Pattern::parse(name).map(|right| Change::Right(right, reach)).map_err(str::to_owned)
         }

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::{Web, cors, socket, stream};
-use crate::clients::{Ask, Poll};
+use crate::clients::{Ask, Poll, Refused};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -34,7 +34,7 @@ pub(super) async fn request(State(web): State<Web>, Extension(connection): Exten
             }
             written(reply)
         }
-        Err(error) => refused(&error),
+        Err(error) => refuse(&web, &parts.headers, error).await,
     };
     cors::admit(response, origin)
 }
@@ -43,7 +43,12 @@ async fn take(web: &Web, connection: &Connection, headers: &HeaderMap, body: Bod
     let token = token(headers)?;
     // Who has shown nothing may send as much as a login needs (S9, S11).
     let most = if token.is_some() || connection.peer == cas::server::Peer::Host { MAX_MESSAGE } else { MAX_SIGN_IN };
-    let body = read(headers, body, (most, connection.patience)).await?;
+    let body = read(headers, body, (most, connection.patience)).await;
+    let body = body.inspect_err(|error| {
+        if error.fault == Fault::RequestTimeout {
+            connection.dawdles();
+        }
+    })?;
     let ask = Ask {
         peer: connection.peer,
         token,
@@ -79,7 +84,7 @@ pub(super) async fn events(State(web): State<Web>, Extension(connection): Extens
     let origin = cors::allowed(&web.origins, &parts.headers);
     let response = match wait(&web, &connection, &parts).await {
         Ok(response) => response,
-        Err(error) => refused(&error),
+        Err(error) => refuse(&web, &parts.headers, error).await,
     };
     cors::admit(response, origin)
 }
@@ -156,12 +161,20 @@ pub(super) fn written(reply: Reply) -> Response {
     respond(status, reply.encoding, reply.body)
 }
 
+/// Writes a refusal of what is no request, in the series of the login's replies if there is one.
+async fn refuse(web: &Web, headers: &HeaderMap, error: Error) -> Response {
+    let Ok(Some(token)) = token(headers) else { return refused(&error) };
+    let accept = text(headers, &ACCEPT).ok().flatten();
+    let reply = web.clients.refuse(Refused { token, accept, error: error.clone() }).await;
+    reply.map_or_else(|_| refused(&error), written)
+}
+
 /// Writes a refusal that `cas::Server` never saw.
 pub(super) fn refused(error: &Error) -> Response {
     let status = StatusCode::from_u16(error.fault.response()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let message = serde_json::json!({
         "topic": "cas", "message": "error", "timestamp": u64::try_from(crate::clock::unix().as_millis()).unwrap_or(u64::MAX),
-        "sequence-id": 0, "response": error.fault.response(), "body": error,
+        "sequence-id": 1, "response": error.fault.response(), "body": error,
     });
     respond(status, Encoding::Json, message.to_string().into())
 }

@@ -2,6 +2,7 @@
 //! connections one address may have is `net`'s affair.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 use tracing::debug;
@@ -42,6 +44,8 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     /// How long the head or the body of a request may take.
     pub(super) patience: Duration,
+    /// Said when a request took too long to arrive.
+    late: Arc<Notify>,
     /// Whether it was said that somebody has signed in.
     is_known: Arc<AtomicBool>,
     /// Its place in the table of connections, until it goes back as SIP; none for local ones.
@@ -59,6 +63,14 @@ impl Connection {
         }
     }
 
+    /// Says that a request took too long to arrive: the connection of a stranger ends when its answers are written. Who has signed in may
+    /// have other streams on it.
+    pub(super) fn dawdles(&self) {
+        if !self.is_known.load(Ordering::Relaxed) {
+            self.late.notify_one();
+        }
+    }
+
     /// Takes the connection's place along: it goes back as SIP.
     pub(super) fn take_bond(&self) -> Option<Bond> {
         self.bond.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -71,7 +83,7 @@ pub(super) async fn serve_guest(router: Router, guest: Guest) {
     let wire = if tls.is_some() { Wire::Encrypted } else { Wire::Clear };
     let peer = Peer::Network { address: remote.ip(), wire };
     let bond = Some(Arc::new(Mutex::new(Some(bond))));
-    let connection = Connection { peer, patience: half_open, is_known: Arc::default(), bond };
+    let connection = Connection { peer, patience: half_open, late: Arc::default(), is_known: Arc::default(), bond };
     let served = async {
         let socket = match TcpStream::from_std(socket) {
             Ok(socket) => socket,
@@ -89,7 +101,7 @@ pub(super) async fn serve_guest(router: Router, guest: Guest) {
 
 /// Serves a connection of the host's own socket to its end.
 pub(super) async fn serve_local(router: Router, stream: UnixStream) {
-    let connection = Connection { peer: Peer::Host, patience: LOCAL, is_known: Arc::default(), bond: None };
+    let connection = Connection { peer: Peer::Host, patience: LOCAL, late: Arc::default(), is_known: Arc::default(), bond: None };
     serve(router, connection, stream).await;
 }
 
@@ -100,7 +112,7 @@ async fn serve<S: Stream + 'static>(router: Router, connection: Connection, stre
     http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(16 * 1024);
     http2.keep_alive_interval(PING).keep_alive_timeout(PING).max_pending_accept_reset_streams(STREAMS as usize);
     let (patience, has_asked) = (connection.patience, Arc::new(AtomicBool::new(false)));
-    let asked = has_asked.clone();
+    let (asked, late) = (has_asked.clone(), connection.late.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(connection.clone());
@@ -110,10 +122,24 @@ async fn serve<S: Stream + 'static>(router: Router, connection: Connection, stre
     let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(served);
     // hyper times heads once it knows the version, which it waits for as long as it takes
-    let ended = match timeout(patience, served.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) if has_asked.load(Ordering::Relaxed) => served.await,
-        Err(_) => return debug!("a connection asked for nothing"),
+    let first = async {
+        sleep(patience).await;
+        if has_asked.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = served.as_mut() => ended,
+        () = first => return debug!("a connection asked for nothing"),
+        // HTTP/1.1 ends by itself after that, HTTP/2 would wait for its next request
+        () = late.notified() => {
+            served.as_mut().graceful_shutdown();
+            match timeout(patience, served).await {
+                Ok(ended) => ended,
+                Err(_) => return debug!("a connection whose request did not arrive took no answer"),
+            }
+        }
     };
     if let Err(error) = ended {
         debug!(%error, "an HTTP connection ended");

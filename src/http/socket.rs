@@ -19,13 +19,14 @@ use cas::server::MAX_SIGN_IN;
 use futures_util::{SinkExt as _, StreamExt as _, poll};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tracing::debug;
 
 use super::cas::{Parameters, refused, token};
@@ -208,7 +209,11 @@ async fn run(
             message = socket.next() => match message {
                 Some(message) => {
                     (heard, is_asked) = (Instant::now(), false);
-                    match message? {
+                    let message = match message {
+                        Ok(message) => message,
+                        Err(error) => return broken(socket, error).await,
+                    };
+                    match message {
                         Message::Text(text) if is_open || text.len() <= MAX_SIGN_IN => stream.said(text.into()).await?,
                         Message::Binary(bytes) if is_open || bytes.len() <= MAX_SIGN_IN => stream.said(bytes).await?,
                         Message::Text(_) | Message::Binary(_) => return farewell(socket, CloseCode::Size, "a login comes first").await,
@@ -279,10 +284,31 @@ fn code(fault: Fault) -> CloseCode {
     CloseCode::Library(4000 + fault.response())
 }
 
+/// Ends a WebSocket whose peer sent what cannot be read, and tells it why (RFC 6455 §7.4.1).
+async fn broken(mut socket: Socket, error: tungstenite::Error) -> Result<(), Ended> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "after any other error nothing can be written")]
+    let (code, reason) = match &error {
+        tungstenite::Error::Capacity(_) => (CloseCode::Size, format!("a message has at most {MAX_MESSAGE} bytes")),
+        tungstenite::Error::Utf8(_) => (CloseCode::Invalid, "a text is UTF-8".to_owned()),
+        tungstenite::Error::Protocol(violation) => (CloseCode::Protocol, violation.to_string()),
+        _ => return Err(error.into()),
+    };
+    say_farewell(&mut socket, code, &reason).await;
+    // a socket that is closed with bytes unread is reset, and the farewell would be lost
+    let mut rest = [0; 4096];
+    let read_rest = async { while socket.get_mut().read(&mut rest).await.is_ok_and(|count| count > 0) {} };
+    let _gone = timeout(FAREWELL, read_rest).await;
+    Err(error.into())
+}
+
 async fn farewell(mut socket: Socket, code: CloseCode, reason: &str) -> Result<(), Ended> {
+    say_farewell(&mut socket, code, reason).await;
+    Ok(())
+}
+
+async fn say_farewell(socket: &mut Socket, code: CloseCode, reason: &str) {
     // a close frame has room for 123 bytes
     let cut = reason.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= 123).last().unwrap_or(0);
     let reason = reason.get(..cut).unwrap_or_default().to_owned().into();
     let _gone = timeout(FAREWELL, socket.close(Some(CloseFrame { code, reason }))).await; // the peer may be gone already
-    Ok(())
 }

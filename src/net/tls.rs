@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
@@ -22,10 +22,14 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_rustls::TlsConnector;
 
 use super::error::CloseReason;
+use crate::clock;
 use crate::config::{Config, ConfigError};
 
 /// How often the files of the certificate are read again.
 const RELOAD: Duration = Duration::from_secs(3);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a certificate of our own is valid; `tandem doctor` tells when it ends.
+const SELF_SIGNED_FOR: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// What an incoming TLS connection needs.
 pub(super) type Server = Arc<ServerConfig>;
@@ -227,6 +231,8 @@ fn self_signed(pair: &Pair, config: &Config) -> Result<(), Box<dyn std::error::E
     names.sort();
     names.dedup();
     let mut params = rcgen::CertificateParams::new(names)?;
+    let now = SystemTime::UNIX_EPOCH + clock::unix();
+    (params.not_before, params.not_after) = ((now - DAY).into(), (now + SELF_SIGNED_FOR).into());
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, config.domain.as_str());
     let key = rcgen::KeyPair::generate()?;

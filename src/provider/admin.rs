@@ -47,7 +47,11 @@ impl Admin for Provider {
             }
             Ok((batch, people.users.named(name).and_then(user)))
         });
-        added.await?.ok_or_else(strange)
+        let added = added.await.map_err(Error::from).map_err(|error| {
+            let is_number = error.field.as_deref() == Some("number");
+            if is_number { Error { field: Some("numbers".into()), ..error } } else { error }
+        });
+        added?.ok_or_else(strange)
     }
 
     async fn set_user(&self, request: SetUser) -> Answer<User> {
@@ -174,6 +178,12 @@ impl Admin for Provider {
 }
 
 impl Store for Provider {
+    async fn unknown(&self, users: &[UserName]) -> Answer<Option<UserName>> {
+        let users = users.to_vec();
+        let look = self.signaling.look(move |people| users.into_iter().find(|user| people.users.named(user.as_str()).is_none()));
+        Ok(look.await?)
+    }
+
     async fn rights(&self, user: &UserName) -> Answer<Rights> {
         let name = user.clone();
         let found = self.signaling.look(move |people| people.users.named(name.as_str()).map(|user| user.rights.clone())).await?;

@@ -34,7 +34,7 @@ impl Telephony for Provider {
         let waiting = id(&guided.call)?;
         let was_held = self.call(&guided.call).await?.party(user).is_some_and(|party| party.state == PartyState::Held);
         let order = |want| self.signaling.order(waiting, user.as_str(), want);
-        order(Want::Hold).await?.map_err(|unable| refused(&unable, "destination"))?;
+        order(Want::Hold).await?.map_err(|unable| refused(&unable, MAKE_CALL))?;
         match self.make_plain_call(caller, user, request).await {
             Ok(acted) => {
                 let purpose = match guided.purpose {
@@ -61,7 +61,7 @@ impl Telephony for Provider {
         };
         let (call, action, named) = (act.call().clone(), act.action(), names_party(&act));
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
-        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable, named))?;
+        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable, (action.name(), named)))?;
         Ok(Acted { call: self.call(&call).await?, sdp: None })
     }
 
@@ -105,7 +105,7 @@ impl Provider {
             name: name_hint.map(|name| name.as_str().to_owned()),
             answer,
         });
-        let call = made.await?.map_err(|unable| refused(&unable, "destination"))?;
+        let call = made.await?.map_err(|unable| refused(&unable, MAKE_CALL))?;
         let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
         let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
         Ok(Acted { call, sdp: None })
@@ -187,8 +187,11 @@ fn names_party(act: &Act) -> &'static str {
     }
 }
 
-/// Tells why something was not done with a call. `named`: the field with whoever is in the call already.
-fn refused(unable: &Unable, named: &'static str) -> Error {
+/// What a call is made by, and whom it names.
+const MAKE_CALL: (&str, &str) = ("make-call", "destination");
+
+/// Tells why something was not done with a call: the message by which it was asked for, and the field with whoever is in the call already.
+fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
     use Refusal::{
         BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
         NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
@@ -205,7 +208,7 @@ fn refused(unable: &Unable, named: &'static str) -> Error {
         Unable::OwnNumber => return Error::field("destination", unable.to_string()),
         Unable::Refused(refusal) => match refusal {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
-            NotYours => Fault::MissingRight,
+            NotYours => return Error { detail: unable.to_string().into(), ..Error::missing_right(&format!("tel.{message}")) },
             BadDigits => Fault::BadMessage,
             TooManyCalls | TooManyOfUser | TooManyOfTrunk | TooManyParked => Fault::TooMany,
             NoPorts => Fault::Unavailable,

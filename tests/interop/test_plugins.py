@@ -50,7 +50,7 @@ class Asking:
             thread.start()
 
     def _ask(self):
-        reply = self.host._post("notes", "get", {}, None)
+        reply = self.host._post("notes", "get", {}, 20)
         self.replies.append((reply["response"], (reply.get("body") or {}).get("error"), time.monotonic() - self.began))
 
     def wait(self, world, seconds):

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cas::permission::Reach;
 use cas::topic::Operation;
+use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
@@ -11,6 +12,9 @@ use sip::Transport;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::harness::{HOME, PATIENCE, Phone, Switch, switch, try_switch};
 use super::web::{Client, exchange, message, open, post, read_answer};
@@ -126,6 +130,12 @@ async fn a_call_is_seen_as_it_comes_and_goes_and_is_in_both_histories() {
 /// Whether somebody may do an operation at all.
 type May = fn(&Operation) -> bool;
 
+/// Whether every login needs it to live.
+fn is_vital(operation: &Operation) -> bool {
+    let is_one = [("login", "refresh"), ("login", "logout"), ("permission", "get")].contains(&(operation.topic, operation.message));
+    is_one || ["event", "bulk", "subscription"].contains(&operation.topic)
+}
+
 #[tokio::test]
 async fn every_operation_is_decided_alike_for_everybody_over_http_and_websocket() {
     // S15
@@ -145,10 +155,12 @@ async fn every_operation_is_decided_alike_for_everybody_over_http_and_websocket(
         let may: [(&str, Client, May); 6] = [
             ("nobody", Client { address: web(switch), token: None }, |_| false),
             ("user", sign_in("ann").await, |operation| operation.user != Reach::None),
-            ("application", sign_in("app").await, |_| false),
+            ("application", sign_in("app").await, is_vital),
             ("user without a right", sign_in("eve").await, |operation| operation.user != Reach::None && operation.topic != "tel"),
             ("administrator", sign_in("root").await, |_| true),
-            ("key", keyed, |operation| operation.topic == "history" || (operation.topic, operation.message) == ("admin", "status")),
+            ("key", keyed, |operation| {
+                operation.topic == "history" || (operation.topic, operation.message) == ("admin", "status") || is_vital(operation)
+            }),
         ];
         // a field that nobody knows: whoever may is told of it, and nothing is done
         let body = json!({ "user": "bob", "call": "1", "strange": 1 });
@@ -324,6 +336,64 @@ async fn sizes_are_bounded_before_anybody_is_known_and_before_anything_is_kept()
 }
 
 #[tokio::test]
+async fn a_websocket_whose_peer_sends_what_cannot_be_read_is_closed_with_the_reason() {
+    // S9, RFC 6455 §7.4.1
+    switch(WEB, async |switch| {
+        let raw = |bytes: &'static [u8], opcode| Message::Frame(Frame::message(bytes, opcode, true));
+        for protocol in ["cas", "cas-xml"] {
+            for (sent, code) in [
+                (Message::text(" ".repeat(cas::message::MAX_MESSAGE + 1)), 1009),
+                (raw(b"{\xff}", OpCode::Data(Data::Text)), 1007),
+                (raw(b"{}", OpCode::Data(Data::Reserved(3))), 1002),
+            ] {
+                let headers = [("Sec-WebSocket-Protocol", protocol)];
+                let mut socket = open(web(switch), "/cas/events", &headers).await.unwrap().socket;
+                socket.send(sent).await.unwrap();
+                let frame = loop {
+                    match timeout(PATIENCE, socket.next()).await.expect("it ends") {
+                        Some(Ok(Message::Close(frame))) => break frame.expect("a reason"),
+                        Some(Ok(_)) => {}
+                        end => panic!("{code}: {end:?}"),
+                    }
+                };
+                assert_eq!(u16::from(frame.code), code);
+                assert!(!frame.reason.is_empty());
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_http_refuses_is_in_the_series_of_the_logins_replies() {
+    switch(WEB, async |switch| {
+        let ann = Client::sign_in(web(switch), "ann").await;
+        let asked = ann.ask("tel", "list", json!({})).await["sequence-id"].as_u64().unwrap();
+        let stream = TcpStream::connect(web(switch)).await.unwrap();
+        let large = exchange(stream, &post(ann.token.as_deref(), "", &vec![b' '; cas::message::MAX_MESSAGE + 1])).await;
+        assert_eq!((large.status, large.json()["sequence-id"].as_u64()), (413, Some(asked + 1)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_that_would_not_reach_its_user_is_refused_and_names_the_field() {
+    switch(WEB, async |switch| {
+        for wrong in ["*70", "tel:502", "audio"] {
+            let refused = host(switch, "admin", "add-number", json!({ "number": wrong, "user": "ann" })).await;
+            assert_eq!((&refused["response"], &refused["body"]["field"]), (&json!(400), &json!("number")), "{wrong}");
+            let refused = host(switch, "admin", "add-user", json!({ "user": "eve", "password": "x", "numbers": [wrong] })).await;
+            assert_eq!((&refused["response"], &refused["body"]["field"]), (&json!(400), &json!("numbers")), "{wrong}");
+        }
+        ok(&host(switch, "admin", "add-number", json!({ "number": "+49-731-500", "user": "ann" })).await);
+        for (topic, message) in [("tel", "list"), ("admin", "list-devices"), ("history", "list"), ("login", "list")] {
+            assert_eq!(host(switch, topic, message, json!({ "user": "nobody" })).await["response"], 404, "{topic}.{message}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn passwords_cannot_be_guessed_and_a_known_user_looks_like_an_unknown_one() {
     // S11
     let few = format!("{WEB}[limits]\nfailed_logins_per_minute = 3\n");
@@ -333,6 +403,7 @@ async fn passwords_cannot_be_guessed_and_a_known_user_looks_like_an_unknown_one(
         let (known, unknown) = (guess("ann").await, guess("nobody").await);
         assert_eq!(known["body"], unknown["body"]);
         assert_eq!(known["body"]["error"], "wrong-credentials");
+        guess("ann").await;
         guess("ann").await;
         assert_eq!(guess("ann").await["body"]["error"], "too-many");
         let right = client.ask("login", "login", json!({ "user": "ann", "password": "ann-secret" })).await;
@@ -556,6 +627,13 @@ async fn a_connection_that_dawdles_is_closed_whatever_it_has_begun() {
             let _end = timeout(PATIENCE, stream.read_to_end(&mut told)).await.expect("it is closed");
             assert!(told.is_empty() || told.starts_with(b"HTTP/1.1 408"), "{:?}", String::from_utf8_lossy(&told));
         }
+        // HTTP/2: settings, and POST /cas whose body does not come
+        let mut stream = TcpStream::connect(web(switch)).await.unwrap();
+        let request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x0b\x01\x04\0\0\0\x01\x83\x86\x04\x04/cas\x01\x01x";
+        stream.write_all(request).await.unwrap();
+        let since = Instant::now();
+        let _end = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await.expect("it is closed");
+        assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
     })
     .await;
 }
@@ -566,6 +644,9 @@ async fn the_web_is_encrypted_unless_it_is_told_not_to_be_and_speaks_both_versio
         let address = switch.address(Transport::Wss);
         let certificate = CertificateDer::from_pem_file(switch.data().join("self-signed.pem")).unwrap();
         let mut roots = rustls::RootCertStore::empty();
+        let (_, own) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+        let validity = own.validity();
+        assert!(validity.is_valid() && validity.not_after.timestamp() - validity.not_before.timestamp() == 3651 * 86_400);
         roots.add(certificate).unwrap();
         let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         for versions in [&[&b"h2"[..], b"http/1.1"][..], &[b"http/1.1"]] {

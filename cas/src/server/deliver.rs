@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::dispatch::check_wire;
-use super::{Asked, Open, Output, Peer, PollRequest, Server, Sink, StreamId, Timer};
+use super::{Asked, Open, Output, Peer, PollRequest, Sender, Server, Sink, StreamId, Timer};
 use crate::error::{Error, Fault};
 use crate::event::{Event, Events, Frame, Frames, Gap, KEPT_AFTER_WRITING};
 use crate::login::{Login, LoginId, login_required};
@@ -45,6 +45,8 @@ pub(super) struct Stream {
     pub(super) peer: Peer,
     pub(super) login: Option<LoginId>,
     pub(super) encoding: Encoding,
+    /// Number of the last reply before there was a login.
+    pub(super) replies: u64,
 }
 
 /// A stream of a login: how far it is with the login's events.
@@ -159,7 +161,7 @@ impl Server {
         let PollRequest { exchange, peer, token, accept, after, wait } = request;
         let encoding = match Encoding::of_accept(accept.as_deref(), Encoding::Json) {
             Ok(encoding) => encoding,
-            Err(error) => return self.refuse(now, exchange, Encoding::Json, error.into()),
+            Err(error) => return self.refused(now, exchange, token.as_ref(), None, error),
         };
         let token = token.ok_or_else(|| login_required("a login comes first: topic login, message login"));
         let login = check_wire(peer).and(token).and_then(|token| self.logins.authenticate(now, &token));
@@ -167,12 +169,14 @@ impl Server {
         match login {
             Err(error) => {
                 let (topic, message) = (Some(name("event")), Some(name("get-event")));
-                self.refuse(now, exchange, encoding, Unreadable { error, topic, message, request_id: None });
+                let sink = Sink::Exchange(exchange, encoding);
+                self.refuse(now, sink, Sender::default(), Unreadable { error, topic, message, request_id: None });
             }
             Ok(login) => {
                 self.touch(now, login);
                 let (topic, message) = (name("event"), name("get-event"));
-                let asked = Asked { topic, message, request_id: 0, login: Some(login), sink: Sink::Exchange(exchange, encoding) };
+                let sender = Sender { login: Some(login), stream: None };
+                let asked = Asked { topic, message, request_id: Some(0), sender, sink: Sink::Exchange(exchange, encoding) };
                 let Some(caller) = self.logins.find(login).map(|login| login.caller.clone()) else { return };
                 let right = crate::permission::Right { topic: "event", message: "get-event", user: crate::permission::Reach::Own };
                 match decide(&caller, right, Owner::Service) {
@@ -251,7 +255,7 @@ impl Server {
         match login {
             Err(why) => self.output(Output::Close { stream, why }),
             Ok(login) => {
-                self.streams.insert(stream, Stream { peer, login: None, encoding });
+                self.streams.insert(stream, Stream { peer, login: None, encoding, replies: 0 });
                 match login {
                     Some(login) => self.attach(now, stream, login, after),
                     None => self.after(now + SIGN_IN_LIMIT, Timer::SignIn(stream)),
@@ -373,7 +377,7 @@ impl Server {
     /// Gives a snapshot to the waiting request that lacks events.
     pub(super) fn snapshot_reply(&mut self, now: Instant, asked: Asked, at: u64, outcome: Result<Value, Error>) {
         let frame = self.snapshot_frame(now, at, outcome);
-        if let Some(login) = asked.login.and_then(|id| self.logins.find_mut(id)) {
+        if let Some(login) = asked.sender.login.and_then(|id| self.logins.find_mut(id)) {
             login.polled = at;
         }
         self.answer_events(now, asked, &[frame]);

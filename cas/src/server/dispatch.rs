@@ -1,18 +1,20 @@
 //! One request from its bytes to whoever serves it: who asks, what for, whether they may, then to the server itself, a provider or a
 //! plug-in. The right is decided before the body is read and before any state is touched (S15), for HTTP and streams alike.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::deliver::Stream;
-use super::{Asked, Channel, ExchangeId, Output, Peer, Request, Server, Sink, StreamId, Timer};
+use super::{Asked, Channel, ExchangeId, Output, Peer, Request, Sender, Server, Sink, StreamId, Timer};
 use crate::error::{Error, Fault};
 use crate::login::{LoginId, login_required};
 use crate::message::{Encoding, Message, Unreadable};
-use crate::pending::{MAX_PENDING, MAX_PENDING_OF_LOGIN, Pending, Prefer, QUICK_LIMIT, SLOW_LIMIT, ServeId, Then, Worker};
-use crate::permission::{Owner, decide};
+use crate::pending::{MAX_PENDING, MAX_PENDING_OF_LOGIN, Pace, Pending, Prefer, ServeId, Then, Worker};
+use crate::permission::{Caller, Owner, decide};
 use crate::plugin;
+use crate::random::Token;
 use crate::topic::operation::unknown_message;
 use crate::topic::subscription::Subscription;
 use crate::topic::{self, Done, Effect, Mode, Work};
@@ -20,30 +22,33 @@ use crate::topic::{self, Done, Effect, Mode, Work};
 /// Longest message of somebody without a login, in bytes: room for `login`. A longer one is refused unread.
 pub const MAX_SIGN_IN: usize = 8 * 1024;
 
-/// Where a request stands: what is known of who sent it.
-struct Sender {
-    peer: Peer,
-    stream: Option<StreamId>,
-    login: Option<LoginId>,
-}
-
 impl Server {
     pub(super) fn request(&mut self, now: Instant, request: Request) {
         let exchange = request.exchange;
+        let found = self.sender(now, &request);
+        let sender = found.as_ref().map(|(sender, _)| *sender).unwrap_or_else(|_| request.channel.sender());
         let (reads, writes) = match self.encodings(&request) {
             Ok(encodings) => encodings,
-            Err(error) => return self.refuse(now, exchange, Encoding::Json, error.into()),
+            Err(error) => return self.refuse(now, Sink::Exchange(exchange, Encoding::Json), sender, error.into()),
         };
-        let taken = self.sender(now, &request).and_then(|sender| Ok((self.read(now, &request, &sender, reads)?, sender)));
+        let sink = Sink::Exchange(exchange, writes);
+        let taken = found.and_then(|(_, peer)| Ok((self.read(now, &request, sender, reads)?, peer)));
         match taken {
-            Err(error) => self.refuse(now, exchange, writes, error.into()),
+            Err(error) => self.refuse(now, sink, sender, error.into()),
             Ok((Taken::Done, _)) => {}
-            Ok((Taken::Message(Err(unreadable)), _)) => self.refuse(now, exchange, writes, *unreadable),
-            Ok((Taken::Message(Ok(message)), sender)) => self.take(now, exchange, writes, &request, sender, message),
+            Ok((Taken::Message(Err(unreadable)), _)) => self.refuse(now, sink, sender, *unreadable),
+            Ok((Taken::Message(Ok(message)), peer)) => self.take(now, sink, &request, (sender, peer), message),
         }
     }
 
-    fn take(&mut self, now: Instant, exchange: ExchangeId, writes: Encoding, request: &Request, sender: Sender, message: Message) {
+    /// Refuses what the host could not take as a request.
+    pub(super) fn refused(&mut self, now: Instant, exchange: ExchangeId, token: Option<&Token>, accept: Option<&str>, error: Error) {
+        let login = token.and_then(|token| self.logins.authenticate(now, token).ok());
+        let encoding = Encoding::of_accept(accept, Encoding::Json).unwrap_or_default();
+        self.refuse(now, Sink::Exchange(exchange, encoding), Sender { login, stream: None }, error.into());
+    }
+
+    fn take(&mut self, now: Instant, sink: Sink, request: &Request, (sender, peer): (Sender, Peer), message: Message) {
         let prefer = match message.headers.get("prefer").and_then(Value::as_str).or(request.prefer.as_deref()) {
             Some(header) => Prefer::parse(header),
             None => Ok(Prefer::default()),
@@ -52,17 +57,17 @@ impl Server {
             Ok(numbers) => numbers,
             Err(error) => {
                 let (topic, name) = (Some(message.topic), Some(message.message));
-                return self.refuse(now, exchange, writes, Unreadable { error, topic, message: name, request_id: message.request_id });
+                return self.refuse(now, sink, sender, Unreadable { error, topic, message: name, request_id: message.request_id });
             }
         };
         let Message { topic, message: name, body, .. } = message;
-        let asked = Asked { topic, message: name, request_id, login: sender.login, sink: Sink::Exchange(exchange, writes) };
+        let asked = Asked { topic, message: name, request_id: Some(request_id), sender, sink };
         match sender.login {
             _ if asked.topic.as_str() == "login" && asked.message.as_str() == "login" => {
                 if sender.stream.is_some() && sender.login.is_some() {
                     return self.answer(now, asked, Err(Error::new(Fault::Conflict, "this stream has a login; log out first")));
                 }
-                self.sign_in(now, asked, sender.peer, sender.stream, body);
+                self.sign_in(now, asked, peer, body);
             }
             Some(login) => {
                 self.touch(now, login);
@@ -82,25 +87,25 @@ impl Server {
     }
 
     /// Finds out who sent a request, before anything in it is read.
-    fn sender(&mut self, now: Instant, request: &Request) -> Result<Sender, Error> {
+    fn sender(&mut self, now: Instant, request: &Request) -> Result<(Sender, Peer), Error> {
         match &request.channel {
             Channel::Once { peer: Peer::Host, token: None } => {
                 let login = self.host_login(now)?;
-                Ok(Sender { peer: Peer::Host, stream: None, login: Some(login) })
+                Ok((Sender { login: Some(login), stream: None }, Peer::Host))
             }
             Channel::Once { peer, token } => {
                 check_wire(*peer)?;
                 let login = token.as_ref().map(|token| self.logins.authenticate(now, token)).transpose()?;
-                Ok(Sender { peer: *peer, stream: None, login })
+                Ok((Sender { login, stream: None }, *peer))
             }
             Channel::Stream(id) => {
                 let Stream { peer, login, .. } = self.streams.get(id).ok_or_else(|| login_required("the stream is closed"))?;
-                Ok(Sender { peer: *peer, stream: Some(*id), login: *login })
+                Ok((Sender { login: *login, stream: Some(*id) }, *peer))
             }
         }
     }
 
-    fn read(&mut self, now: Instant, request: &Request, sender: &Sender, encoding: Encoding) -> Result<Taken, Error> {
+    fn read(&mut self, now: Instant, request: &Request, sender: Sender, encoding: Encoding) -> Result<Taken, Error> {
         if sender.login.is_none() && request.body.len() > MAX_SIGN_IN {
             return Err(login_required("a login comes first: topic login, message login"));
         }
@@ -146,14 +151,26 @@ impl Server {
         match topic::Request::decode(operation.topic, operation.message, body) {
             Err(error) => self.answer(now, asked, Err(error)),
             Ok(request) => {
-                let work = Work { caller, request, at: self.unix(now) };
-                let limit = if operation.mode == Mode::Slow { SLOW_LIMIT } else { QUICK_LIMIT };
-                let patience = self.patience(&asked, prefer, operation.mode);
-                if let Some(serve) = self.begin(now, login, asked, Worker::Provider, patience, limit) {
-                    self.output(Output::Serve { serve, work: Box::new(work) });
-                    self.work_due(now, serve);
-                }
+                self.ask_provider(now, caller, prefer, asked, request, &Pace::of(operation.mode));
             }
+        }
+    }
+
+    /// Has a request served by a provider.
+    pub(super) fn ask_provider(
+        &mut self,
+        now: Instant,
+        caller: Arc<Caller>,
+        prefer: Prefer,
+        asked: Asked,
+        request: topic::Request,
+        pace: &Pace,
+    ) {
+        let (login, patience) = (caller.login, self.patience(&asked, prefer, pace));
+        let work = Work { caller, request, at: self.unix(now) };
+        if let Some(serve) = self.begin(now, login, asked, Worker::Provider, patience, pace.limit) {
+            self.output(Output::Serve { serve, work: Box::new(work) });
+            self.work_due(now, serve);
         }
     }
 
@@ -187,12 +204,10 @@ impl Server {
     }
 
     /// Returns how long the client waits. Replies of a bulk that come by themselves are final.
-    pub(super) fn patience(&self, asked: &Asked, prefer: Prefer, mode: Mode) -> (Duration, Then) {
+    pub(super) fn patience(&self, asked: &Asked, prefer: Prefer, pace: &Pace) -> (Duration, Then) {
         match asked.sink {
-            Sink::Slot(bulk, _) if self.bulks.get(&bulk).is_some_and(|bulk| bulk.asked.is_none()) => {
-                (if mode == Mode::Slow { SLOW_LIMIT } else { QUICK_LIMIT }, Then::Timeout)
-            }
-            Sink::Slot(..) | Sink::Exchange(..) => prefer.patience(mode),
+            Sink::Slot(bulk, _) if self.bulks.get(&bulk).is_some_and(|bulk| bulk.asked.is_none()) => (pace.limit, Then::Timeout),
+            Sink::Slot(..) | Sink::Exchange(..) => prefer.patience(pace),
         }
     }
 
@@ -243,7 +258,13 @@ impl Server {
         let Some(pending) = self.pendings.take(serve) else { return };
         self.release(serve, &pending);
         let Pending { login, asked, worker, pending_id, .. } = pending;
-        let outcome = outcome.and_then(|done| self.take_effects(now, login, done));
+        let (outcome, ends) = match outcome {
+            Ok(Done { body, effects }) => {
+                let (ends, effects) = effects.into_iter().partition(Effect::ends_logins);
+                (self.take_effects(now, login, Done { body, effects }), ends)
+            }
+            Err(error) => (Err(error), Vec::new()),
+        };
         match (worker, asked, pending_id) {
             (Worker::SnapshotFor(stream, at), ..) => self.snapshot_for(now, stream, at, outcome),
             (Worker::SnapshotReply(at), Some(asked), _) => self.snapshot_reply(now, asked, at, outcome),
@@ -251,6 +272,7 @@ impl Server {
             (_, Some(asked), None) => self.answer(now, asked, outcome),
             (_, None, _) => {}
         }
+        ends.into_iter().for_each(|effect| self.take_end(now, effect));
     }
 
     /// Frees what a piece of work held.
@@ -277,11 +299,29 @@ impl Server {
                     body["subscription"] = id.into();
                 }
                 Effect::Rights { user, rights } => self.change_rights(now, &user, &rights),
-                Effect::EndLogins { user } => self.end_logins_of(now, &user),
-                Effect::EndLoginsOfKey { key } => self.end_logins_of_key(now, &key),
+                Effect::Serve(then) => body = self.serve_known(now, login, then)?,
+                Effect::EndLogins { .. } | Effect::EndLoginsOfKey { .. } => self.take_end(now, effect),
             }
         }
         Ok(body)
+    }
+
+    fn take_end(&mut self, now: Instant, effect: Effect) {
+        match effect {
+            Effect::EndLogins { user, why } => self.end_logins_of(now, &user, why),
+            Effect::EndLoginsOfKey { key } => self.end_logins_of_key(now, &key),
+            Effect::Subscribe { .. } | Effect::Rights { .. } | Effect::Serve(_) => {}
+        }
+    }
+}
+
+impl Channel {
+    /// Returns who sent something where no login is known.
+    fn sender(&self) -> Sender {
+        match self {
+            Self::Once { .. } => Sender::default(),
+            Self::Stream(stream) => Sender { login: None, stream: Some(*stream) },
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use super::{Asked, Output, Server, StreamId};
 use crate::error::{Error, Fault};
 use crate::login::LoginId;
 use crate::message::Message;
-use crate::pending::{Prefer, ServeId, Worker};
+use crate::pending::{Pace, Prefer, ServeId, Worker};
 use crate::permission::Caller;
-use crate::plugin::{Said, TIME_LIMIT, json_rpc};
+use crate::plugin::{Said, json_rpc};
+use crate::topic::Done;
 use crate::topic::plugin::Dialect;
-use crate::topic::{Done, Mode};
 
 impl Server {
     /// Sends a request to the plug-in that serves its topic; the body goes as it is (004-98).
@@ -34,8 +34,8 @@ impl Server {
             headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>(),
             body,
         };
-        let patience = self.patience(&asked, prefer, Mode::Quick);
-        let Some(serve) = self.begin(now, caller.login, asked, Worker::Plugin(stream), patience, TIME_LIMIT) else { return };
+        let patience = self.patience(&asked, prefer, &Pace::PLUGIN);
+        let Some(serve) = self.begin(now, caller.login, asked, Worker::Plugin(stream), patience, Pace::PLUGIN.limit) else { return };
         message.request_id = Some(serve.0);
         message.sequence_id = serve.0;
         let encoding = self.streams.get(&stream).map(|stream| stream.encoding).unwrap_or_default();

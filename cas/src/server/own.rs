@@ -6,22 +6,24 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Asked, Server, Sink, StreamId};
+use super::{Asked, Sender, Server, Sink, StreamId};
 use crate::bulk::{Bulk, MAX_BULKS};
 use crate::error::{Error, Fault};
 use crate::event::Event;
 use crate::login::{LoginId, login_required};
 use crate::message::Message;
-use crate::pending::Prefer;
+use crate::pending::{Pace, Prefer};
 use crate::permission::{Caller, Owner, Reach, Right, Rights, decide};
 use crate::plugin::{EVENTS_PER_SECOND, MAX_WAITING, TIME_LIMIT, VERSION};
 use crate::text::{Name, UserName};
 use crate::topic::event::{Bulk as BulkRequest, BulkReply, Replies, bulk, poll};
+use crate::topic::known::{self, Then};
 use crate::topic::login::{Listed, Logins, Nothing};
 use crate::topic::plugin::{Dialect, Plugin, Plugins, Registered};
 use crate::topic::subscription::{MAX_SUBSCRIPTIONS, MAX_USERS, Subscription, Subscriptions};
-use crate::topic::{Happening, login, permission, plugin, subscription};
+use crate::topic::{Happening, Mode, Request, login, may_subscribe, permission, plugin, subscription};
 
+const LIST: Right<'static> = Right { topic: "login", message: "list", user: Reach::Own };
 const REVOKE: Right<'static> = Right { topic: "login", message: "revoke", user: Reach::Own };
 
 impl Server {
@@ -38,12 +40,16 @@ impl Server {
             "login" => match login::Request::decode(asked.message.as_str(), body) {
                 Ok(login::Request::Logout(_)) => return self.log_out(now, caller.login, asked),
                 Ok(login::Request::Revoke(request)) => return self.revoke(now, caller, asked, LoginId(request.login)),
+                Ok(login::Request::List(request)) => return self.list_logins(now, caller, prefer, asked, *request),
                 Ok(request) => self.serve_login(now, caller, request),
                 Err(error) => Err(error),
             },
             "subscription" => {
                 let request = subscription::Request::decode(asked.message.as_str(), body);
-                request.and_then(|request| self.serve_subscription(caller.login, request))
+                match request.and_then(|request| Ok((self.check_subscription(caller, &request)?, request))) {
+                    Ok((users, request)) => return self.serve_of(now, caller, prefer, asked, users, Then::Subscription(request)),
+                    Err(error) => Err(error),
+                }
             }
             "plugin" => {
                 let request = plugin::Request::decode(asked.message.as_str(), body);
@@ -67,28 +73,78 @@ impl Server {
                 let token = self.logins.refresh(now, self.settings.token_lifetime, caller.login);
                 self.granted(caller.login, &token.ok_or_else(|| login_required("the login is over"))?)
             }
-            login::Request::List(request) => {
-                let user = request.user.clone().or((!request.all).then(|| caller.user.clone()));
-                let right = login::Request::List(request).right();
-                decide(caller, right, user.as_ref().map_or(Owner::Users(&[]), Owner::User))?;
-                let logins = self.logins.all().filter(|login| user.as_ref().is_none_or(|user| login.caller.user == *user));
-                let listed = logins.map(|login| Listed {
-                    login: login.caller.login.0,
-                    user: login.caller.user.clone(),
-                    application: login.caller.application.clone(),
-                    device: login.caller.device.clone(),
-                    scopes: login.caller.scopes.iter().flat_map(|scopes| scopes.iter().cloned()).collect(),
-                    since: login.since,
-                    actions: decide(caller, REVOKE, Owner::User(&login.caller.user)).map(|()| "revoke".to_owned()).into_iter().collect(),
-                    idle: u64::try_from(now.saturating_duration_since(login.last_active).as_millis()).unwrap_or(u64::MAX),
-                });
-                value(&Logins { logins: listed.collect() })
-            }
             // These have been served before.
-            login::Request::Login(_) | login::Request::Logout(_) | login::Request::Revoke(_) => {
+            login::Request::Login(_) | login::Request::Logout(_) | login::Request::Revoke(_) | login::Request::List(_) => {
                 Err(Error::new(Fault::BadMessage, "this message stands alone: it cannot be part of a bulk"))
             }
         }
+    }
+
+    fn list_logins(&mut self, now: Instant, caller: &Arc<Caller>, prefer: Prefer, asked: Asked, request: login::List) {
+        let user = request.user.clone().or((!request.all).then(|| caller.user.clone()));
+        let owner = user.as_ref().map_or(Owner::Users(&[]), Owner::User);
+        match decide(caller, LIST, owner) {
+            // whoever is signed in exists
+            Ok(()) if user.as_ref().is_none_or(|user| !self.logins.of_user(user).is_empty()) => {
+                let listed = self.logins_of(now, caller, user.as_ref());
+                self.answer(now, asked, listed);
+            }
+            Ok(()) => self.serve_of(now, caller, prefer, asked, user.into_iter().collect(), Then::Logins(request)),
+            Err(error) => self.answer(now, asked, Err(error)),
+        }
+    }
+
+    fn logins_of(&self, now: Instant, caller: &Caller, user: Option<&UserName>) -> Result<Value, Error> {
+        let logins = self.logins.all().filter(|login| user.is_none_or(|user| login.caller.user == *user));
+        let listed = logins.map(|login| Listed {
+            login: login.caller.login.0,
+            user: login.caller.user.clone(),
+            application: login.caller.application.clone(),
+            device: login.caller.device.clone(),
+            scopes: login.caller.scopes.iter().flat_map(|scopes| scopes.iter().cloned()).collect(),
+            since: login.since,
+            actions: decide(caller, REVOKE, Owner::User(&login.caller.user)).map(|()| "revoke".to_owned()).into_iter().collect(),
+            idle: u64::try_from(now.saturating_duration_since(login.last_active).as_millis()).unwrap_or(u64::MAX),
+        });
+        value(&Logins { logins: listed.collect() })
+    }
+
+    /// Serves a request about users, once the host knows that they exist; the caller does.
+    fn serve_of(&mut self, now: Instant, caller: &Arc<Caller>, prefer: Prefer, asked: Asked, users: Vec<UserName>, then: Then) {
+        if users.iter().all(|user| *user == caller.user) {
+            let outcome = self.serve_known(now, caller.login, then);
+            return self.answer(now, asked, outcome);
+        }
+        let request = Request::Known(known::Request { users, then });
+        self.ask_provider(now, caller.clone(), prefer, asked, request, &Pace::of(Mode::Quick));
+    }
+
+    /// Serves a request whose users exist.
+    pub(super) fn serve_known(&mut self, now: Instant, login: LoginId, then: Then) -> Result<Value, Error> {
+        match then {
+            Then::Subscription(request) => self.serve_subscription(login, request),
+            Then::Logins(request) => {
+                let caller = self.logins.find(login).map(|login| login.caller.clone());
+                self.logins_of(now, &*caller.ok_or_else(|| login_required("the login is over"))?, request.user.as_ref())
+            }
+        }
+    }
+
+    /// Decides whether the caller may have a subscription; returns the users whom it names.
+    fn check_subscription(&self, caller: &Caller, request: &subscription::Request) -> Result<Vec<UserName>, Error> {
+        let (topic, users) = match request {
+            subscription::Request::Add(request) => (Some(&request.topic), request.users.as_deref()),
+            subscription::Request::Modify(request) => {
+                let of_login = self.logins.find(caller.login).map(|login| login.subscriptions.iter());
+                let known = of_login.into_iter().flatten().find(|subscription| subscription.id == request.id);
+                (known.map(|subscription| &subscription.topic), request.users.as_deref())
+            }
+            subscription::Request::Delete(_) | subscription::Request::List(_) => (None, None),
+        };
+        check_users(users)?;
+        // what there is not, is refused later
+        topic.map_or(Ok(()), |topic| may_subscribe(caller, topic.as_str(), users))?;
+        Ok(users.unwrap_or_default().to_vec())
     }
 
     fn log_out(&mut self, now: Instant, login: LoginId, asked: Asked) {
@@ -125,12 +181,10 @@ impl Server {
                     let error = Error::new(Fault::NoProvider, format!("nothing serves the topic {topic}"));
                     return Err(Error { field: Some("topic".into()), ..error });
                 }
-                check_users(request.users.as_deref())?;
                 Some(self.add_subscription(login, Subscription { id: 0, topic: request.topic, users: request.users })?)
             }
             subscription::Request::Modify(request) => {
                 let subscription::Modify { id, users } = *request;
-                check_users(users.as_deref())?;
                 self.change_subscription(login, id, |subscription| {
                     subscription.users = users;
                     true
@@ -266,7 +320,7 @@ impl Server {
             self.answer(now, asked, value(&body));
         }
         for (position, request) in request.requests.into_iter().enumerate() {
-            let sink = Sink::Slot(number, position);
+            let (sink, sender) = (Sink::Slot(number, position), Sender { login: Some(login), stream: None });
             let read = Message::from_value(request).and_then(|message| match message.number() {
                 Ok(request_id) => Ok((message, request_id)),
                 Err(error) => {
@@ -275,16 +329,11 @@ impl Server {
             });
             match read {
                 Ok((message, request_id)) => {
-                    let asked = Asked { topic: message.topic, message: message.message, request_id, login: Some(login), sink };
+                    let request_id = Some(request_id);
+                    let asked = Asked { topic: message.topic, message: message.message, request_id, sender, sink };
                     self.dispatch(now, login, stream, prefer, asked, message.body);
                 }
-                Err(unreadable) => {
-                    let crate::message::Unreadable { error, topic, message, request_id } = *unreadable;
-                    let name = |name: Option<Name>| name.unwrap_or_else(|| Name::parse("error").expect("a plain word"));
-                    let request_id = request_id.unwrap_or_default();
-                    let asked = Asked { topic: name(topic), message: name(message), request_id, login: Some(login), sink };
-                    self.answer(now, asked, Err(error));
-                }
+                Err(unreadable) => self.refuse(now, sink, sender, *unreadable),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::{Asked, ExchangeId, Output, Server, Sink};
+use super::{Asked, Output, Sender, Server, Sink};
 use crate::bulk::Whole;
 use crate::error::Error;
 use crate::event::{Event, Frame};
@@ -61,21 +61,11 @@ impl Server {
     }
 
     /// Refuses what could not be read.
-    pub(super) fn refuse(&mut self, now: Instant, exchange: ExchangeId, encoding: Encoding, unreadable: Unreadable) {
+    pub(super) fn refuse(&mut self, now: Instant, sink: Sink, sender: Sender, unreadable: Unreadable) {
         let Unreadable { error, topic, message, request_id } = unreadable;
         let name = |name: Option<Name>, otherwise| name.unwrap_or_else(|| Name::parse(otherwise).expect("a plain word"));
-        let message = Message {
-            topic: name(topic, "cas"),
-            message: name(message, "error"),
-            timestamp: self.unix(now),
-            sequence_id: self.next_reply(None),
-            request_id,
-            response: Some(error.fault.response()),
-            pending_id: None,
-            headers: Map::new(),
-            body: serde_json::to_value(error).expect("text keys"),
-        };
-        self.deliver_reply(now, Sink::Exchange(exchange, encoding), message);
+        let (topic, message) = (name(topic, "cas"), name(message, "error"));
+        self.answer(now, Asked { topic, message, request_id, sender, sink }, Err(error));
     }
 
     /// Answers a request for events.
@@ -93,8 +83,8 @@ impl Server {
             topic: asked.topic.clone(),
             message: asked.message.clone(),
             timestamp: self.unix(now),
-            sequence_id: if asked.is_slot() { 0 } else { self.next_reply(asked.login) },
-            request_id: Some(asked.request_id),
+            sequence_id: if asked.is_slot() { 0 } else { self.next_reply(asked.sender) },
+            request_id: asked.request_id,
             response: Some(response),
             pending_id,
             headers: Map::new(),
@@ -102,10 +92,14 @@ impl Server {
         }
     }
 
-    fn next_reply(&mut self, login: Option<LoginId>) -> u64 {
-        let counter = login.and_then(|login| self.logins.find_mut(login)).map_or(&mut self.replies, |login| &mut login.replies);
-        *counter += 1;
-        *counter
+    /// Returns the number of the next reply to somebody: their login's, before it their stream's. Who has neither gets one reply.
+    fn next_reply(&mut self, sender: Sender) -> u64 {
+        let of_login = sender.login.and_then(|login| self.logins.find_mut(login)).map(|login| &mut login.replies);
+        let counter = of_login.or_else(|| Some(&mut self.streams.get_mut(&sender.stream?)?.replies));
+        counter.map_or(1, |counter| {
+            *counter += 1;
+            *counter
+        })
     }
 
     fn deliver_reply(&mut self, now: Instant, sink: Sink, message: Message) {
@@ -134,7 +128,7 @@ impl Server {
         drop(bulk);
         // The replies of a bulk are numbered when they leave, in the order in which the client reads them.
         for reply in &mut whole.replies {
-            reply["sequence-id"] = self.next_reply(Some(login)).into();
+            reply["sequence-id"] = self.next_reply(Sender { login: Some(login), stream: None }).into();
         }
         match (replies, asked) {
             (Replies::Bulk, Some(asked)) => {

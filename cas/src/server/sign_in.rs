@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Asked, Credential, Output, Peer, Server, Sink, StreamId, Timer, VerifyId};
+use super::{Asked, Credential, Output, Peer, Server, Sink, Timer, VerifyId};
 use crate::error::{Error, Fault};
 use crate::login::{Identity, LoginId, New, login_required};
 use crate::permission::{Rights, Role};
@@ -14,7 +14,7 @@ use crate::text::{Line, Name, UserName};
 use crate::topic::Happening;
 use crate::topic::admin::Notice;
 use crate::topic::login::{Granted, Login};
-use crate::topic::operation::decode;
+use crate::topic::strict::decode;
 use crate::topic::subscription::Subscription;
 
 /// Most passwords and keys that are checked at once. A further login is refused.
@@ -31,22 +31,23 @@ const VERIFY_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Verifying {
     asked: Asked,
     peer: Peer,
-    stream: Option<StreamId>,
     user: Option<UserName>,
     login: Login,
-    /// A login that is its own reason: the host's.
     until: Instant,
+    /// Whether the user is gone or has another password since this was asked of the host.
+    is_stale: bool,
 }
 
-/// Whoever may open the host's own socket.
-fn administrator() -> Identity {
+/// A login of whoever may open the host's own socket.
+fn new_host() -> New {
     let user = UserName::parse("administrator").expect("a plain word");
-    Identity { user, rights: Arc::new(Rights::of(Role::Administrator)), scopes: None, key: None }
+    let identity = Identity { user, rights: Arc::new(Rights::of(Role::Administrator)), scopes: None, key: None };
+    New { identity, application: None, device: None, address: None, is_host: true }
 }
 
 impl Server {
     /// Takes the request `login`.
-    pub(super) fn sign_in(&mut self, now: Instant, asked: Asked, peer: Peer, stream: Option<StreamId>, body: Value) {
+    pub(super) fn sign_in(&mut self, now: Instant, asked: Asked, peer: Peer, body: Value) {
         let mut login: Login = match decode(body) {
             Ok(login) => login,
             Err(error) => return self.answer(now, asked, Err(error)),
@@ -54,7 +55,7 @@ impl Server {
         let credential = match (login.user.clone(), login.password.take(), login.key.take()) {
             (Some(user), Some(password), None) => Credential::Password(user, password),
             (None, None, Some(key)) => Credential::Key(key),
-            (None, None, None) if peer == Peer::Host => return self.begin_login(now, asked, stream, login, administrator()),
+            (None, None, None) if peer == Peer::Host => return self.begin_login(now, asked, login, new_host()),
             _ => {
                 let error = Error::field("user", "expected the fields user and password, or the field key");
                 return self.answer(now, asked, Err(error.accepting(["user", "password", "key"])));
@@ -64,23 +65,30 @@ impl Server {
         let address = peer.address();
         let of_address = self.verifying.values().filter(|other| other.peer.address() == address).count();
         let is_full = self.verifying.len() >= MAX_VERIFYING || (address.is_some() && of_address >= MAX_VERIFYING_OF_ADDRESS);
-        if is_full || !self.guesses.may_try(now, user.as_ref(), address) {
+        let is_home = user.as_ref().zip(address).is_some_and(|(user, address)| self.logins.is_home(user, address));
+        if is_full || !self.guesses.may_try(now, user.as_ref(), address, is_home) {
             return self.answer(now, asked, Err(Error::new(Fault::TooMany, "too many logins were tried; try again in a minute")));
         }
         self.last_verify += 1;
         let verify = VerifyId(self.last_verify);
         let until = now + VERIFY_LIMIT;
-        self.verifying.insert(verify, Verifying { asked, peer, stream, user, login, until });
+        self.verifying.insert(verify, Verifying { asked, peer, user, login, until, is_stale: false });
         self.after(until, Timer::Verify(verify));
         self.output(Output::Verify { verify, credential, peer });
     }
 
     /// Takes the host's word on a password or a key.
     pub(super) fn verified(&mut self, now: Instant, verify: VerifyId, identity: Option<Identity>) {
-        let Some(Verifying { asked, peer, stream, user, login, until }) = self.verifying.remove(&verify) else { return };
+        let Some(Verifying { asked, peer, user, login, until, is_stale }) = self.verifying.remove(&verify) else { return };
         self.timers.remove(&(until, Timer::Verify(verify)));
         match identity {
-            Some(identity) => self.begin_login(now, asked, stream, login, identity),
+            Some(_) if is_stale => {
+                self.answer(now, asked, Err(Error::new(Fault::Unavailable, "the user was changed meanwhile; try again")));
+            }
+            Some(identity) => {
+                let new = New { identity, application: None, device: None, address: peer.address(), is_host: false };
+                self.begin_login(now, asked, login, new);
+            }
             None => {
                 self.guesses.failed(now, user.as_ref(), peer.address());
                 self.answer(now, asked, Err(Error::new(Fault::WrongCredentials, "user and password, or key, are wrong")));
@@ -100,7 +108,7 @@ impl Server {
         if let Some(id) = self.host.filter(|id| self.logins.find(*id).is_some()) {
             return Ok(id);
         }
-        let new = New { identity: administrator(), application: Line::parse("host").ok(), device: None };
+        let new = New { application: Line::parse("host").ok(), ..new_host() };
         let (id, _) = self.logins.admit(now, self.unix(now), self.settings.token_lifetime, new)?;
         self.after(now + self.settings.idle_limit, Timer::Idle(id));
         self.after(now + self.settings.token_lifetime, Timer::TokenEnds(id));
@@ -108,26 +116,29 @@ impl Server {
         Ok(id)
     }
 
-    fn begin_login(&mut self, now: Instant, mut asked: Asked, stream: Option<StreamId>, login: Login, identity: Identity) {
-        if let Some(surplus) = self.logins.surplus(&identity.user) {
+    fn begin_login(&mut self, now: Instant, mut asked: Asked, login: Login, new: New) {
+        if let Some(surplus) = self.logins.surplus(&new.identity.user) {
             self.end_login(now, surplus, &login_required("another login of the user took its place"));
         }
-        let (at, lifetime, user) = (self.unix(now), self.settings.token_lifetime, identity.user.clone());
-        let new = New { identity, application: login.application, device: login.device };
+        let (at, lifetime, user) = (self.unix(now), self.settings.token_lifetime, new.identity.user.clone());
+        let new = New { application: login.application, device: login.device, ..new };
         let (id, token) = match self.logins.admit(now, at, lifetime, new) {
             Ok(admitted) => admitted,
             Err(error) => return self.answer(now, asked, Err(error)),
         };
+        let stream = asked.sender.stream;
+        let replies = stream.and_then(|stream| self.streams.get(&stream)).map_or(0, |stream| stream.replies);
         // Everyone hears of their own calls without asking for it (004-35).
         let own_calls = Subscription { id: 1, topic: Name::parse("tel").expect("a plain word"), users: Some(vec![user]) };
         if let Some(login) = self.logins.find_mut(id) {
             self.subscribers.add(&login.caller, std::slice::from_ref(&own_calls));
             login.subscriptions.push(own_calls);
             login.subscription_ids = 1;
+            login.replies = replies; // the stream's replies go on in one series
         }
         self.after(now + self.settings.idle_limit, Timer::Idle(id));
         self.after(now + lifetime, Timer::TokenEnds(id));
-        asked.login = Some(id);
+        asked.sender.login = Some(id);
         let granted = self.granted(id, &token);
         self.answer(now, asked, granted);
         if let Some(stream) = stream {
@@ -201,10 +212,16 @@ impl Server {
         }
     }
 
-    /// Ends the logins of a user who is gone.
-    pub(super) fn end_logins_of(&mut self, now: Instant, user: &UserName) {
+    /// Ends the logins of a user who is gone or has another password, also those that are about to begin.
+    pub(super) fn end_logins_of(&mut self, now: Instant, user: &UserName, why: &str) {
+        self.verifying
+            .values_mut()
+            .filter(|verifying| verifying.user.as_ref() == Some(user))
+            .for_each(|verifying| verifying.is_stale = true);
         for id in self.logins.of_user(user) {
-            self.end_login(now, id, &login_required("the user was removed"));
+            if self.logins.find(id).is_some_and(|login| !login.is_host) {
+                self.end_login(now, id, &login_required(why));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::declare::{bodies, words};
 use super::login::Nothing;
 use super::operation::operations;
+use super::permission::check_right;
 use super::{Done, Effect, Seen, reply, write_body};
 use crate::error::{Error, Fault};
 use crate::permission::{Caller, MAX_EXCEPTIONS, Owner, Pattern, Reach, Right, decide};
@@ -19,7 +20,7 @@ operations! { "admin";
     "list-users" ListUsers(Page) -> Users, Quick, None;
     /// Adds a user.
     "add-user" AddUser(AddUser) -> User, Quick, None;
-    /// Changes a user's password or name to show.
+    /// Changes a user's password, which ends their logins, or name to show.
     "set-user" SetUser(SetUser) -> User, Quick, None;
     /// Removes a user, with their devices and numbers; their logins end.
     "remove-user" RemoveUser(RemoveUser) -> Nothing, Quick, None;
@@ -277,10 +278,15 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
             reply(&Users { users: list.users.into_iter().map(|user| seen(caller, user)).collect(), more: list.more })
         }
         Request::AddUser(request) => reply(&seen(caller, admin.add_user(*request).await?)),
-        Request::SetUser(request) => reply(&seen(caller, admin.set_user(*request).await?)),
+        Request::SetUser(request) => {
+            let (user, is_secret) = (request.user.clone(), request.password.is_some());
+            let done = reply(&seen(caller, admin.set_user(*request).await?))?;
+            let ends = Effect::EndLogins { user, why: "the user has another password" };
+            Ok(if is_secret { Done { effects: vec![ends], ..done } } else { done })
+        }
         Request::RemoveUser(request) => {
             admin.remove_user(&request.user).await?;
-            Ok(Done { effects: vec![Effect::EndLogins { user: request.user }], ..reply(&Nothing {})? })
+            Ok(Done { effects: vec![Effect::EndLogins { user: request.user, why: "the user was removed" }], ..reply(&Nothing {})? })
         }
         Request::ListDevices(request) => {
             let mut list = admin.devices(owner.as_ref(), request.after).await?;
@@ -310,7 +316,11 @@ pub(crate) async fn serve<A: Admin>(admin: &A, caller: &Caller, request: Request
         Request::AddKey(request) if request.scopes.is_empty() || request.scopes.len() > MAX_EXCEPTIONS => {
             Err(Error::field("scopes", format!("field scopes: expected 1 to {MAX_EXCEPTIONS} rights")))
         }
-        Request::AddKey(request) => reply(&admin.add_key(*request).await?),
+        Request::AddKey(request) => {
+            let mut scopes = request.scopes.iter().enumerate();
+            scopes.try_for_each(|(position, scope)| check_right(scope, &format!("scopes[{position}]")))?;
+            reply(&admin.add_key(*request).await?)
+        }
         Request::RemoveKey(request) => {
             admin.remove_key(&request.key).await?;
             Ok(Done { effects: vec![Effect::EndLoginsOfKey { key: request.key }], ..reply(&Nothing {})? })

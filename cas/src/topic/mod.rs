@@ -6,12 +6,14 @@ pub(crate) mod declare;
 pub mod event;
 pub mod graph;
 pub mod history;
+pub(crate) mod known;
 pub mod login;
 pub mod operation;
 pub mod permission;
 pub mod plugin;
 pub mod presence;
 pub(crate) mod snapshot;
+pub(crate) mod strict;
 pub mod subscription;
 pub mod tel;
 
@@ -22,7 +24,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Fault};
 use crate::login::LoginId;
-use crate::permission::{Caller, Reach, Right, Rights};
+use crate::permission::{Caller, Owner, Reach, Right, Rights, decide};
 use crate::provider::Providers;
 use crate::text::{Line, Name, UserName};
 
@@ -59,6 +61,7 @@ pub enum Request {
     Permission(permission::Request),
     Admin(admin::Request),
     Snapshot(snapshot::Request),
+    Known(known::Request),
 }
 
 impl Request {
@@ -103,10 +106,21 @@ pub(crate) enum Effect {
     Subscribe { topic: &'static str, users: Vec<UserName> },
     /// A user's rights are others now.
     Rights { user: UserName, rights: Arc<Rights> },
-    /// A user is gone, and so are their logins.
-    EndLogins { user: UserName },
-    /// An API key is gone, and so are its logins.
+    /// What the request is about exists: the server serves it.
+    Serve(known::Then),
+    /// A user is gone, or has another password: their logins end once the reply is on its way.
+    EndLogins { user: UserName, why: &'static str },
+    /// An API key is gone: its logins end once the reply is on its way.
     EndLoginsOfKey { key: Line },
+}
+
+impl Effect {
+    pub(crate) fn ends_logins(&self) -> bool {
+        match self {
+            Self::EndLogins { .. } | Self::EndLoginsOfKey { .. } => true,
+            Self::Subscribe { .. } | Self::Rights { .. } | Self::Serve(_) => false,
+        }
+    }
 }
 
 /// Makes a reply without effects.
@@ -122,7 +136,8 @@ pub(crate) fn reply<T: Serialize>(body: &T) -> Result<Done, Error> {
 /// What the client is told.
 pub async fn serve<P: Providers>(providers: &P, work: Work) -> Result<Done, Error> {
     let caller = &work.caller;
-    match work.request {
+    let listed = known::listed(&work.request, caller);
+    let done = match work.request {
         Request::Tel(request) => tel::serve(providers, caller, request).await,
         Request::Graph(request) => graph::serve(providers, caller, request).await,
         Request::History(request) => history::serve(providers, caller, work.at, request).await,
@@ -130,6 +145,11 @@ pub async fn serve<P: Providers>(providers: &P, work: Work) -> Result<Done, Erro
         Request::Permission(request) => permission::serve(providers, caller, request).await,
         Request::Admin(request) => admin::serve(providers, caller, request).await,
         Request::Snapshot(request) => snapshot::serve(providers, caller, request).await,
+        Request::Known(request) => known::serve(providers, request).await,
+    }?;
+    match listed {
+        Some(listed) => known::check(providers, done, listed).await,
+        None => Ok(done),
     }
 }
 
@@ -146,6 +166,17 @@ pub(crate) trait Seen {
 /// Appends a body as JSON.
 pub(crate) fn write_body<T: Serialize>(body: &T, out: &mut Vec<u8>) {
     serde_json::to_writer(out, body).expect("a vector takes every byte, and every key is text");
+}
+
+/// Decides whether somebody may be told of everybody's changes in a topic, or of some users'. Who sees only their own may ask for
+/// everybody's, and gets those.
+pub(crate) fn may_subscribe(caller: &Caller, topic: &str, users: Option<&[UserName]>) -> Result<(), Error> {
+    let right = event_right(topic);
+    match users {
+        Some(users) if !users.is_empty() => users.iter().try_for_each(|user| decide(caller, right, Owner::User(user))),
+        Some(_) | None if topic == "admin" => decide(caller, right, Owner::Users(&[])),
+        Some(_) | None => decide(caller, right, Owner::Service),
+    }
 }
 
 /// Returns the right that a login needs to see events of a topic.

@@ -2,8 +2,6 @@
 //! right and its place in the documents.
 
 use schemars::{Schema, SchemaGenerator};
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use crate::error::{Error, Fault};
 use crate::permission::{Reach, Right};
@@ -46,28 +44,6 @@ impl Operation {
     }
 }
 
-/// Reads a request's body.
-///
-/// # Errors
-///
-/// `bad-message` naming the field and what it accepts.
-pub(crate) fn decode<T: DeserializeOwned>(body: Value) -> Result<T, Error> {
-    let body = if body.is_null() { Value::Object(Map::new()) } else { body };
-    serde_path_to_error::deserialize(body).map_err(|error| {
-        let detail = error.inner().to_string();
-        let quoted: Vec<&str> = detail.split('`').skip(1).step_by(2).collect();
-        let path = error.path().to_string();
-        // "missing field `x`" stands in the object that lacks it, "unknown variant `x`, expected one of `y`, `z`" at the field itself.
-        let field = match quoted.first() {
-            Some(name) if detail.starts_with("missing field") && path == "." => (*name).to_owned(),
-            Some(name) if detail.starts_with("missing field") => format!("{path}.{name}"),
-            _ => path,
-        };
-        let accepted = if detail.starts_with("unknown") { quoted.get(1..).unwrap_or_default() } else { &[] };
-        Error::field(&field, format!("field {field}: {detail}")).accepting(accepted)
-    })
-}
-
 /// Refuses a message that the topic does not have.
 pub(crate) fn unknown_message(operations: &[Operation], message: &str) -> Error {
     let topic = operations.first().map_or("", |operation| operation.topic);
@@ -106,7 +82,7 @@ macro_rules! operations {
             /// `unknown-message`, or `bad-message` naming the field.
             pub(crate) fn decode(message: &str, body: serde_json::Value) -> Result<Self, $crate::error::Error> {
                 match message {
-                    $($message => $crate::topic::operation::decode(body).map(|request| Self::$variant(Box::new(request))),)+
+                    $($message => $crate::topic::strict::decode(body).map(|request| Self::$variant(Box::new(request))),)+
                     _ => Err($crate::topic::operation::unknown_message(OPERATIONS, message)),
                 }
             }
@@ -126,38 +102,3 @@ macro_rules! operations {
     };
 }
 pub(crate) use operations;
-
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-    use serde_json::json;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-    struct Outer {
-        #[expect(dead_code, reason = "only its name counts")]
-        inner: Vec<Inner>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-    enum Inner {
-        First,
-        SecondOne,
-    }
-
-    #[test]
-    fn an_error_names_the_field_and_what_it_accepts() {
-        let error = |body| decode::<Outer>(body).unwrap_err();
-        let field = |body| error(body).field.unwrap().into_string();
-        assert_eq!(field(json!({"inner": ["first", "third"]})), "inner[1]");
-        assert_eq!(*error(json!({"inner": ["third"]})).accepted, ["first".into(), "second-one".into()]);
-        assert_eq!(field(json!(null)), "inner");
-        assert_eq!(field(json!({"inner": [], "iner": 1})), "iner");
-        assert_eq!(*error(json!({"inner": [], "iner": 1})).accepted, ["inner".into()]);
-        assert_eq!(field(json!({"inner": "x"})), "inner");
-        assert!(decode::<Outer>(json!({"inner": ["first", "second-one"]})).is_ok());
-    }
-}

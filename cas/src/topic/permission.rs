@@ -105,7 +105,7 @@ pub(crate) async fn serve<S: Store>(store: &S, caller: &Caller, request: Request
     };
     decide(caller, right, Owner::User(&user))?;
     if let RightsChange::Exception(set) = &change {
-        check_right(&set.right)?;
+        check_right(&set.right, "right")?;
     }
     let rights = store.change_rights(&user, change).await?;
     let mut done = reply(&Snapshot::of_user(caller, user.clone(), &rights))?;
@@ -114,14 +114,14 @@ pub(crate) async fn serve<S: Store>(store: &S, caller: &Caller, request: Request
 }
 
 /// Refuses a right of the switch that does not exist: a misspelt one would change nothing, silently.
-fn check_right(pattern: &Pattern) -> Result<(), Error> {
+pub(crate) fn check_right(pattern: &Pattern, field: &str) -> Result<(), Error> {
     let Some((topic, message)) = pattern.as_str().rsplit_once('.') else { return Ok(()) };
     let Some(operations) = super::operations(topic).filter(|_| message != "*") else { return Ok(()) };
     if operations.iter().any(|operation| operation.message == message) {
         return Ok(());
     }
     let known = operations.iter().map(|operation| format!("{topic}.{}", operation.message));
-    Err(Error::field("right", format!("field right: topic {topic} has no message {message}")).accepting(known))
+    Err(Error::field(field, format!("field {field}: topic {topic} has no message {message}")).accepting(known))
 }
 
 /// A change of a user's rights, which the store carries out as one step and durably.

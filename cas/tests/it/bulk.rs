@@ -22,7 +22,7 @@ fn five() -> Vec<Value> {
 }
 
 fn responses(replies: &Value) -> Vec<(u64, u64)> {
-    let pair = |reply: &Value| (reply["request-id"].as_u64().unwrap(), reply["response"].as_u64().unwrap());
+    let pair = |reply: &Value| (reply["request-id"].as_u64().unwrap_or_default(), reply["response"].as_u64().unwrap());
     replies.as_array().unwrap().iter().map(pair).collect()
 }
 
@@ -107,6 +107,8 @@ fn what_cannot_be_part_of_a_bulk_is_refused_in_its_place() {
     ];
     let reply = host.post(&token, "bulk", "bulk", json!({ "requests": requests }));
     assert_eq!(responses(&reply.body["replies"]), [(1, 400), (2, 400), (3, 400), (4, 400), (5, 400), (0, 400), (7, 0)]);
+    let nameless = &reply.body["replies"][5];
+    assert_eq!((&nameless["topic"], &nameless["message"], nameless.get("request-id")), (&json!("cas"), &json!("error"), None));
     let many = vec![request(1, "tel", "list", json!({})); 101];
     assert_eq!(host.post(&token, "bulk", "bulk", json!({ "requests": many })).response, Some(413));
     assert_eq!(host.post(&token, "bulk", "bulk", json!({ "requests": [] })).response, Some(400));

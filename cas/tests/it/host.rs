@@ -15,7 +15,8 @@ use cas::pending::ServeId;
 use cas::permission::{Caller, Pattern, Rights, Role};
 use cas::provider::{Admin, Ending, Graph, History, Presence, Store, Telephony};
 use cas::server::{
-    Channel, Credential, ExchangeId, Input, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, Wire, Written,
+    Channel, Credential, ExchangeId, Input, Open, Output, Peer, PollRequest, Reply, Request, Server, Settings, StreamId, VerifyId, Wire,
+    Written,
 };
 use cas::text::{CallId, Destination, DeviceId, EntryId, Line, Prose, UserName};
 use cas::topic::tel::{Act, Acted, Call, Constructed, How, Party, PartyState, State};
@@ -318,6 +319,10 @@ impl Admin for Switch {
 }
 
 impl Store for Switch {
+    async fn unknown(&self, users: &[UserName]) -> Result<Option<UserName>, Error> {
+        Ok(users.iter().find(|user| user.as_str() == "nobody").cloned())
+    }
+
     async fn rights(&self, user: &UserName) -> Result<Rights, Error> {
         Ok(self.rights.lock().unwrap().get(user).cloned().unwrap_or_default())
     }
@@ -360,6 +365,9 @@ pub(crate) struct Host {
     pub(crate) comings: Vec<(LoginId, bool)>,
     /// Logins that are over.
     pub(crate) over: Vec<LoginId>,
+    /// Passwords that are being checked, where `slow`.
+    pub(crate) checking: Vec<(VerifyId, Option<Identity>)>,
+    pub(crate) slow: bool,
     /// Most passwords that were ever asked for.
     pub(crate) verified: usize,
     last_exchange: u64,
@@ -383,6 +391,8 @@ impl Host {
             abandoned: Vec::new(),
             comings: Vec::new(),
             over: Vec::new(),
+            checking: Vec::new(),
+            slow: false,
             verified: 0,
             last_exchange: 0,
         }
@@ -435,7 +445,11 @@ impl Host {
                 Output::Verify { verify, credential, .. } => {
                     self.verified += 1;
                     let identity = self.identity(&credential);
-                    self.server.handle_input(self.now, Input::Verified { verify, identity });
+                    if self.slow {
+                        self.checking.push((verify, identity));
+                    } else {
+                        self.server.handle_input(self.now, Input::Verified { verify, identity });
+                    }
                 }
                 Output::Serve { serve, work } => {
                     self.work.push_back((serve, work));

@@ -142,21 +142,128 @@ fn the_hosts_own_socket_needs_no_password() {
     assert_eq!(host.reply(exchange).unwrap().response, Some(400));
 }
 
+fn sign_in_from(host: &mut Host, address: [u8; 4], name: &str, password: &str) -> u16 {
+    let channel = Channel::Once { peer: Peer::Network { address: address.into(), wire: Wire::Encrypted }, token: None };
+    let exchange = host.send(channel, Encoding::Json, None, bytes("login", "login", json!({ "user": name, "password": password })));
+    host.reply(exchange).unwrap().response.unwrap()
+}
+
 #[test]
-fn guessing_stops_after_ten_failures_for_the_user_and_the_address() {
+fn a_guesser_locks_nobody_out_elsewhere() {
+    // S11
     let mut host = Host::new();
-    let wrong = |name: &str| bytes("login", "login", json!({ "user": name, "password": "wrong" }));
-    for _ in 0..10 {
-        let exchange = host.send(once(None), Encoding::Json, None, wrong("ann"));
-        assert_eq!(host.reply(exchange).unwrap().body["error"], "wrong-credentials");
-    }
-    for name in ["ann", "bob"] {
-        let exchange = host.send(once(None), Encoding::Json, None, wrong(name));
-        assert_eq!(host.reply(exchange).unwrap().response, Some(429));
-    }
+    let (home, away) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    (0..10).for_each(|_| assert_eq!(sign_in_from(&mut host, away, "ann", "wrong"), 401));
+    assert_eq!(sign_in_from(&mut host, away, "ann", "ann-secret"), 429);
     assert_eq!(host.verified, 10);
+    assert_eq!(sign_in_from(&mut host, home, "ann", "ann-secret"), 0);
+    assert_eq!(sign_in_from(&mut host, away, "bob", "bob-secret"), 0);
+    (0..20).for_each(|n| assert_eq!(sign_in_from(&mut host, away, &format!("u{n}"), "wrong"), 401));
+    assert_eq!(sign_in_from(&mut host, away, "eve", "eve-secret"), 429);
+    for n in 0..90 {
+        assert_eq!(sign_in_from(&mut host, [198, 51, 100, n], "ann", "wrong"), 401);
+    }
+    assert_eq!(sign_in_from(&mut host, [198, 51, 100, 200], "ann", "ann-secret"), 429, "a hundred failures from everywhere");
+    assert_eq!(sign_in_from(&mut host, home, "ann", "ann-secret"), 0, "she is signed in there");
     host.advance(Duration::from_secs(60));
-    host.sign_in("ann");
+    assert_eq!(sign_in_from(&mut host, away, "ann", "ann-secret"), 0);
+}
+
+#[test]
+fn another_password_ends_the_logins_that_the_old_one_began() {
+    let mut host = Host::new();
+    let (first, second, root) = (host.sign_in("ann"), host.sign_in("ann"), host.sign_in("root"));
+    let stream = host.open(1, Some(&second), None);
+    let set = |body: Value| bytes("admin", "set-user", body);
+    assert_eq!(host.post(&root, "admin", "set-user", json!({ "user": "ann", "name": "Ann" })).response, Some(0));
+    assert_eq!(host.post(&first, "tel", "list", json!({})).response, Some(0));
+    host.slow = true;
+    let late = host.send(once(None), Encoding::Json, None, bytes("login", "login", json!({ "user": "ann", "password": "ann-secret" })));
+    let by_host = Channel::Once { peer: Peer::Host, token: None };
+    let exchange = host.send(by_host.clone(), Encoding::Json, None, set(json!({ "user": "ann", "password": "new" })));
+    assert_eq!(host.reply(exchange).unwrap().response, Some(0));
+    assert_eq!(host.post(&first, "login", "refresh", json!({})).response, Some(401));
+    assert_eq!(&*host.closed[&stream].detail, "the user has another password");
+    let (verify, identity) = host.checking.remove(0);
+    host.input(Input::Verified { verify, identity });
+    assert_eq!(host.reply(late).unwrap().body["error"], "unavailable", "the old one was checked before it changed");
+    let exchange = host.send(by_host.clone(), Encoding::Json, None, set(json!({ "user": "administrator", "password": "new" })));
+    assert_eq!(host.reply(exchange).unwrap().response, Some(0));
+    assert_eq!(host.server.logins(), 2, "the host's own has no password");
+}
+
+#[test]
+fn who_changes_their_own_password_is_told_so_before_they_are_signed_out() {
+    let mut host = Host::new();
+    let root = host.sign_in("root");
+    host.post(&root, "permission", "set", json!({ "user": "ann", "right": "admin.set-user", "reach": "own" }));
+    let token = host.sign_in("ann");
+    let stream = host.open(1, Some(&token), None);
+    assert_eq!(host.say(stream, "admin", "set-user", json!({ "user": "ann", "password": "new" })).unwrap().response, Some(0));
+    assert_eq!(host.closed[&stream].fault, Fault::LoginRequired);
+}
+
+#[test]
+fn a_subscription_needs_the_right_to_hear_and_users_who_exist() {
+    // 004-75, 004-78
+    let mut host = Host::new();
+    let (token, root) = (host.sign_in("ann"), host.sign_in("root"));
+    let add = |topic: &str, users: Value| json!({ "topic": topic, "users": users });
+    for (topic, users, right) in [
+        ("tel", json!(["ann", "bob"]), "tel.show"),
+        ("history", json!(["nobody"]), "history.list"),
+        ("admin", Value::Null, "admin.status"),
+        ("graph", json!(["bob"]), "graph.get"),
+    ] {
+        let refused = host.post(&token, "subscription", "add", add(topic, users));
+        assert_eq!((refused.response, &refused.body["right"]), (Some(403), &json!(right)), "{topic}");
+    }
+    let refused = host.post(&token, "subscription", "modify", json!({ "id": 1, "users": ["bob"] }));
+    assert_eq!(refused.body["right"], "tel.show");
+    for (topic, users) in [("tel", json!(["ann"])), ("history", Value::Null), ("presence", json!(["bob"]))] {
+        assert_eq!(host.post(&token, "subscription", "add", add(topic, users)).response, Some(0), "{topic}");
+    }
+    let unknown = host.post(&root, "subscription", "add", add("tel", json!(["ann", "nobody"])));
+    assert_eq!((unknown.response, &unknown.body["field"]), (Some(404), &json!("users[1]")));
+    assert_eq!(host.post(&root, "subscription", "add", add("tel", json!(["ann", "bob"]))).response, Some(0));
+    assert_eq!(host.post(&root, "subscription", "list", json!({})).body["subscriptions"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_list_of_a_user_who_does_not_exist_is_not_found() {
+    let mut host = Host::new();
+    let root = host.sign_in("root");
+    for (topic, message) in [("tel", "list"), ("history", "list"), ("login", "list")] {
+        let reply = host.post(&root, topic, message, json!({ "user": "nobody" }));
+        assert_eq!((reply.response, &reply.body["field"]), (Some(404), &json!("user")), "{topic}");
+        assert_eq!(host.post(&root, topic, message, json!({ "user": "bob" })).response, Some(0), "{topic}");
+    }
+    let token = host.sign_in("ann");
+    assert_eq!(host.post(&token, "tel", "list", json!({ "user": "nobody" })).response, Some(403), "who may not ask learns nothing");
+}
+
+#[test]
+fn each_sender_has_one_series_of_replies() {
+    let mut host = Host::new();
+    let (ann, bob) = (host.sign_in("ann"), host.sign_in("bob"));
+    let number = |host: &mut Host, channel: Channel, body: &[u8]| {
+        let exchange = host.send(channel, Encoding::Json, None, body.to_vec());
+        host.reply(exchange).unwrap().sequence_id
+    };
+    for (n, token) in [(2, &ann), (3, &ann), (2, &bob), (4, &ann)] {
+        assert_eq!(number(&mut host, once(Some(token)), b"{}"), n, "a malformed message counts like any other");
+    }
+    let stream = host.open(1, None, None);
+    let say = || Channel::Stream(stream);
+    assert_eq!([number(&mut host, say(), b"{}"), number(&mut host, say(), b"x")], [1, 2]);
+    let login = bytes("login", "login", json!({ "user": "ann", "password": "ann-secret" }));
+    assert_eq!([number(&mut host, say(), &login), number(&mut host, say(), b"{}")], [3, 4]);
+    assert_eq!([number(&mut host, once(None), b"{}"), number(&mut host, once(None), b"{}")], [1, 1]);
+    let exchange = host.exchange();
+    let error = cas::error::Error::new(Fault::TooLarge, "too long");
+    host.input(Input::Refused { exchange, token: Some(bob), accept: Some("application/xml".into()), error });
+    assert_eq!(host.replies[&exchange].encoding, Encoding::Xml);
+    assert_eq!(host.reply(exchange).unwrap().sequence_id, 3);
 }
 
 #[test]
@@ -188,6 +295,8 @@ fn an_error_names_header_field_and_what_is_accepted() {
     );
     let reply = host.post(&token, "tel", "make-call", json!({ "destination": "501\r\nX: y" }));
     assert_eq!((reply.response, &reply.body["field"]), (Some(400), &json!("destination")));
+    let reply = host.post(&token, "presence", "get", json!([["bob"]]));
+    assert_eq!((reply.response, &reply.body["field"]), (Some(400), &json!("body")));
     let reply = host.post(&token, "nothing", "x", json!({}));
     assert_eq!((reply.response, &reply.body["error"]), (Some(404), &json!("no-provider")));
     assert_eq!(host.switch.asked(), [""; 0]);
@@ -526,7 +635,20 @@ fn an_api_key_can_do_what_its_scopes_say() {
     assert_eq!(host.post(&token, "tel", "list", json!({})).response, Some(0));
     assert_eq!(host.post(&token, "tel", "show", json!({ "call": "1" })).body["right"], "tel.show");
     assert_eq!(host.post(&token, "admin", "status", json!({})).response, Some(403));
+    let others = json!({ "topic": "tel", "users": ["ann"] });
+    assert_eq!(host.post(&token, "subscription", "add", others).body["right"], "tel.show");
+    assert_eq!(host.post(&token, "permission", "get", json!({ "user": "ann" })).body["right"], "permission.get");
+    let token = {
+        let fresh = host.post(&token, "login", "refresh", json!({}));
+        cas::Token::shown(fresh.body["token"].as_str().unwrap())
+    };
+    assert_eq!(host.post(&token, "permission", "get", json!({})).response, Some(0));
+    let poll = host.poll(&token, None, Some(0));
+    assert_eq!(host.reply(poll).unwrap().response, Some(0));
     let root = host.sign_in("root");
+    let misspelt = json!({ "key": "crm", "user": "ann", "scopes": ["tel.*", "tel.holdd"] });
+    assert_eq!(host.post(&root, "admin", "add-key", misspelt).body["field"], "scopes[1]");
+    assert_eq!(host.post(&root, "admin", "add-key", json!({ "key": "crm", "user": "ann", "scopes": ["notes.get"] })).response, Some(0));
     assert_eq!(host.post(&root, "admin", "remove-key", json!({ "key": "a key" })).response, Some(0));
     assert_eq!(host.post(&token, "tel", "list", json!({})).response, Some(401));
     let gone = host.sign_in("ann");

@@ -66,7 +66,8 @@ fn examine(path: &std::path::Path, der: &[u8], domain: &str, is_own: bool) -> Fi
         let advice = "apps and phones that check it refuse it; get one that names the domain";
         return Finding::warn(CHECK, format!("{path} has {days} days left and does not name {domain}"), advice);
     }
-    let kind = if is_own { "self-signed, " } else { "" };
+    let is_self_signed = is_own || certificate.subject() == certificate.issuer();
+    let kind = if is_self_signed { "self-signed, " } else { "" };
     Finding::ok(CHECK, format!("{path}: {kind}{days} days left"))
 }
 
