@@ -138,6 +138,7 @@ fn a_subscription_is_its_watchers() {
     bench.receive(&outside("SUBSCRIBE", 1, "s1", more, ""));
     let Some(Event::Request(incoming)) = bench.events().pop() else { panic!("no request") };
     let id = bench.endpoint.subscribe(bench.now, &incoming).expect("the SUBSCRIBE is taken");
+    bench.endpoint.grant(bench.now, id);
     let tag = bench.left().remove(0).response().to_tag().expect("our tag");
     let _due = bench.events();
     let flow = stranger(&bench);
@@ -145,5 +146,6 @@ fn a_subscription_is_its_watchers() {
     let (within, incoming) = elsewhere(&mut bench);
     assert_eq!((within, bench.left().len()), (Within::Subscription(id), 0));
     bench.endpoint.receive_within(bench.now, incoming);
+    bench.endpoint.grant(bench.now, id);
     assert_eq!(bench.words(), ["200 SUBSCRIBE"]);
 }

@@ -198,6 +198,12 @@ class WireEar:
         return [p for p in list(self.packets) if p.at >= moment]
 
 
+def hears_music(ear, tone):
+    """Whether something arrives at an ear, and it is not the tone of the other side, which holds."""
+    since = time.monotonic()
+    return not ear.silent() and ear.heard(tone, since) == 0
+
+
 def share(block, tone, rate):
     """The part of a block's power that is at `tone`: 0 to 1; silence has none of anything."""
     step = 4 if rate >= 32000 else 2 if rate >= 16000 else 1  # the tones are below 2 kHz: fewer samples will do
