@@ -5,8 +5,9 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
+use sip::digest::Offer;
 
-use super::value::in_units;
+use super::value::{BY_CLIENT, in_units};
 use super::{Config, LogFormat, MediaPath, Srtp, TrunkKind};
 
 /// What stands in place of a secret.
@@ -26,7 +27,10 @@ impl Config {
             "sip": {
                 "udp": texts(&sip.udp), "tcp": texts(&sip.tcp), "tls": texts(&sip.tls), "ws": texts(&sip.ws), "wss": texts(&sip.wss),
                 "origins": texts(&sip.origins),
-                "digest": sip.digest.algorithms().iter().map(|algorithm| algorithm.token()).collect::<Vec<_>>(),
+                "digest": match &sip.digest {
+                    Offer::ByClient => vec![BY_CLIENT],
+                    Offer::Fixed(algorithms) => algorithms.iter().map(|algorithm| algorithm.token()).collect(),
+                },
                 "dns": sip.dns,
                 "min_expires": in_units(sip.min_expires),
                 "default_expires": in_units(sip.default_expires),

@@ -276,19 +276,28 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     Ok(Vec::<Item>::deserialize(deserializer)?.into_iter().map(|item| item.0).collect())
 }
 
+/// What stands for no list of algorithms: each client's own.
+pub(super) const BY_CLIENT: &str = "by-client";
+
 /// Reads a list of digest algorithms, at least one.
 pub(super) fn offer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Offer, D::Error> {
-    struct Item(Algorithm);
+    struct Item(Option<Algorithm>);
     impl<'de> Deserialize<'de> for Item {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            text(deserializer, "digest algorithm", "\"MD5\" or \"SHA-256\"", |text| Algorithm::parse(Some(text)).map(Item))
+            text(deserializer, "digest algorithm", "\"MD5\" or \"SHA-256\"", |text| match text {
+                BY_CLIENT => Some(Item(None)),
+                text => Algorithm::parse(Some(text)).map(|algorithm| Item(Some(algorithm))),
+            })
         }
     }
-    let algorithms: Vec<Algorithm> = Vec::<Item>::deserialize(deserializer)?.into_iter().map(|item| item.0).collect();
-    if algorithms.is_empty() {
-        return Err(serde::de::Error::custom("no digest algorithm; accepted: \"MD5\", \"SHA-256\", or both"));
+    let items = Vec::<Item>::deserialize(deserializer)?;
+    if let [Item(None)] = *items {
+        return Ok(Offer::ByClient);
     }
-    Ok(Offer::Fixed(algorithms))
+    let algorithms: Option<Vec<Algorithm>> = items.into_iter().map(|item| item.0).collect();
+    let algorithms = algorithms.filter(|algorithms| !algorithms.is_empty());
+    let accepted = "expected digest algorithms: \"MD5\", \"SHA-256\", or both, or \"by-client\" alone";
+    algorithms.map(Offer::Fixed).ok_or_else(|| serde::de::Error::custom(accepted))
 }
 
 /// Reads one address.

@@ -40,8 +40,8 @@ const MD5_ALONE: &[Algorithm] = &[Algorithm::Md5];
 enum Mark {
     /// How its User-Agent begins.
     Product(&'static str),
-    /// Its branches: numbers, as `z9hG4bK-4711-1-0`.
-    Branch,
+    /// What SIPp makes up: branches of numbers, as `z9hG4bK-4711-1-0`, and Call-IDs of two numbers and an address, as `1-4711@192.0.2.1`.
+    Sipp,
 }
 
 /// Clients that stumble over a challenge for SHA-256 before one for MD5, what they get, and why. `docs/interop.md` says what was seen.
@@ -51,7 +51,7 @@ const KNOWN: &[(Mark, &[Algorithm], &str)] = &[
     (Mark::Product("baresip v2."), MD5_ALONE, "gives up when any challenge names SHA-256"),
     (Mark::Product("baresip v3."), MD5_ALONE, "as before up to 3.11, which is not told from later ones"),
     (Mark::Product("sipsak"), MD5_FIRST, "reads the first challenge alone (seen: 0.9.8.1)"),
-    (Mark::Branch, MD5_FIRST, "is SIPp, which does not name itself: it reads the first challenge alone (seen: 3.6.1)"),
+    (Mark::Sipp, MD5_FIRST, "is SIPp, which does not name itself: it reads the first challenge alone (seen: 3.6.1)"),
     (Mark::Product("Asterisk"), MD5_FIRST, "reads the first challenge alone as a client"),
     (Mark::Product("FPBX"), MD5_FIRST, "is Asterisk"),
     (Mark::Product("FreeSWITCH"), MD5_FIRST, "reads the first challenge alone as a client"),
@@ -61,15 +61,27 @@ impl Mark {
     fn is_on(&self, request: &Request) -> bool {
         match self {
             Self::Product(product) => request.headers.get(Name::UserAgent).is_some_and(|agent| agent.starts_with(product.as_bytes())),
-            Self::Branch => request.headers.first::<Via>(Name::Via).is_ok_and(|via| via.branch().is_some_and(is_numbers)),
+            Self::Sipp => {
+                let branch = request.headers.first::<Via>(Name::Via).is_ok_and(|via| via.branch().is_some_and(is_branch_of_sipp));
+                branch || request.headers.get(Name::CallId).and_then(|id| std::str::from_utf8(id).ok()).is_some_and(is_call_id_of_sipp)
+            }
         }
     }
 }
 
-fn is_numbers(branch: &str) -> bool {
-    let Some(numbers) = branch.strip_prefix("z9hG4bK-") else { return false };
-    let is_number = |number: &str| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    numbers.split('-').count() >= 3 && numbers.split('-').all(is_number)
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_branch_of_sipp(branch: &str) -> bool {
+    branch.strip_prefix("z9hG4bK-").is_some_and(|numbers| numbers.split('-').count() >= 3 && numbers.split('-').all(is_number))
+}
+
+fn is_call_id_of_sipp(id: &str) -> bool {
+    let parts = id.split_once('@').and_then(|(numbers, host)| Some((numbers.split_once('-')?, host)));
+    parts.is_some_and(|((call, process), host)| {
+        is_number(call) && is_number(process) && host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    })
 }
 
 /// What one who sends such a request can read.
@@ -169,6 +181,16 @@ mod tests {
             ("SIP/2.0/TCP 127.0.0.1:5060;branch=z9hG4bK-524287-1", "", None),
         ] {
             assert_eq!(known(&request(via, agent, "ann")), offer, "{via} {agent}");
+        }
+    }
+
+    #[test]
+    fn a_call_id_of_sipp_is_two_numbers_and_an_address() {
+        for id in ["1-30993@127.47.94.12", "12-3@::1", "12-3@[2001:db8::1]"] {
+            assert!(is_call_id_of_sipp(id), "{id}");
+        }
+        for id in ["1-30993@host.example", "1-2-3@192.0.2.1", "30993@192.0.2.1", "1-x@192.0.2.1", "-@192.0.2.1", ""] {
+            assert!(!is_call_id_of_sipp(id), "{id}");
         }
     }
 
