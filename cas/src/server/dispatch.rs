@@ -195,7 +195,7 @@ impl Server {
         };
         known.waiting += 1;
         let (wait, then) = patience;
-        let deadline = now + limit.max(wait);
+        let deadline = now + limit;
         let until = (now + wait).min(deadline);
         let pending = Pending { login, asked: Some(asked), worker, until, then, deadline, pending_id: None };
         let serve = self.pendings.add(pending);
