@@ -72,10 +72,10 @@ fn one_row_may_fill_the_message_and_no_more() {
     // A name as long as that, and values that are all structure.
     assert_eq!(refusal(format!("{}: y\r\n", "X".repeat(room))), 400);
     for character in ["<", "\"", "\\", ",", ";", ":", "/", "@", "%", "?", "[", " ", "\t"] {
-        let many = request(format!("m: {}\r\nRoute: {0}\r\nv: {0}\r\n", character.repeat(20_000))).headers;
+        let many = request(format!("m: {}\r\nRoute: {0}\r\n", character.repeat(20_000))).headers;
         assert!(many.list::<NameAddr>(Name::Contact).is_err(), "{character}");
-        assert!(many.list::<Via>(Name::Via).is_err(), "{character}");
     }
+    assert_eq!(refusal(format!("v: {}\r\n", ",".repeat(20_000))), 400);
     assert!(parse(Bytes::from("\r\n".repeat(40_000))).is_err());
     assert!(parse(Bytes::from(HEAD.replacen(' ', &" ".repeat(60_000), 1) + "\r\n")).is_err());
 }
