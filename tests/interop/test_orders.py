@@ -92,7 +92,7 @@ def a_call_that_cannot_be_made_says_why(world):
     call = made()["call"]["id"]
     check("callee" in (why := cas.call(call)["why"]), f"bob's phone: {why}")
     for wrong, fault, field in [({"destination": "nobody"}, "not-found", "destination"), ({"destination": "alice"}, "bad-message", "destination"),
-                                ({"device": "nothing"}, "not-found", "device"), ({"user": "carol"}, "conflict", None),
+                                ({"device": "nothing"}, "not-found", "device"), ({"user": "carol"}, "not-found", "device"),
                                 ({"destination": "carol"}, "conflict", None)]:
         said = cas.refused("tel", "make-call", **{**ask, **wrong})
         equal((said["error"], said.get("field")), (fault, field), f"make-call with {wrong}: {said}")
