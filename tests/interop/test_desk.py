@@ -88,6 +88,14 @@ def twinkle_calls_holds_and_transfers_with_and_without_asking_first(world):
     alice.wait_hears(DESK, 0.5)
     at_alice, at_carol, at_desk = alice.ear(), carol.ear(), desk.mark()
 
+    def alice_and_carol_talk():
+        moved = time.monotonic()
+        world.wait("alice hears carol", lambda: at_alice.heard(CAROL, moved) > 0.3, 5)
+        world.wait("carol hears alice", lambda: at_carol.heard(ALICE, moved) > 0.3, 5)
+        since = alice.mark()
+        carol.hang_up()
+        alice.wait_event("CALL_CLOSED", since)
+
     desk.command("hold")
     world.wait("alice hears nothing of the desk", lambda: not at_alice.heard(DESK, time.monotonic() - 0.5), 5)
     desk.command("retrieve")
@@ -99,12 +107,7 @@ def twinkle_calls_holds_and_transfers_with_and_without_asking_first(world):
     carol.answer()
     desk.wait_event("CALL_CLOSED", at_desk)
     carol.wait_event("CALL_ESTABLISHED", since)
-    moved = time.monotonic()
-    world.wait("alice hears carol", lambda: at_alice.heard(CAROL, moved) > 0.3, 5)
-    world.wait("carol hears alice", lambda: at_carol.heard(ALICE, moved) > 0.3, 5)
-    since = alice.mark()
-    carol.hang_up()
-    alice.wait_event("CALL_CLOSED", since)
+    alice_and_carol_talk()
 
     connected(desk, alice)
     at_desk, since = desk.mark(), carol.mark()
@@ -115,12 +118,7 @@ def twinkle_calls_holds_and_transfers_with_and_without_asking_first(world):
     at_carol = carol.ear()
     world.wait("carol hears the desk that asks her", lambda: at_carol.heard(DESK) > 0.3, 5)
     desk.command("transfer -c")
-    moved = time.monotonic()
-    world.wait("alice hears carol", lambda: at_alice.heard(CAROL, moved) > 0.3, 5)
-    world.wait("carol hears alice", lambda: at_carol.heard(ALICE, moved) > 0.3, 5)
-    since = alice.mark()
-    carol.hang_up()
-    alice.wait_event("CALL_CLOSED", since)
+    alice_and_carol_talk()
 
     # a call made for it: it picks up by itself, and then alice is called
     host, since, at_desk = Cas(switch), alice.mark(), desk.mark()

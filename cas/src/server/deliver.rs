@@ -120,7 +120,7 @@ impl Server {
         let (right, owner) = (event_right(happening.topic()), users.as_deref().map_or(Owner::Service, Owner::Users));
         for id in logins {
             let Some(login) = self.logins.find_mut(id).filter(|login| permits(&login.caller, right, owner)) else { continue };
-            if !happening.is_for(login.caller.reach(right)) {
+            if !happening.is_for(&login.caller) {
                 continue;
             }
             let view = happening.view(&login.caller);

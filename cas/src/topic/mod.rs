@@ -255,9 +255,9 @@ impl Happening {
         }
     }
 
-    /// Returns true if a login that has a right so far is to be told, given that it is about its user if it reaches to own objects only.
-    pub(crate) fn is_for(&self, reach: Reach) -> bool {
-        !matches!(self, Self::Left(_)) || reach == Reach::Own
+    /// Returns true if somebody who may know is to be told: what is over for those who left is not over for who sees it all the same.
+    pub(crate) fn is_for(&self, caller: &Caller) -> bool {
+        !matches!(self, Self::Left(_)) || caller.reach(event_right(self.topic())) == Reach::Own
     }
 
     /// Returns the one login that is told; none: all that subscribed.
