@@ -53,7 +53,7 @@ use crate::storage::{Batch, StorageError, Table, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::thin::{self as thin_client, Thin};
 use crate::user::Users;
-pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
+pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped, Waiting};
 pub(crate) use command::{NewCall, Unable, Want};
 use drain::Farewell;
 pub(crate) use drain::{Draining, Ended};

@@ -417,6 +417,12 @@ impl Server {
         self.logins.len()
     }
 
+    /// Returns whether a login wants to hear of calls that may be picked up: else a host need not tell of them.
+    #[must_use]
+    pub fn wants_pickups(&self) -> bool {
+        self.subscribers.has(crate::topic::tel::PICKUP)
+    }
+
     /// Returns how much there is of everything that clients fill, for metrics.
     #[must_use]
     pub fn load(&self) -> Load {

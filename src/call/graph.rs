@@ -34,6 +34,9 @@ pub struct View {
     pub ended_at: Option<u64>,
     /// Where it is parked.
     pub slot: Option<u16>,
+    /// Whether others may pick it up: devices of the callee ring, or it is parked. A call that was made for its caller is not taken from
+    /// the callee.
+    pub waits: bool,
     /// What a conference has besides; none for a plain call.
     pub conference: Option<Conference>,
     /// Why it ended, in one sentence.
@@ -174,6 +177,16 @@ impl View {
         self.parties.iter().find(|party| party.who.user().is_some_and(|name| **name == *user))
     }
 
+    /// Returns those whose call it is while it [waits](Self::waits): who calls and at whom it rings, or who is parked.
+    pub fn waiting(&self) -> impl Iterator<Item = &Party> {
+        let is_parked = self.slot.is_some();
+        self.parties.iter().filter(move |party| match party.state {
+            _ if !is_parked => matches!(party.id, PartyId::CALLER | PartyId::CALLEE),
+            Standing::Connected | Standing::Holding => true,
+            Standing::Calling | Standing::Ringing | Standing::Left => false,
+        })
+    }
+
     /// Returns a party.
     #[must_use]
     pub fn party(&self, id: PartyId) -> Option<&Party> {
@@ -212,6 +225,11 @@ impl Call {
             answered_at: record.answered_at,
             ended_at: is_over.then_some(record.ended_at),
             slot: self.parked.as_ref().map(|parked| parked.slot),
+            waits: match self.state {
+                CallState::Ringing(_) => true,
+                CallState::Established(_) => self.parked.is_some(),
+                CallState::Over => false,
+            },
             conference: self.conference.as_deref().map(|conference| Conference {
                 moderator: conference.moderator,
                 locked: conference.locked,

@@ -406,6 +406,11 @@ impl Calls {
         theirs.filter_map(|(_, id)| self.view(*id))
     }
 
+    /// Returns the parked calls, by their slots.
+    pub fn views_parked(&self) -> impl Iterator<Item = Arc<View>> {
+        self.slots.values().filter_map(|id| self.view(*id))
+    }
+
     /// Returns the next thing asked for.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

@@ -46,6 +46,12 @@ impl Who {
             Self::Outside { .. } => None,
         }
     }
+
+    /// Returns whether it is this user.
+    #[must_use]
+    pub fn is_user(&self, name: &str) -> bool {
+        self.user().is_some_and(|user| **user == *name)
+    }
 }
 
 /// A person as calls know them.

@@ -179,6 +179,7 @@ mod tests {
             answered_at: None,
             ended_at: None,
             slot: None,
+            waits: false,
             conference: None,
             why: None,
         }

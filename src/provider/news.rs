@@ -6,7 +6,7 @@ use cas::topic::Happening;
 use cas::topic::graph::Changed;
 use cas::topic::history::EntryEvent;
 use cas::topic::presence;
-use cas::topic::tel::{self, CallEvent, Change, Described, Left, SdpType};
+use cas::topic::tel::{self, CallEvent, Change, Described, Left, SdpType, Waiting};
 
 use super::view;
 use crate::call::graph::{Constructed, Event, Party, Standing, State, View};
@@ -14,10 +14,10 @@ use crate::clock;
 use crate::signaling::{Description, News};
 use crate::thin::Kind;
 
-/// Turns news into what is told of them.
-pub(crate) fn happenings(news: News) -> Vec<Happening> {
+/// Turns news into what is told of them: with what may be picked up only where somebody wants that.
+pub(crate) fn happenings(news: News, pickups: bool) -> Vec<Happening> {
     match news {
-        News::Call(event) => call(&event),
+        News::Call(event) => call(&event).into_iter().chain(pickups.then(|| pickup(&event)).flatten()).collect(),
         News::Presence(user, presence) => {
             UserName::parse(&user).map(|user| Happening::Presence(presence::Changed { user, presence: *presence })).into_iter().collect()
         }
@@ -59,6 +59,20 @@ fn left(before: &View, after: &View) -> Option<Left> {
     let ended_at = u64::try_from(clock::unix().as_millis()).ok();
     let call = view::call(&View { state: State::Ended, parties, ended_at, slot: None, why: Some(why), ..before.clone() })?;
     Some(Left { users, call })
+}
+
+/// Returns what those are told who may pick up a call: that it waits, or is shown otherwise, or that it waits no more.
+fn pickup(event: &Event) -> Option<Happening> {
+    let before = event.before.as_deref().and_then(view::waiting);
+    let told = match (before, view::waiting(&event.after)) {
+        (before, Some(after)) => Some(after).filter(|after| before.as_ref() != Some(after))?,
+        (Some(before), None) => {
+            let call = tel::Call { state: view::state(&event.after), parties: Vec::new(), slot: None, ..before.call };
+            Waiting { call, waits: false, ..before }
+        }
+        (None, None) => return None,
+    };
+    Some(Happening::Waiting(told))
 }
 
 fn call(event: &Event) -> Vec<Happening> {

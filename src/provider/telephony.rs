@@ -7,7 +7,7 @@ use cas::permission::Caller;
 use cas::provider::{Ending, Graph, Telephony};
 use cas::text::{CallId, DeviceId, Line, UserName};
 use cas::topic::graph;
-use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media, PartyState};
+use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media, PartyState, Waitings};
 use media::Kinds;
 use sip::StatusCode;
 
@@ -17,7 +17,7 @@ use crate::call::Calls;
 use crate::call::command::Refusal;
 use crate::call::graph::View;
 use crate::signaling::{Guide, NewCall, Purpose, Unable, Want};
-use crate::{call, device, history};
+use crate::{call, device, history, signaling};
 
 impl Telephony for Provider {
     async fn call(&self, call: &CallId) -> Result<Call, Error> {
@@ -27,6 +27,19 @@ impl Telephony for Provider {
     async fn calls(&self, user: Option<&UserName>) -> Result<Vec<Call>, Error> {
         let views = self.signaling.calls(user.map(ToString::to_string)).await?;
         Ok(views.iter().filter_map(|view| view::call(view)).collect())
+    }
+
+    async fn waiting(&self, user: Option<&UserName>) -> Result<Waitings, Error> {
+        let signaling::Waiting { calls, at } = self.signaling.waiting(user.map(ToString::to_string)).await?;
+        let calls = calls.iter().filter_map(|view| view::waiting(view)).map(|waiting| waiting.call).collect();
+        let at = at.map(|users| users.iter().filter_map(|user| UserName::parse(user).ok()).collect());
+        Ok(Waitings { calls, at })
+    }
+
+    async fn parked(&self, line: &Line) -> Result<Call, Error> {
+        let found = self.signaling.parked(slot(line)?).await?.and_then(|view| view::call(&view));
+        found
+            .ok_or_else(|| Error { field: Some("slot".into()), ..Error::new(Fault::NotFound, format!("no call is parked in slot {line}")) })
     }
 
     async fn make_call(&self, caller: &Caller, user: &UserName, request: MakeCall) -> Result<Acted, Error> {

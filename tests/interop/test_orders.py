@@ -13,7 +13,7 @@ from harness.wire import Agent, Media
 from harness.world import check, equal, fails
 
 ALICE, BOB, CAROL, RINGBACK = 400, 650, 1000, 425  # Hz
-GROUP = '[[group]]\nname = "house"\nmembers = ["bob", "carol"]\n'
+GROUP = '[[group]]\nname = "house"\nmembers = ["bob", "carol"]\n[[user]]\nname = "dave"\npassword = "dave-secret"\n'
 
 
 def house(world, *names, extra=""):
@@ -212,16 +212,30 @@ def an_application_parks_and_picks_up(world):
     switch, cas, alice, bob, carol = house(world, "alice", "bob", "carol", extra=GROUP)
     connect(alice, bob)
     call = cas.only_call()
+    panel, stranger = Cas(switch, "carol"), Cas(switch, "dave")
+    for client in (panel, stranger):
+        equal(client.ask("tel", "list", pickup=True, subscribe=True)["calls"], [], "nothing waits")
     ear, at_bob = alice.ear(), bob.mark()
     for wrong in ("0", "100", "x"):
         equal(cas.refused("tel", "park", call=call, user="bob", slot=wrong)["field"], "slot", f"slot {wrong}")
+        equal(panel.refused("tel", "pickup", slot=wrong)["field"], "slot", f"slot {wrong}")
+    empty = panel.refused("tel", "pickup", slot="7")
+    equal((empty["error"], empty["field"]), ("not-found", "slot"), "an empty slot")
     equal(cas.ask("tel", "park", call=call, user="bob", slot="7")["call"]["slot"], "7", "the slot")
     bob.wait_event("CALL_CLOSED", at_bob)
     world.wait("alice hears music", lambda: not ear.silent(0.2), 5)
+    for client in (panel, stranger):
+        (waits,) = client.ask("tel", "list", pickup=True)["calls"]
+        equal((waits["id"], waits["slot"], waits["actions"]), (call, "7", ["pickup"]), "a parked call is for everybody")
+        equal([(p["user"], p["state"]) for p in waits["parties"]], [("alice", "parked")], "who waits")
+        equal([event["call"] for event in client.events("tel.pickup")], [waits], "the event")
     at_carol = carol.mark()
-    picked = cas.begin("tel", "pickup", call=call, user="carol", device=cas.device("carol"))
+    picked = panel.begin("tel", "pickup", slot="7", device=cas.device("carol"))
     taken(carol, at_carol)
     equal("slot" in picked()["call"], False, "a slot after it was picked up")
+    gone = stranger.events("tel.pickup")[-1]["call"]
+    equal((gone["id"], gone["parties"], gone["actions"]), (call, [], []), "it waits no more, and who took it is nobody's affair")
+    equal(stranger.ask("tel", "list", pickup=True)["calls"], [], "nothing waits")
     hear_each_other(world, alice, carol)
     at_alice = alice.mark()
     carol.hang_up()
@@ -230,9 +244,13 @@ def an_application_parks_and_picks_up(world):
     at_alice, at_bob, at_carol = alice.mark(), bob.mark(), carol.mark()
     alice.dial("bob")
     bob.wait_event("CALL_INCOMING", at_bob)
-    (call,) = (c["id"] for c in cas.calls())
-    equal(cas.refused("tel", "pickup", call=call, user="dave")["error"], "missing-right", "pickup by a stranger")
-    picked = cas.begin("tel", "pickup", call=call, user="carol")
+    (rings,) = (e["call"] for e in panel.events("tel.pickup") if e["call"]["state"] == "ringing")
+    call = rings["id"]
+    equal([(p["user"], p["state"]) for p in rings["parties"]], [("alice", "dialing"), ("bob", "ringing")], "who calls whom")
+    equal(panel.ask("tel", "list", pickup=True)["calls"], [rings], "what may be picked up")
+    equal((stranger.ask("tel", "list", pickup=True)["calls"], len(stranger.events("tel.pickup"))), ([], 2), "nobody's colleague")
+    equal(stranger.refused("tel", "pickup", call=call)["error"], "missing-right", "pickup by a stranger")
+    picked = panel.begin("tel", "pickup", call=call)
     taken(carol, at_carol)
     bob.wait_event("CALL_CLOSED", at_bob)
     equal(picked()["call"]["constructed"], {"how": "picked-up", "by": "carol"}, "how it came about")

@@ -118,10 +118,12 @@ bodies! {
         /// Where; absent: the next free slot.
         slot: Option<Line> = default,
     }
-    /// Request of `pickup`.
+    /// Request of `pickup`: one of `call` and `slot`.
     Pickup {
         /// The call.
-        call: CallId,
+        call: Option<CallId> = default,
+        /// The slot that it waits in.
+        slot: Option<Line> = default,
         /// For whom; absent: the caller.
         user: Option<UserName> = default,
         /// The device that gets the call.
@@ -185,6 +187,11 @@ bodies! {
     List {
         /// Whose calls; absent: all that the caller may see.
         user: Option<UserName> = default,
+        /// Instead, calls that the user may pick up: parked ones, and those that ring at colleagues. Absent `user`: the caller; for whom
+        /// the right `pickup` reaches to all, everybody.
+        pickup: bool = default,
+        /// With `pickup`: send changes, too, as events `pickup`.
+        subscribe: bool = default,
     }
     /// Request of `show` and `why`.
     Show {
@@ -204,6 +211,8 @@ bodies! {
         calls: Vec<CallView>,
         /// What the caller may do with telephony as a whole.
         actions: Actions,
+        /// The subscription that `subscribe` made.
+        subscription: Option<u32> = default,
     }
     /// Reply of `why`.
     Verdict {
