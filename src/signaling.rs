@@ -60,7 +60,7 @@ pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
 pub(crate) use guide::{Guide, Purpose};
 use load::Load;
-use news::Past;
+use news::{DialledWrongly, Past};
 pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
@@ -119,6 +119,7 @@ pub(crate) struct Signaling {
     asks: mpsc::Receiver<Ask>,
     news: Feed,
     past: Past,
+    dialled_wrongly: DialledWrongly,
     /// Calls that nobody has answered yet, with the other call that waits for that.
     guided: HashMap<crate::call::Id, Guide>,
     /// Who waits for what comes of a command.
@@ -183,6 +184,7 @@ impl Signaling {
             asks: parts.asks,
             news: parts.news,
             past: Past::default(),
+            dialled_wrongly: DialledWrongly::default(),
             guided: HashMap::new(),
             ordered: HashMap::new(),
             draining: None,

@@ -295,3 +295,41 @@ fn view_leg(leg: &super::leg::Leg, members: &[Member]) -> Leg {
         takes: member.map_or(Kinds::NONE, |member| member.takes & receives),
     }
 }
+
+/// Calls as values, for the tests of those who read them.
+#[cfg(test)]
+pub(crate) mod sample {
+    use super::{Arc, Constructed, Id, Kinds, Party, PartyId, Standing, State, View, Who};
+
+    /// A call of users, none of whom has a device, that began at 0 and is answered unless it rings.
+    pub(crate) fn view(state: State, parties: &[(u16, &str, Standing)]) -> View {
+        let party = |(id, name, state): &(u16, &str, Standing)| Party {
+            id: PartyId(*id),
+            who: Who::User((*name).into()),
+            address: format!("{name}@tandem.test").into(),
+            name: None,
+            anonymous: false,
+            state: *state,
+            came_at: 0,
+            held_at_device: false,
+            muted: Kinds::NONE,
+            silenced: Kinds::NONE,
+            legs: Vec::new(),
+        };
+        View {
+            id: Id(7),
+            state,
+            parties: parties.iter().map(party).collect(),
+            constructed: Constructed::Direct,
+            dialled: Arc::from("502"),
+            started_at: 0,
+            ringing_at: None,
+            answered_at: (state != State::Ringing).then_some(1),
+            ended_at: None,
+            slot: None,
+            waits: matches!(state, State::Ringing | State::Parked),
+            conference: None,
+            why: None,
+        }
+    }
+}

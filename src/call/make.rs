@@ -84,7 +84,7 @@ impl Calls {
         if make.targets.is_empty() {
             return Err(Refusal::Unreachable);
         }
-        let (id, ticket) = (self.id(switch.unix), self.take_ticket());
+        let (id, ticket) = (self.take_id(switch.unix), self.take_ticket());
         info!(call = %id, "call made by command");
         let mut call = Call::new(Record::begun(id, (&make.caller.address, &make.callee.address), &make.dialled, switch.unix));
         call.state = State::Established(Talk::default());

@@ -454,7 +454,8 @@ impl Calls {
         }
     }
 
-    fn id(&mut self, unix: u64) -> Id {
+    /// Takes the next number of a call, for one that does not come about.
+    pub fn take_id(&mut self, unix: u64) -> Id {
         self.last_id = Id((unix << 22).max(self.last_id.0 + 1));
         self.last_id
     }

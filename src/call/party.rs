@@ -47,6 +47,12 @@ impl Who {
         }
     }
 
+    /// Returns what others are told of them: a user's name, but no number, which may be withheld.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        self.user().map_or("somebody outside", |user| user)
+    }
+
     /// Returns whether it is this user.
     #[must_use]
     pub fn is_user(&self, name: &str) -> bool {

@@ -45,6 +45,12 @@ def taken(phone, at):
     phone.wait_event("CALL_ESTABLISHED", at)
 
 
+def entries(cas, user, call):
+    """What a user's history has of a call, the last part first: kind, number, why."""
+    of_call = (e for e in cas.ask("history", "list", user=user)["entries"] if e["call"] == call)
+    return [(e["kind"], e.get("number"), e.get("why")) for e in of_call]
+
+
 def states(cas, call):
     return {p["user"]: p["state"] for p in cas.call(call)["parties"]}
 
@@ -212,7 +218,7 @@ def an_application_parks_and_picks_up(world):
     switch, cas, alice, bob, carol = house(world, "alice", "bob", "carol", extra=GROUP)
     connect(alice, bob)
     call = cas.only_call()
-    panel, stranger = Cas(switch, "carol"), Cas(switch, "dave")
+    panel, stranger, caller = Cas(switch, "carol"), Cas(switch, "dave"), Cas(switch, "alice")
     for client in (panel, stranger):
         equal(client.ask("tel", "list", pickup=True, subscribe=True)["calls"], [], "nothing waits")
     ear, at_bob = alice.ear(), bob.mark()
@@ -240,6 +246,11 @@ def an_application_parks_and_picks_up(world):
     at_alice = alice.mark()
     carol.hang_up()
     alice.wait_event("CALL_CLOSED", at_alice)
+    hung_up = "the callee hung up"
+    world.wait("the histories have it", lambda: entries(cas, "alice", call) and entries(cas, "carol", call), 5)
+    equal([entries(cas, user, call) for user in ("alice", "bob", "carol")],
+          [[("placed", "bob", f"taken by carol; {hung_up}")], [("received", "alice", "parked in slot 7")], [("received", "alice", hung_up)]],
+          "the histories of alice, bob and carol")
     # what rings at bob is answered by carol, who is in a group with him, and not by one who is not
     at_alice, at_bob, at_carol = alice.mark(), bob.mark(), carol.mark()
     alice.dial("bob")
@@ -257,6 +268,22 @@ def an_application_parks_and_picks_up(world):
     hear_each_other(world, alice, carol)
     carol.hang_up()
     alice.wait_event("CALL_CLOSED", at_alice)
+    world.wait("the histories have it", lambda: entries(cas, "alice", call) and entries(cas, "carol", call), 5)
+    equal([entries(cas, user, call) for user in ("alice", "bob", "carol")],
+          [[("placed", "bob", f"picked up by carol; {hung_up}")], [("missed", "alice", "picked up by carol")],
+           [("received", "alice", f"picked up; {hung_up}")]], "the histories of alice, bob and carol")
+    # each event shows something else than the one before
+    told = [(name, body["call"]) for name, body in caller.all_events() if body.get("call", {}).get("id") == call]
+    equal([name for name, _ in told][:1] + [name for name, _ in told][-1:], ["tel.ringing", "tel.ended"], "the first and the last event of alice")
+    equal([after for (_, before), (_, after) in zip(told, told[1:]) if before == after], [], "events that say the same again")
+    # a number that nobody has
+    at_alice = alice.mark()
+    alice.dial("nobody")
+    check("404" in alice.wait_event("CALL_CLOSED", at_alice)["param"], "alice is told that there is no such number")
+    newest = lambda: cas.ask("history", "list", user="alice")["entries"][0]
+    world.wait("alice's history has it", lambda: newest().get("why") == "no such number", 5)
+    equal((newest()["kind"], newest()["number"]), ("placed", "nobody"), "her newest entry")
+    equal(cas.ask("tel", "why", call=newest()["call"])["why"], "no such number", "why")
     # declined as busy
     at_alice, at_bob = alice.mark(), bob.mark()
     alice.dial("bob")

@@ -185,7 +185,7 @@ impl Calls {
     /// A visitor comes with a call of their own: that of the room, or one at its door.
     fn open_visit(&mut self, switch: &mut Switch<'_>, visitor: Entrant, room: &Arc<Room>) -> Result<(), Refusal> {
         self.may_start(&visitor.person.who)?;
-        let id = self.id(switch.unix);
+        let id = self.take_id(switch.unix);
         let person = visitor.person.clone();
         let mut call = Call::new(Record::visit(id, &person, &room.number, switch.unix));
         call.state = State::Established(Talk::default());

@@ -554,6 +554,14 @@ fn a_pickup_with_other_media_leaves_it_ringing() {
     scene.place_from(CAROL, ("carol", "bob"), "m=video 4000 RTP/AVP 31\r\n");
     scene.settle();
     assert_eq!(scene.count(SWITCH, CAROL, "488 INVITE"), 1);
+    // where no media port is free, it is the switch's fault, and passes
+    (scene.place, scene.media.left) = (place, Some(0));
+    scene.place_from(CAROL, ("carol", "bob"), PCMU);
+    scene.settle();
+    assert_eq!((scene.refusal, scene.count(SWITCH, CAROL, "503 INVITE")), (Some(Refusal::NoPorts), 1));
+    let Message::Response(refused) = scene.last(SWITCH, CAROL, "503 INVITE") else { unreachable!("503 is a response") };
+    assert!(refused.headers.get(Name::RetryAfter).is_some());
+    scene.media.left = None;
     scene.answers(DESK, PCMU);
     scene.assert_hear(CALLER, DESK);
     scene.place = place;

@@ -52,6 +52,10 @@ class Cas:
 
     def events(self, message):
         """The bodies of the events `message` that the user's login has had since it began."""
+        return [body for name, body in self.all_events() if name == message]
+
+    def all_events(self):
+        """All events that the user's login has had since it began: topic.message and body."""
         connection = _UnixConnection(os.path.join(self.switch.data, "tandem.sock"), 25)
         try:
             connection.request("GET", f"/cas/events?wait=0&after={self._heard}", headers=self._credential())
@@ -60,7 +64,7 @@ class Cas:
                 self._events.append((f"{event['topic']}.{event['message']}", event["body"]))
         finally:
             connection.close()
-        return [body for name, body in self._events if name == message]
+        return self._events
 
     def ask(self, topic, message, /, wait=20, **body):
         reply = self._post(topic, message, {name.replace("_", "-"): value for name, value in body.items()}, wait)
