@@ -11,7 +11,7 @@ use super::{Description, Signaling, Unwritten};
 use crate::call;
 use crate::call::graph::{Constructed, Event, Party, Standing, State, View};
 use crate::call::party::{PartyId, Who};
-use crate::history::{Change, Kept, Kind, Part};
+use crate::history::{Change, Kept, Kind, Part, detail};
 use crate::presence::Presence;
 use crate::storage::Batch;
 
@@ -45,6 +45,9 @@ impl DialledWrongly {
         *count <= UNKNOWN_A_MINUTE
     }
 }
+
+/// Parts of users in a call that one write has, at most.
+const NOTED: usize = 8;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -110,12 +113,45 @@ impl Past {
 impl Signaling {
     /// Tells of a change of a call. When it is over, or a user has left it before, their part in it goes into their history.
     pub(super) fn call_changed(&mut self, event: Box<Event>) {
-        let kept: Vec<Kept> = done(&event).filter_map(|done| part(&event, &done, super::millis(self.unix))).collect();
+        let now = super::millis(self.unix);
+        let before = event.before.as_ref().unwrap_or(&event.after);
+        let kept: Vec<Kept> = done(&event).filter_map(|done| part(before, &event.after, &done, now)).collect();
         kept.into_iter().for_each(|kept| self.keep(kept));
+        self.note_under_way(&event, now);
         if event.after.state == State::Ended {
             self.past.push(Arc::clone(&event.after));
         }
         self.news.tell(News::Call(event));
+    }
+
+    /// Keeps what an answered call comes to if the process does not survive it. Nobody waits for that.
+    fn note_under_way(&mut self, event: &Event, now: u64) {
+        let after = &event.after;
+        let Some(record) = self.calls.record(event.call).filter(|_| after.answered_at.is_some() && after.state != State::Ended) else {
+            return;
+        };
+        let before = event.before.as_ref().filter(|before| before.answered_at.is_some());
+        let is_in = |party: &Party| matches!(party.state, Standing::Connected | Standing::Holding);
+        let came = |party: &&Party| is_in(party) && !before.and_then(|before| before.party(party.id)).is_some_and(is_in);
+        let entries: Vec<Kept> =
+            after.parties.iter().filter(came).filter_map(|party| part(after, after, &Done::of(party, None)?, now)).collect();
+        let mut batches = Vec::new();
+        if before.is_none() {
+            let mut batch = Batch::new();
+            detail::note_call(record, &mut batch);
+            batches.push(batch);
+        }
+        for some in entries.chunks(NOTED) {
+            let mut batch = Batch::new();
+            some.iter().for_each(|kept| detail::note_part(kept, &mut batch));
+            batches.push(batch);
+        }
+        for batch in batches {
+            if let Err(error) = self.writer.submit(&batch, 0) {
+                warn!(call = %event.call, %error, "a call that goes on would leave no record if the switch stopped without warning");
+                self.note_failure(error);
+            }
+        }
     }
 
     /// Notes that a user dialled what nobody is reached by. Beyond [`UNKNOWN_A_MINUTE`] they are answered, and nothing is noted.
@@ -158,24 +194,29 @@ impl Signaling {
 
 /// The number of the entry of who was called and did not get it, because another one has taken their place in the call: parties have lower
 /// ones.
-const DISPLACED: u8 = u8::MAX;
+const DISPLACED: u16 = u16::MAX;
 
 /// A party whose part in a call is over now.
 struct Done<'a> {
     /// As they were last.
     party: &'a Party,
     /// The number of their entry.
-    entry: u8,
+    entry: u16,
     why: Option<String>,
+}
+
+impl<'a> Done<'a> {
+    fn of(party: &'a Party, why: Option<String>) -> Option<Self> {
+        Some(party.id.0).filter(|number| *number != DISPLACED).map(|entry| Self { party, entry, why })
+    }
 }
 
 /// Returns those whose part in a call is over now. Whoever rings and is neither the callee nor sent the call (a colleague who picks it up,
 /// the one who parked it) misses nothing.
 fn done(event: &Event) -> impl Iterator<Item = Done<'_>> {
     let is_over = event.after.state == State::Ended;
-    let number = |party: &Party| u8::try_from(party.id.0).ok().filter(|number| *number != DISPLACED);
     let ended = event.after.parties.iter().filter(move |_| is_over);
-    let ended = ended.filter_map(move |party| Some(Done { party, entry: number(party)?, why: at_the_end(event, party) }));
+    let ended = ended.filter_map(move |party| Done::of(party, at_the_end(event, party)));
     let before = event.before.iter().flat_map(|before| &before.parties);
     let gone = before.filter_map(move |party| match event.after.party(party.id) {
         Some(now) if now.who == party.who => None,
@@ -184,7 +225,7 @@ fn done(event: &Event) -> impl Iterator<Item = Done<'_>> {
             let missed = event.missed.iter().find(|missed| missed.party == party.id);
             let is_done = missed.is_some() || !is_over && party.state != Standing::Ringing;
             let why = || missed.map(|missed| missed.why.clone()).or_else(|| on_leaving(event, party));
-            is_done.then(|| Some(Done { party, entry: number(party)?, why: why() }))?
+            is_done.then(|| Done::of(party, why()))?
         }
     });
     ended.chain(gone)
@@ -237,12 +278,12 @@ fn named(party: &Party) -> &str {
 }
 
 /// Makes the entry of a user's history, whose part in the call is over now.
-fn part(event: &Event, done: &Done<'_>, now: u64) -> Option<Kept> {
-    let (view, party) = (&event.after, done.party);
+fn part(before: &View, view: &View, done: &Done<'_>, now: u64) -> Option<Kept> {
+    let party = done.party;
     let user = party.who.user()?;
     let room = view.conference.as_ref().and_then(|conference| conference.room.as_deref());
     let is_other = |other: &&Party| other.id != party.id;
-    let other = view.parties.iter().find(is_other).or_else(|| event.before.as_ref()?.parties.iter().find(is_other));
+    let other = view.parties.iter().find(is_other).or_else(|| before.parties.iter().find(is_other));
     let (other_number, other_name) = match other {
         _ if room.is_some() => (room, None),
         // what was dialled is to be dialled again, whoever took it or came to have it
@@ -252,7 +293,7 @@ fn part(event: &Event, done: &Done<'_>, now: u64) -> Option<Kept> {
         Some(Party { who: Who::User(name), name: shown, .. }) => (Some(&**name), shown.as_deref()),
         None => (Some(&*view.dialled), None),
     };
-    let before = event.before.as_ref().and_then(|before| before.party(party.id)).unwrap_or(party);
+    let before = before.party(party.id).unwrap_or(party);
     let is_in = |standing| matches!(standing, Standing::Connected | Standing::Holding | Standing::Calling);
     let device = |of: &Party| of.legs.iter().find(|leg| is_in(leg.state)).and_then(|leg| leg.device.as_ref().map(ToString::to_string));
     let device = device(before);
@@ -294,15 +335,15 @@ mod tests {
 
     /// What is written of a change: whose entry, of which number, its kind, whom it names, and why.
     fn written(before: &View, after: &View) -> Vec<(String, String, Kind, Option<String>, Option<String>)> {
-        let (before, after) = (Some(Arc::new(before.clone())), Arc::new(after.clone()));
-        let event = Event { number: 1, call: after.id, before, after, missed: Vec::new() };
-        let kept = done(&event).filter_map(|done| part(&event, &done, UNTIL));
+        let event =
+            Event { number: 1, call: after.id, before: Some(Arc::new(before.clone())), after: Arc::new(after.clone()), missed: Vec::new() };
+        let kept = done(&event).filter_map(|done| part(before, &event.after, &done, UNTIL));
         kept.map(|kept| kept.entry)
             .map(|entry| (entry.user.to_string(), entry.id.to_string(), entry.kind, entry.number, entry.why))
             .collect()
     }
 
-    fn entry(user: &str, party: u8, kind: Kind, number: &str, why: &str) -> (String, String, Kind, Option<String>, Option<String>) {
+    fn entry(user: &str, party: u16, kind: Kind, number: &str, why: &str) -> (String, String, Kind, Option<String>, Option<String>) {
         (user.to_owned(), format!("{:016x}-{party}", 7), kind, Some(number.to_owned()), Some(why.to_owned()))
     }
 
