@@ -87,7 +87,7 @@ fn call(event: &Event) -> Vec<Happening> {
     // what has changed may be nothing that clients see
     let is_twin = change == Change::Changed && before.and_then(view::call).as_ref() == Some(&call);
     let left = before.filter(|_| change != Change::Ended).and_then(|before| left(before, &event.after));
-    let mut told: Vec<Happening> = (!is_twin).then(|| Happening::Tel(CallEvent { change, call })).into_iter().collect();
+    let mut told: Vec<Happening> = (!is_twin).then_some(Happening::Tel(CallEvent { change, call })).into_iter().collect();
     told.extend(left.map(Happening::Left));
     if let (Some(new), Some(old)) = (view::graph(&event.after), before.map_or_else(|| view::empty(&event.after), view::graph))
         && new != old

@@ -333,8 +333,11 @@ mod tests {
 
     const UNTIL: u64 = 10_000;
 
-    /// What is written of a change: whose entry, of which number, its kind, whom it names, and why.
-    fn written(before: &View, after: &View) -> Vec<(String, String, Kind, Option<String>, Option<String>)> {
+    /// Whose entry, of which number, its kind, whom it names, and why.
+    type Written = (String, String, Kind, Option<String>, Option<String>);
+
+    /// What is written of a change.
+    fn written(before: &View, after: &View) -> Vec<Written> {
         let event =
             Event { number: 1, call: after.id, before: Some(Arc::new(before.clone())), after: Arc::new(after.clone()), missed: Vec::new() };
         let kept = done(&event).filter_map(|done| part(before, &event.after, &done, UNTIL));
@@ -343,7 +346,7 @@ mod tests {
             .collect()
     }
 
-    fn entry(user: &str, party: u16, kind: Kind, number: &str, why: &str) -> (String, String, Kind, Option<String>, Option<String>) {
+    fn entry(user: &str, party: u16, kind: Kind, number: &str, why: &str) -> Written {
         (user.to_owned(), format!("{:016x}-{party}", 7), kind, Some(number.to_owned()), Some(why.to_owned()))
     }
 
