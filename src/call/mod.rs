@@ -253,6 +253,8 @@ struct Call {
     parked: Option<Parked>,
     /// It is one of more than two, or is to be.
     conference: Option<Box<Conference>>,
+    /// The call that it became part of, and who went on there.
+    joined: Option<(Id, Vec<Party>)>,
     /// It was a visitor's at the door of a room, and became part of the room's: that has the record of it.
     is_visit: bool,
     /// The bridge as media knows it.
@@ -611,6 +613,7 @@ impl Call {
             awaited: None,
             parked: None,
             conference: None,
+            joined: None,
             is_visit: false,
             arranged: Vec::new(),
             missed: Vec::new(),

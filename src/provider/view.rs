@@ -38,6 +38,7 @@ pub(super) fn call(view: &View) -> Option<Call> {
         room: view.conference.as_ref().and_then(|conference| conference.room.as_ref()).map(ToString::to_string),
         locked: is_locked(view),
         why: view.why.clone(),
+        joined: view.joined.and_then(|call| CallId::parse(&call.to_string()).ok()),
     })
 }
 

@@ -561,6 +561,44 @@ def pages_without_sip_see_each_other(world):
 
 
 @case
+def page_without_sip_follows_its_call_to_another_device_and_into_another_call(world):
+    switch = switch_for_browsers(world, https=True)
+    desk, bob, carol = Phone(world, switch, "alice", ALICE), Phone(world, switch, "bob", BOB), Phone(world, switch, "carol", CAROL)
+    alice, host = Browser(world).page_without_sip(switch, "alice", ALICE), Cas(switch)
+    connect(alice, bob)
+    call = host.only_call()
+    (page,) = host.carried(call, "alice")
+    (other,) = (device["device"] for device in host.devices("alice") if device["device"] != page)
+
+    at_alice, at_desk = alice.mark(), desk.mark()
+    moved = host.begin("tel", "move", call=call, user="alice", device=other)
+    desk.wait_event("CALL_INCOMING", at_desk)
+    desk.command("accept")
+    moved()
+    alice.wait_event("CALL_CLOSED", at_alice)
+    hear_each_other(desk, bob, 0.5)
+    at_alice = alice.mark()
+    moved = host.begin("tel", "move", call=call, user="alice", device=page)
+    alice.answer(since=at_alice)
+    moved()
+    hear_each_other(alice, bob, 0.5)
+
+    # bob brings who calls him together with the page, whose call has another number then
+    at_alice, at_bob, at_carol = alice.mark(), bob.mark(), carol.mark()
+    carol.dial("bob")
+    bob.wait_event("CALL_INCOMING", at_bob)
+    bob.command("accept")
+    carol.wait_event("CALL_ESTABLISHED", at_carol)
+    (second,) = (other["id"] for other in host.calls() if other["id"] != call)
+    host.ask("tel", "transfer", call=second, user="bob", consult=call)
+    hear_each_other(alice, carol, 0.5)
+    equal(host.only_call(), second, "the call that is left")
+    check(not alice.events_since(at_alice, "CALL_CLOSED"), "the page's call goes on")
+    hang_up(alice, carol)
+    switch.finish()
+
+
+@case
 def page_without_sip_takes_a_parked_call_and_is_guided_through_a_transfer(world):
     switch = switch_for_browsers(world, https=True)
     alice = Browser(world).page_without_sip(switch, "alice", ALICE)

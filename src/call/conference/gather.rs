@@ -175,6 +175,7 @@ impl Calls {
         info!(call = %id, with = %from, "joined");
         other.record.ended_by = EndedBy::Switch;
         other.record.reason = format!("joined with call {id}");
+        other.joined = Some((id, comers.iter().map(Party::gone_on).collect()));
         for user in comers.iter().filter_map(|comer| comer.person.who.user()) {
             self.by_user.remove(&(Arc::clone(user), from));
         }

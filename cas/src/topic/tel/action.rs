@@ -325,6 +325,7 @@ pub(crate) mod tests {
             slot: None,
             room: None,
             locked: false,
+            joined: None,
             why: None,
         }
     }
