@@ -11,12 +11,13 @@ use sip::random::Random;
 use sip::{Endpoint, Listeners, Setup, UnixTime, registrar};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use crate::call::{self, Calls};
 use crate::clients::Clients;
 use crate::clock;
 use crate::config::Config;
-use crate::history::Retention;
+use crate::history::{Retention, detail};
 use crate::http::{self, Http};
 use crate::location::Locations;
 use crate::net::dns::Dns;
@@ -26,7 +27,7 @@ use crate::presence::watch::Found;
 use crate::presence::{Kept, publication};
 use crate::provider::Provider;
 use crate::signaling::{self, Parts, Signaling};
-use crate::storage::{Options, Storage, StorageError, Table};
+use crate::storage::{Options, Storage, StorageError};
 use crate::thin::Thin;
 use crate::user::Users;
 
@@ -54,13 +55,13 @@ impl Running {
         &self.listeners
     }
 
-    /// Returns the call detail records in the store, each as JSON, the oldest first. It may read the disk.
+    /// Returns the call detail records in the store, the oldest first. It may read the disk.
     ///
     /// # Errors
     ///
     /// The store cannot be read.
-    pub fn records(&self) -> Result<Vec<Vec<u8>>, StorageError> {
-        self.storage.scan(Table::Cdr, b"").map(|entry| entry.map(|(_, record)| record)).collect()
+    pub fn records(&self) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, StorageError> {
+        detail::all(&self.storage)
     }
 }
 
@@ -146,6 +147,10 @@ impl Web {
 async fn build(config: &Config) -> anyhow::Result<(Signaling, Web, Running)> {
     let mut net = Net::bind(config)?;
     let storage = Storage::open(&config.data_dir, &Options::default())?;
+    let interrupted = detail::take_up(&storage).await?;
+    if interrupted > 0 {
+        warn!(calls = interrupted, "the switch stopped without warning while calls went on: their records say so");
+    }
     let mut users = Users::new(config);
     users.keep(&storage).await?;
     let said = Kept::load(&storage)?;

@@ -2,8 +2,9 @@
 //! record, under keys from which a page is read without looking at other users or other pages.
 //!
 //! An entry's name is the call's and the number of the party. Its key is the user, a zero byte, and both of those with every bit turned
-//! over, so that later calls come first.
+//! over, so that later calls come first; a party beyond 255 has a zero byte before its number, which has two then.
 
+pub mod detail;
 mod retention;
 
 use cas::provider::Ending;
@@ -31,7 +32,7 @@ pub struct Part<'a> {
     /// Our number of the call.
     pub call: u64,
     /// The number of the party in it.
-    pub party: u8,
+    pub party: u16,
     /// The user.
     pub user: &'a str,
     /// Which way the call went.
@@ -80,6 +81,7 @@ impl Kept {
         let value = serde_json::to_vec(self).expect("the keys are text");
         batch.put(Table::History, &key, &value);
         batch.put(Table::Entry, self.entry.id.as_str().as_bytes(), self.entry.user.as_str().as_bytes());
+        detail::forget(self, batch);
     }
 
     /// Removes the entry.
@@ -165,8 +167,11 @@ pub fn list(storage: &Storage, query: &Query) -> Result<Vec<Entry>, StorageError
 /// Returns the key of an entry; none where the name is no entry's.
 fn key(user: &UserName, id: &EntryId) -> Option<Vec<u8>> {
     let (call, party) = id.as_str().split_once('-')?;
-    let (call, party) = (u64::from_str_radix(call, 16).ok()?, party.parse::<u8>().ok()?);
-    Some([user.as_str().as_bytes(), &[0], &(!call).to_be_bytes(), &[!party]].concat())
+    let (call, party) = (u64::from_str_radix(call, 16).ok()?, party.parse::<u16>().ok()?);
+    let turned = (!party).to_be_bytes();
+    // Most calls have few parties: one byte says which.
+    let turned = if party > u16::from(u8::MAX) { [&[0][..], &turned].concat() } else { vec![turned[1]] };
+    Some([user.as_str().as_bytes(), &[0], &(!call).to_be_bytes(), &turned].concat())
 }
 
 #[cfg(test)]
@@ -250,7 +255,7 @@ mod tests {
         storage.write(&batch).await.unwrap();
         assert!(find(&storage, &id).unwrap().is_none());
         assert!(!calls(&storage, &query(kept.entry.user.as_str())).contains(&9));
-        for strange in ["x", "1-300", "-", "zz-1"] {
+        for strange in ["x", "1-300", "1-70000", "-", "zz-1"] {
             assert!(find(&storage, &EntryId::parse(strange).unwrap()).unwrap().is_none());
         }
     }

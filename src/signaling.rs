@@ -42,6 +42,7 @@ use crate::call::conference::room::{Pin, Room};
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
 use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
+use crate::history::detail;
 use crate::inside;
 use crate::location::Locations;
 use crate::net::dns::Dns;
@@ -49,7 +50,7 @@ use crate::net::{Event as NetEvent, Net};
 use crate::presence::publication::Lasting;
 use crate::presence::watch::Found;
 use crate::presence::{Kept, Presences};
-use crate::storage::{Batch, StorageError, Table, Writer};
+use crate::storage::{StorageError, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::thin::{self as thin_client, Thin};
 use crate::user::Users;
@@ -344,13 +345,13 @@ impl Signaling {
         match output {
             Output::Record(record) => {
                 self.metrics.record(&record);
-                let value = serde_json::to_vec(&record).expect("a record has no map with keys that are no text");
-                let mut batch = Batch::new();
-                batch.put(Table::Cdr, &record.id.0.to_be_bytes(), &value);
-                // Nobody waits for a record; token 0 is nobody's.
-                if let Err(error) = self.writer.submit(&batch, 0) {
-                    warn!(call = %record.id, %error, "the call's record is lost");
-                    self.note_failure(error);
+                let call = record.id;
+                for batch in detail::writes(*record) {
+                    // Nobody waits for a record; token 0 is nobody's.
+                    if let Err(error) = self.writer.submit(&batch, 0) {
+                        warn!(%call, %error, "the call's record is lost");
+                        self.note_failure(error);
+                    }
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),

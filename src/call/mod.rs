@@ -389,6 +389,12 @@ impl Calls {
         self.calls.get(&id)?.told.clone()
     }
 
+    /// Returns what the record of a call that is not over says so far; none where there will be none.
+    #[must_use]
+    pub fn record(&self, id: Id) -> Option<&Record> {
+        self.calls.get(&id).filter(|call| !call.is_visit).map(|call| &call.record)
+    }
+
     /// Returns the call of a dialog.
     #[must_use]
     pub fn call_of(&self, dialog: DialogId) -> Option<Id> {

@@ -11,7 +11,7 @@ use super::{Description, Signaling, Unwritten};
 use crate::call;
 use crate::call::graph::{Event, Party, Standing, State, View};
 use crate::call::party::{PartyId, Who};
-use crate::history::{Change, Kept, Kind, Part};
+use crate::history::{Change, Kept, Kind, Part, detail};
 use crate::presence::Presence;
 use crate::storage::Batch;
 
@@ -19,6 +19,9 @@ use crate::storage::Batch;
 const QUEUE: usize = 65_536;
 /// Calls that are over and can still be asked about. Where one more ends, the one that ended first is forgotten: its record stays.
 const ENDED: usize = 1000;
+
+/// Parts of users in a call that one write has, at most.
+const NOTED: usize = 8;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -84,12 +87,44 @@ impl Past {
 impl Signaling {
     /// Tells of a change of a call. When it is over, or a user has left it before, their part in it goes into their history.
     pub(super) fn call_changed(&mut self, event: Box<Event>) {
-        let kept: Vec<Kept> = done(&event).filter_map(|(party, why)| part(&event, (party, why), super::millis(self.unix))).collect();
+        let now = super::millis(self.unix);
+        let before = event.before.as_ref().unwrap_or(&event.after);
+        let kept: Vec<Kept> = done(&event).filter_map(|(party, why)| part(before, &event.after, (party, why), now)).collect();
         kept.into_iter().for_each(|kept| self.keep(kept));
+        self.note_under_way(&event, now);
         if event.after.state == State::Ended {
             self.past.push(Arc::clone(&event.after));
         }
         self.news.tell(News::Call(event));
+    }
+
+    /// Keeps what an answered call comes to if the process does not survive it. Nobody waits for that.
+    fn note_under_way(&mut self, event: &Event, now: u64) {
+        let after = &event.after;
+        let Some(record) = self.calls.record(event.call).filter(|_| after.answered_at.is_some() && after.state != State::Ended) else {
+            return;
+        };
+        let before = event.before.as_ref().filter(|before| before.answered_at.is_some());
+        let is_in = |party: &Party| matches!(party.state, Standing::Connected | Standing::Holding);
+        let came = |party: &&Party| is_in(party) && !before.and_then(|before| before.party(party.id)).is_some_and(is_in);
+        let entries: Vec<Kept> = after.parties.iter().filter(came).filter_map(|party| part(after, after, (party, None), now)).collect();
+        let mut batches = Vec::new();
+        if before.is_none() {
+            let mut batch = Batch::new();
+            detail::note_call(record, &mut batch);
+            batches.push(batch);
+        }
+        for some in entries.chunks(NOTED) {
+            let mut batch = Batch::new();
+            some.iter().for_each(|kept| detail::note_part(kept, &mut batch));
+            batches.push(batch);
+        }
+        for batch in batches {
+            if let Err(error) = self.writer.submit(&batch, 0) {
+                warn!(call = %event.call, %error, "a call that goes on would leave no record if the switch stopped without warning");
+                self.note_failure(error);
+            }
+        }
     }
 
     fn keep(&mut self, kept: Kept) {
@@ -121,12 +156,11 @@ fn done(event: &Event) -> impl Iterator<Item = (&Party, Option<&str>)> {
 }
 
 /// Makes the entry of a user's history, whose part in the call is over now.
-fn part(event: &Event, (party, missed): (&Party, Option<&str>), now: u64) -> Option<Kept> {
-    let view = &event.after;
+fn part(before: &View, view: &View, (party, missed): (&Party, Option<&str>), now: u64) -> Option<Kept> {
     let user = party.who.user()?;
     let room = view.conference.as_ref().and_then(|conference| conference.room.as_deref());
     let is_other = |other: &&Party| other.id != party.id;
-    let other = view.parties.iter().find(is_other).or_else(|| event.before.as_ref()?.parties.iter().find(is_other));
+    let other = view.parties.iter().find(is_other).or_else(|| before.parties.iter().find(is_other));
     let (other_number, other_name) = match other {
         _ if room.is_some() => (room, None),
         Some(other) if other.anonymous => (None, None),
@@ -134,14 +168,14 @@ fn part(event: &Event, (party, missed): (&Party, Option<&str>), now: u64) -> Opt
         Some(Party { who: Who::User(name), name: shown, .. }) => (Some(&**name), shown.as_deref()),
         None => (Some(&*view.dialled), None),
     };
-    let before = event.before.as_ref().and_then(|before| before.party(party.id)).unwrap_or(party);
+    let before = before.party(party.id).unwrap_or(party);
     let is_in = |standing| matches!(standing, Standing::Connected | Standing::Holding | Standing::Calling);
     let device = |of: &Party| of.legs.iter().find(|leg| is_in(leg.state)).and_then(|leg| leg.device.as_ref().map(ToString::to_string));
     let device = device(before);
     let rang: Vec<String> = before.legs.iter().filter_map(|leg| leg.device.as_ref().map(ToString::to_string)).collect();
     Kept::of(&Part {
         call: view.id.0,
-        party: u8::try_from(party.id.0).ok()?,
+        party: party.id.0,
         user,
         kind: match (party.id, view.answered_at) {
             (PartyId::CALLER, _) => Kind::Placed,

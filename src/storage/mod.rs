@@ -56,6 +56,8 @@ pub enum Table {
     Subscription = 12,
     /// What the devices of users publish of them.
     Publication = 13,
+    /// Calls that were answered and are not over, and the users' parts in them.
+    UnderWay = 14,
 }
 
 /// Says why a write was not taken or not kept, or a read gave nothing.

@@ -170,13 +170,24 @@ def whoever_a_call_is_sent_to_in_vain_has_missed_it_and_why_is_known_after_kill_
     outgoing.bye(incoming)
     entry = world.wait("alice's history has the call", lambda: cas.ask("history", "list", user="alice")["entries"], 5)[0]
     equal(entry["why"], "the caller hung up", "why in her history")
+    outgoing = alice.invite("bob", ours.sdp())
+    incoming = bob.incoming()
+    incoming.answer(theirs.sdp())
+    outgoing.answered()
+    incoming.wait_ack()
+    goes_on = world.wait("the call is connected", lambda: [c for c in cas.calls() if c["state"] == "connected"], 5)[0]["id"]
     cas.ask("history", "note", entry=entry["id"], text="written down")  # it is on disk then, and what was written before
     switch.kill()
     switch.start()
-    equal(Cas(switch).ask("tel", "why", call=call)["why"], "the caller hung up", "why after kill -9")
+    cas = Cas(switch)
+    equal(cas.ask("tel", "why", call=call)["why"], "the caller hung up", "why after kill -9")
+    check("stopped without warning" in (why := cas.ask("tel", "why", call=goes_on)["why"]), f"why of the call that went on: {why}")
+    for user, kind in [("alice", "placed"), ("bob", "received")]:
+        entries = [entry for entry in cas.ask("history", "list", user=user)["entries"] if entry["call"] == goes_on]
+        equal([(entry["kind"], entry["why"]) for entry in entries], [(kind, why)], f"history of {user}")
     done = subprocess.run([os.path.abspath(BINARY), "call", "why", call, "--config", switch.config], capture_output=True, text=True, timeout=20)
     equal((done.returncode, done.stdout.strip()), (0, "The caller hung up."), f"`call why` {done.stderr}")
-    equal(Cas(switch).refused("tel", "why", call="ff")["error"], "not-found", "of a call that never was")
+    equal(cas.refused("tel", "why", call="ff")["error"], "not-found", "of a call that never was")
     switch.finish()
 
 

@@ -37,8 +37,8 @@ impl Record {
     /// Waits for a call's record by its place in the store: it is written when the media ports have said their last.
     pub(super) async fn find(switch: &Running, place: usize) -> anyhow::Result<Self> {
         loop {
-            if let Some(record) = switch.records()?.get(place) {
-                return serde_json::from_slice(record).context("it cannot be read");
+            if let Some(record) = switch.records()?.into_iter().nth(place) {
+                return serde_json::from_value(record.into()).context("it cannot be read");
             }
             sleep(LOOK).await;
         }
