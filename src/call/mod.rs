@@ -16,6 +16,7 @@ mod established;
 pub mod graph;
 mod guest;
 mod handoff;
+mod hold;
 pub mod join;
 pub mod leg;
 pub mod make;
@@ -440,6 +441,7 @@ impl Calls {
             self.park_timeout(switch, id);
             self.conference_timeout(switch, id);
             self.follow_answer(switch, id);
+            self.show_hold(switch, id);
             self.touch(id);
         }
     }
@@ -488,6 +490,7 @@ impl Calls {
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
         let Some(event) = self.transfer_event(switch, id, leg, event) else {
             self.follow_answer(switch, id);
+            self.show_hold(switch, id);
             return self.touch(id);
         };
         match event {
@@ -509,6 +512,7 @@ impl Calls {
             DialogEvent::Response { client, response } => self.passed_back(switch, client, &response),
         }
         self.follow_answer(switch, id);
+        self.show_hold(switch, id);
         self.touch(id);
     }
 

@@ -270,16 +270,20 @@ def hold_brings_music_and_resume_the_tones_back(world, who):
     hear_each_other(alice, bob, 0.5)
     at_bob = bob.ear()  # on the wire: baresip's recording ends at a re-INVITE
     holder, held = (alice, bob) if who == "browser" else (bob, alice)
-    for _ in range(2):
+    cas = Cas(switch)
+    order = functools.partial(cas.ask, "tel", call=cas.only_call(), user=holder.user)
+    for hold, resume in ((holder.hold, holder.resume), (lambda: order("hold"), lambda: order("resume"))):
         since = alice.mark()
-        holder.hold()
+        hold()
         if held is alice:
             alice.wait_event("hold", since, by="remote")
         ears = {alice: (alice, BOB), bob: (at_bob, ALICE)}
         world.wait("the held side hears music", lambda: hears_music(*ears[held]), 8)
         world.wait("who holds hears nothing", ears[holder][0].silent, 8)
         resumed = time.monotonic()
-        holder.resume()
+        resume()
+        if held is alice:
+            alice.wait_event("unhold", since, by="remote")
         world.wait("the desk phone hears the browser again", lambda: at_bob.heard(ALICE, resumed) > 0.5)
         world.wait("the browser hears the desk phone again", lambda: alice.heard(BOB, resumed) > 0.5)
     hang_up(held, holder)
