@@ -169,6 +169,10 @@ impl Calls {
 
     /// Takes all parties but one, with their legs, from a call into another one. The first is over, and that one is hung up there.
     pub(super) fn absorb(&mut self, switch: &mut Switch<'_>, id: Id, (from, but): (Id, Option<PartyId>)) {
+        let is_room = self.calls.get(&id).is_some_and(|call| call.fewest() == 1);
+        if is_room {
+            self.charge_parties(from);
+        }
         let Some(other) = self.calls.get_mut(&from) else { return };
         let comers: Vec<Party> = other.parties.extract_if(.., |party| Some(party.id) != but).collect();
         let mut legs: Vec<Leg> = other.legs.extract_if(.., |leg| Some(leg.party) != but).collect();
@@ -181,7 +185,7 @@ impl Calls {
         // A port is in one bridge at a time.
         self.arrange(switch, from);
         self.hang_up(switch, from, None, Some(&Reason::sip(200, "Joined with another call")));
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (mut released, Some(call)) = (Vec::new(), self.calls.get_mut(&id)) else { return };
         for mut comer in comers {
             let known = if comer.moving.is_none() { call.same_user(&comer.person.who) } else { None };
             let party = known.unwrap_or_else(|| call.next_party());
@@ -195,6 +199,7 @@ impl Calls {
                 call.legs.push(leg);
             }
             if known.is_some() {
+                released.extend(comer.account);
                 continue;
             }
             if let Some(user) = comer.person.who.user() {
@@ -204,6 +209,7 @@ impl Calls {
             call.parties.push(comer);
             call.came(party, switch.unix);
         }
+        released.iter().for_each(|account| self.forget_account(Some(account)));
     }
 
     /// Rings the devices of a guest.

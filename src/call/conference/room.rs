@@ -26,7 +26,7 @@ use crate::call::reach::refusal;
 use crate::call::record::{EndedBy, Record};
 use crate::call::template::{self, Unwanted};
 use crate::call::transfer::Report;
-use crate::call::{Call, Calls, Id, State, Switch, Talk};
+use crate::call::{Account, Call, Calls, Id, State, Switch, Talk};
 
 /// Wrong PINs of one visitor; then they are hung up.
 const MAX_WRONG: u8 = 3;
@@ -170,8 +170,12 @@ impl Calls {
         }
         let Some(id) = self.rooms.of(room).call.filter(|_| room.pin.is_none()) else { return self.open_visit(switch, visitor, room) };
         self.may_enter(id, &visitor.person.who)?;
-        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         let known = call.same_user(&visitor.person.who);
+        if known.is_none() {
+            self.may_start(&visitor.person.who)?;
+        }
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         let party = known.unwrap_or_else(|| call.next_party());
         let person = visitor.person.clone();
         self.seat(switch, visitor, (id, party))?;
@@ -192,7 +196,7 @@ impl Calls {
         call.constructed = Constructed::Conference;
         call.is_managed = true;
         call.conference = Some(Box::new(Conference::at_door(room, switch.now)));
-        self.begin(id, call, &person.who);
+        self.calls.insert(id, call);
         self.rooms.of(room).at_door.insert(id);
         if let Err(refusal) = self.seat(switch, visitor, (id, PartyId::CALLER)) {
             if let Some(call) = self.calls.get_mut(&id) {
@@ -210,8 +214,9 @@ impl Calls {
         Ok(())
     }
 
-    /// A party is in a room, or at its door.
-    fn sit_down(&mut self, id: Id, party: Party, unix: u64) {
+    /// A party is in a room, or at its door: that counts as a call of theirs.
+    fn sit_down(&mut self, id: Id, mut party: Party, unix: u64) {
+        party.account = Some(self.charge(&party.person.who));
         let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(user) = party.person.who.user() {
             self.by_user.insert((Arc::clone(user), id));
@@ -219,6 +224,17 @@ impl Calls {
         let name = party.id;
         call.parties.push(party);
         call.came(name, unix);
+    }
+
+    /// A call becomes that of a room: of who made it the party is counted from now on, if it is there.
+    pub(super) fn charge_parties(&mut self, id: Id) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(account) = call.account.take() else { return };
+        let made = |party: &&mut Party| party.account.is_none() && Account::of(&party.person.who) == account;
+        match call.parties.iter_mut().find(made) {
+            Some(party) => party.account = Some(account),
+            None => self.forget_account(Some(&account)),
+        }
     }
 
     fn met_in_room(&mut self, switch: &mut Switch<'_>, id: Id) {
@@ -415,6 +431,7 @@ impl Calls {
             }
             self.depart(switch, id, leg);
         }
+        self.charge_parties(id);
         let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
         call.conference = Some(Box::new(Conference::at_door(room, switch.now)));
         call.is_managed = true;

@@ -10,7 +10,6 @@ use sip::message::{Headers, Message, Name};
 use sip::{DialogEvent, DialogId, StatusCode};
 
 use super::scene::*;
-use crate::call::Id;
 use crate::call::command::{Answer, Command, Refusal, Ticket};
 use crate::call::conference::room::{Pin, Room};
 use crate::call::conference::{Guest, MAX_PARTIES};
@@ -18,6 +17,7 @@ use crate::call::graph::{Constructed, Standing, State, View};
 use crate::call::party::PartyId;
 use crate::call::pickup::Place;
 use crate::call::record::EndedBy;
+use crate::call::{Account, Id};
 
 const ANN: usize = CALLER;
 const BOB: usize = DESK;
@@ -750,6 +750,47 @@ fn a_pin_is_not_guessed() {
     scene.visit(ANN, "ann", &room, PCMU);
     scene.dial(ANN, "2468");
     assert_eq!(scene.names(open), ["bob", "ann"]);
+}
+
+#[test]
+fn a_room_counts_among_the_calls_of_whoever_is_in_it() {
+    // S11
+    let (mut scene, open, closed) = (Scene::house(), room(None, None), room(Some("2468"), None));
+    let charged = |scene: &Scene, user: &str| scene.calls.made.get(&Account::User(user.into())).copied().unwrap_or(0);
+    assert_eq!((charged(&scene, "ann"), charged(&scene, "bob")), (1, 0), "ann called bob");
+    let talk = scene.call();
+    scene.visit(CAROL, "carol", &open, PCMU);
+    scene.calls.policy.calls_per_user = 1;
+    let sent = scene.with_calls(|calls, switch| calls.send_to_room(switch, (talk, P1), &open, None));
+    scene.settle();
+    let hall = scene.call();
+    assert_eq!((sent, scene.names(hall)), (Ok(()), vec!["carol".to_owned(), "ann".to_owned()]));
+    assert_eq!((charged(&scene, "ann"), charged(&scene, "carol")), (1, 1), "what ann called counts as before");
+    scene.place_from(DAVE, ("carol", "bob"), PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DAVE, "486 INVITE"), 1);
+    scene.visit(DAVE, "carol", &open, PCMU);
+    assert_eq!((scene.visited, charged(&scene, "carol")), (Some(Ok(())), 1), "another device of who is in");
+    scene.visit(BOB, "bob", &open, PCMU);
+    assert_eq!((scene.visited, charged(&scene, "bob")), (Some(Ok(())), 1));
+    // who has opened it may leave, and is free for other calls
+    for phone in [CAROL, DAVE] {
+        scene.hangs_up(phone);
+    }
+    assert_eq!((charged(&scene, "carol"), scene.names(hall)), (0, vec!["ann".to_owned(), "bob".to_owned()]));
+    scene.visit(CAROL, "carol", &closed, PCMU);
+    assert_eq!((scene.visited, charged(&scene, "carol")), (Some(Ok(())), 1), "at a door");
+    scene.visit(DAVE, "carol", &open, PCMU);
+    assert_eq!((scene.visited, scene.count(SWITCH, DAVE, "486 INVITE")), (Some(Err(Refusal::TooManyOfUser)), 2));
+    scene.dial(CAROL, "2468");
+    assert_eq!((scene.names(hall).len(), charged(&scene, "carol")), (3, 1), "and inside");
+    assert_eq!(scene.command(Command::Kick { call: hall, by: PartyId(1), party: PartyId(3) }), Ok(Answer::Done));
+    assert_eq!((scene.names(hall), charged(&scene, "carol")), (vec!["ann".to_owned(), "bob".to_owned()], 0));
+    for phone in [ANN, BOB] {
+        scene.hangs_up(phone);
+    }
+    scene.started = scene.records.len();
+    scene.assert_over();
 }
 
 #[test]
