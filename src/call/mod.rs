@@ -169,6 +169,13 @@ pub enum Output {
         /// The user's name.
         user: Arc<str>,
     },
+    /// A call becomes part of another one: who waits for something in it waits for it there.
+    Merged {
+        /// The call that is over.
+        call: Id,
+        /// The one that goes on.
+        into: Id,
+    },
     /// Tell whoever asked what became of a command that took time.
     Outcome {
         /// Which.
