@@ -50,6 +50,12 @@ const CLOCK: Duration = Duration::from_secs(10);
 #[error("the switch is stopping")]
 pub struct Stopped;
 
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        Self::new(Fault::Unavailable, stopped.to_string())
+    }
+}
+
 /// What the loop is told by connections.
 enum Message {
     Request(Ask, oneshot::Sender<Reply>),
@@ -59,6 +65,7 @@ enum Message {
     Said(StreamId, Bytes, OwnedSemaphorePermit),
     Written(StreamId, Written),
     Load(oneshot::Sender<Load>),
+    Knows(Token, oneshot::Sender<Result<(), Error>>),
 }
 
 /// A request that came by HTTP.
@@ -209,6 +216,17 @@ impl Handle {
     pub async fn load(&self) -> Result<Load, Stopped> {
         let (answer, answered) = oneshot::channel();
         self.say(Message::Load(answer)).await?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Finds out whether a token is good now: the outer error where the loop has ended, the inner one where it is not.
+    ///
+    /// # Errors
+    ///
+    /// The loop has ended.
+    pub async fn knows(&self, token: Token) -> Result<Result<(), Error>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.say(Message::Knows(token, answer)).await?;
         answered.await.map_err(|_| Stopped)
     }
 
@@ -400,6 +418,7 @@ impl Clients {
             Message::Written(stream, written) => self.server.handle_input(now, Input::Written(stream, written)),
             // who asked may have gone away meanwhile
             Message::Load(answer) => drop(answer.send(self.server.load())),
+            Message::Knows(token, answer) => drop(answer.send(self.server.knows(now, &token))),
         }
     }
 

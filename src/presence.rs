@@ -95,10 +95,16 @@ impl Presences {
     /// Returns the write that makes what is published of a user last; `unix` is the time of day in milliseconds.
     #[must_use]
     pub fn kept(&self, now: Instant, unix: u64, user: &str) -> Batch {
-        publication::batch(user, &self.people.get(user).map_or_else(Vec::new, |person| person.publications.kept(now, unix)))
+        publication::batch(user, &self.published(now, unix, user))
     }
 
-    /// Goes on with what was published in an earlier process; `unix` is the time of day in milliseconds.
+    /// Returns what is published of a user, for [`restore`](Self::restore); `unix` is the time of day in milliseconds.
+    #[must_use]
+    pub fn published(&self, now: Instant, unix: u64, user: &str) -> Vec<Lasting> {
+        self.people.get(user).map_or_else(Vec::new, |person| person.publications.kept(now, unix))
+    }
+
+    /// Goes on with what was published in an earlier process, or before a change that is taken back; `unix` is the time of day in milliseconds.
     pub fn restore(&mut self, now: Instant, unix: u64, user: &str, published: Vec<Lasting>) {
         self.with(now, user, |person| person.publications.restore(now, unix, published));
     }
@@ -311,6 +317,19 @@ mod tests {
         assert!(scene.changed().is_empty());
         scene.presences.called(scene.now, "ann", Telephony::Idle);
         assert_eq!((scene.telephony(), scene.presences.people.len()), (Telephony::Offline, 0));
+    }
+
+    #[test]
+    fn a_publication_that_is_taken_back_leaves_what_was_published_before() {
+        let mut scene = Scene::new();
+        let tag = scene.publish(None, 600 * SECOND, Some("away")).unwrap();
+        let before = scene.presences.published(scene.now, 0, "ann");
+        let later = scene.publish(Some(&tag), 600 * SECOND, Some("busy")).unwrap();
+        scene.presences.restore(scene.now, 0, "ann", before);
+        assert_eq!(scene.status(), Some(Status::Away));
+        assert_eq!(scene.publish(Some(&later), 600 * SECOND, None), Err(PublishError::NoMatch));
+        scene.publish(Some(&tag), Duration::ZERO, None).unwrap();
+        assert_eq!(scene.status(), None);
     }
 
     #[test]

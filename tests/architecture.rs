@@ -9,47 +9,21 @@ use std::path::{Path, PathBuf};
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     (
         "app",
-        &[
-            "call",
-            "cli",
-            "clients",
-            "directory",
-            "history",
-            "http",
-            "net",
-            "presence",
-            "provider",
-            "push",
-            "request",
-            "route",
-            "signaling",
-            "storage",
-            "thin",
-            "trunk",
-            "user",
-        ],
+        &["call", "cli", "clients", "history", "http", "net", "presence", "provider", "request", "signaling", "storage", "thin", "user"],
         &["sip", "media", "cas"],
     ),
     ("call", &[], &["sip", "media"]),
     ("cli", &["app", "net"], &["sip", "cas"]),
     ("clients", &["provider"], &["cas"]),
-    ("directory", &["storage"], &["sip"]),
-    ("history", &["storage"], &["cas"]),
+    ("history", &["call", "storage"], &["cas"]),
     ("http", &["clients", "net"], &["cas"]),
     ("net", &[], &["sip", "media"]),
     ("presence", &["call", "storage", "user"], &["sip", "cas"]),
-    ("provider", &["call", "presence", "storage", "directory", "history", "signaling", "thin", "user"], &["cas", "media", "sip"]),
-    ("push", &["storage"], &[]),
-    ("request", &["presence", "route", "directory", "storage", "user"], &["sip"]),
-    ("route", &["directory", "storage", "trunk"], &["sip"]),
-    (
-        "signaling",
-        &["call", "presence", "request", "push", "clients", "directory", "history", "net", "route", "storage", "thin", "trunk", "user"],
-        &["sip", "media"],
-    ),
+    ("provider", &["call", "presence", "storage", "history", "signaling", "thin", "user"], &["cas", "media", "sip"]),
+    ("request", &["presence", "storage", "user"], &["sip"]),
+    ("signaling", &["call", "presence", "request", "clients", "history", "net", "storage", "thin", "user"], &["sip", "media"]),
     ("storage", &[], &["sip"]),
     ("thin", &[], &["sip", "media"]),
-    ("trunk", &["storage"], &["sip"]),
     ("user", &["storage"], &["sip", "cas"]),
 ];
 
@@ -304,7 +278,7 @@ fn each_rule_notices_a_violation() {
     let long = "//! x\n".to_owned() + &"fn f() {}\n".repeat(LINES);
     let violations: &[(Rule, &str, &str)] = &[
         (who_knows_whom, "src/call/ring.rs", "//! x\nuse crate::storage::Table;"),
-        (who_knows_whom, "src/call/ring.rs", "//! x\nuse crate::{clock, push::{a, b}};"),
+        (who_knows_whom, "src/call/ring.rs", "//! x\nuse crate::{clock, user::{a, b}};"),
         (who_knows_whom, "src/call/ring.rs", "//! x\nfn f() { super::super::http::g() }"),
         (who_knows_whom, "src/net/udp.rs", "//! x\nfn f() { crate::request::g() }"),
         (who_knows_whom, "src/request/mod.rs", "//! x\nuse media::sdp::Description;"),
@@ -328,9 +302,9 @@ fn each_rule_notices_a_violation() {
 
 #[test]
 fn what_only_looks_like_a_violation_passes() {
-    let text = "//! todo!() in a doc\n/* crate::http */ const A: &str = \"crate::push \\\" .unwrap()\"; const B: &str = r#\"dbg!(\"x\")\"#;\n\
+    let text = "//! todo!() in a doc\n/* crate::http */ const A: &str = \"crate::user \\\" .unwrap()\"; const B: &str = r#\"dbg!(\"x\")\"#;\n\
                 fn f<'a>(x: &'a str) -> char { let _ = ('\"', '\\'', \"crate::storage\"); b'\"' as char } // sleep\n\
-                #[cfg(test)]\nmod tests { fn g() { h().unwrap(); use crate::storage; } }\n";
+                #[cfg(test)]\nmod tests {\n fn g() { h().unwrap(); use crate::storage; } }\n";
     let source = Source::new("src/call/mod.rs", text);
     let faults: Vec<_> = RULES.iter().flat_map(|rule| rule(&source)).collect();
     assert_eq!(faults, Vec::<String>::new());

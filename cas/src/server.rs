@@ -417,6 +417,15 @@ impl Server {
         self.logins.len()
     }
 
+    /// Checks a token, for a host that takes more from who has a login than from a stranger.
+    ///
+    /// # Errors
+    ///
+    /// The token is unknown or has expired.
+    pub fn knows(&self, now: Instant, token: &Token) -> Result<(), Error> {
+        self.logins.authenticate(now, token).map(drop)
+    }
+
     /// Returns how much there is of everything that clients fill, for metrics.
     #[must_use]
     pub fn load(&self) -> Load {

@@ -120,7 +120,7 @@ text!(
 );
 text!(
     /// Digits to send as DTMF.
-    Digits, 64, |text| text.chars().all(|c| matches!(c, '0'..='9' | 'A'..='D' | '*' | '#')), "^[0-9A-D*#]+$", "of 0 to 9, A to D, * and #"
+    Digits, 32, |text| text.chars().all(|c| matches!(c, '0'..='9' | 'A'..='D' | '*' | '#')), "^[0-9A-D*#]+$", "of 0 to 9, A to D, * and #"
 );
 text!(
     /// One line for people.

@@ -14,7 +14,7 @@ pub const MIN_DURATION: Duration = Duration::from_millis(40);
 /// Longest digit that is sent; a longer one is cut there.
 pub const MAX_DURATION: Duration = Duration::from_secs(10);
 /// Digits that wait to be sent, in events or tones; further ones are dropped and counted.
-pub const MAX_WAITING: usize = 16;
+pub const MAX_WAITING: usize = 32;
 
 /// A key of a telephone: 0 to 9, `*`, `#`, A to D, and the flash of the hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,13 +125,13 @@ mod tests {
     #[test]
     fn too_many_keys_are_dropped() {
         let mut waiting = Waiting::default();
-        for n in 0..20 {
+        for n in 0..36 {
             let digit = Digit::from_event(n % 10).unwrap();
             waiting.press(Press::Down(digit));
             waiting.press(Press::Up(digit, Duration::from_secs(60)));
         }
         assert_eq!(waiting.dropped, 4);
-        for n in 0..16 {
+        for n in 0..32 {
             assert_eq!(waiting.first(), Some(Key { digit: Digit(n % 10), duration: Some(MAX_DURATION) }));
             waiting.done();
         }

@@ -20,8 +20,8 @@ use super::transfer::{Referral, Report};
 use super::{Calls, Id, State, Switch, Target};
 use crate::device;
 
-/// Most digits of one command.
-pub const MAX_DIGITS: usize = 32;
+/// Most digits of one command: as many as wait to be sent where none do.
+pub const MAX_DIGITS: usize = media::dtmf::MAX_WAITING;
 
 /// Something to do with a call.
 #[derive(Clone, Debug)]

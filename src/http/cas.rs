@@ -41,8 +41,15 @@ pub(super) async fn request(State(web): State<Web>, Extension(connection): Exten
 
 async fn take(web: &Web, connection: &Connection, headers: &HeaderMap, body: Body) -> Result<Reply, Error> {
     let token = token(headers)?;
-    // Who has shown nothing may send as much as a login needs (S9, S11).
-    let most = if token.is_some() || connection.peer == cas::server::Peer::Host { MAX_MESSAGE } else { MAX_SIGN_IN };
+    // Who has shown nothing, or a token that is none, may send as much as a login needs (S9, S11).
+    let most = match &token {
+        _ if connection.peer == cas::server::Peer::Host => MAX_MESSAGE,
+        Some(token) if announced(headers).is_none_or(|length| length > MAX_SIGN_IN as u64) => {
+            web.clients.knows(token.clone()).await??;
+            MAX_MESSAGE
+        }
+        Some(_) | None => MAX_SIGN_IN,
+    };
     let body = read(headers, body, (most, connection.patience)).await;
     let body = body.inspect_err(|error| {
         if error.fault == Fault::RequestTimeout {
@@ -57,14 +64,17 @@ async fn take(web: &Web, connection: &Connection, headers: &HeaderMap, body: Bod
         prefer: text(headers, &PREFER)?,
         body,
     };
-    web.clients.request(ask).await.map_err(|stopped| Error::new(Fault::Unavailable, stopped.to_string()))
+    Ok(web.clients.request(ask).await?)
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
 /// Reads a body up to a bound in bytes and time; the first holds before anything is kept.
 async fn read(headers: &HeaderMap, body: Body, (most, patience): (usize, Duration)) -> Result<Bytes, Error> {
     let too_large = || Error::new(Fault::TooLarge, format!("the message is longer than {most} bytes"));
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > most as u64) {
+    if announced(headers).is_some_and(|length| length > most as u64) {
         return Err(too_large());
     }
     match timeout(patience, Limited::new(body, most).collect()).await {
@@ -103,7 +113,7 @@ async fn wait(web: &Web, connection: &Connection, parts: &Parts) -> Result<Respo
         return stream::serve(web, connection, token, after).await;
     }
     let poll = Poll { peer: connection.peer, token, accept, after: parameters.after, wait: parameters.wait };
-    let reply = web.clients.poll(poll).await.map_err(|stopped| Error::new(Fault::Unavailable, stopped.to_string()))?;
+    let reply = web.clients.poll(poll).await?;
     if reply.response < 400 {
         connection.signed_in();
     }

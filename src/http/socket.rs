@@ -177,7 +177,6 @@ async fn run(
     after: Option<u64>,
     encoding: Encoding,
 ) -> Result<(), Ended> {
-    // who has not signed in may send as much as a login needs (S9, S11)
     // a buffer is cleared for each look at the socket, after each event; short events of one batch go in one write
     let mut config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(4096).max_write_buffer_size(usize::MAX);
     config = config.max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));

@@ -23,14 +23,13 @@ const COMMENT: Duration = Duration::from_secs(15);
 
 /// Opens a stream and answers with it.
 pub(super) async fn serve(web: &Web, connection: &Connection, token: Option<Token>, after: Option<u64>) -> Result<Response, Error> {
-    let stopped = |stopped: Stopped| Error::new(Fault::Unavailable, stopped.to_string());
     // without a login nothing is opened: there is no way to sign in on such a stream
     let token = token.ok_or_else(|| Error::new(Fault::LoginRequired, "a login comes first: topic login, message login"))?;
-    let mut stream = web.clients.open(connection.peer, Some(token), after, Encoding::Json).await.map_err(stopped)?;
+    let mut stream = web.clients.open(connection.peer, Some(token), after, Encoding::Json).await?;
     match stream.next().await {
         Some(ToStream::Opened) => {}
         Some(ToStream::Close(why)) => return Err(why),
-        Some(ToStream::Events(_) | ToStream::Reply(_) | ToStream::Forward(_)) | None => return Err(stopped(Stopped)),
+        Some(ToStream::Events(_) | ToStream::Reply(_) | ToStream::Forward(_)) | None => return Err(Stopped.into()),
     }
     connection.signed_in();
     let body = futures_util::stream::unfold(Some(stream), next);

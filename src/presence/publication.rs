@@ -134,7 +134,7 @@ impl Publications {
     pub(super) fn restore(&mut self, now: Instant, unix: u64, kept: Vec<Lasting>) {
         let left = |until: u64| Duration::from_millis(until.saturating_sub(unix)).min(MAX_EXPIRES);
         let each = kept.into_iter().map(|one| Publication { tag: one.tag, document: one.document, until: now + left(one.until) });
-        self.0.extend(each.filter(|one| now < one.until).take(Self::MAX));
+        self.0 = each.filter(|one| now < one.until).take(Self::MAX).collect();
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

@@ -15,7 +15,7 @@ use super::history::read;
 use super::{Provider, view};
 use crate::call::Calls;
 use crate::call::command::Refusal;
-use crate::call::graph::View;
+use crate::call::graph::{Leg, Standing, View};
 use crate::signaling::{Guide, NewCall, Purpose, Unable, Want};
 use crate::{call, device, history};
 
@@ -55,10 +55,15 @@ impl Telephony for Provider {
     }
 
     async fn act(&self, caller: &Caller, user: &UserName, act: Act) -> Result<Acted, Error> {
-        let act = match self.describe_by_thin(caller, user, act).await {
+        let mut act = match self.describe_by_thin(caller, user, act).await {
             Ok(acted) => return acted,
             Err(other) => *other,
         };
+        if let Act::Answer(answer) = &mut act
+            && answer.device.is_none()
+        {
+            answer.device = self.ringing_here(caller, user, &answer.call).await?;
+        }
         let (call, action, named) = (act.call().clone(), act.action(), names_party(&act));
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
         let done = self.signaling.order(id(&call)?, user.as_str(), want).await?;
@@ -106,6 +111,14 @@ impl Provider {
             answer,
         });
         self.acted(made.await?.map_err(|unable| refused(&unable, MAKE_CALL))?, &[]).await
+    }
+
+    /// Returns the device that a caller asks from, if a call of this user rings there.
+    async fn ringing_here(&self, caller: &Caller, user: &UserName, call: &CallId) -> Result<Option<DeviceId>, Error> {
+        let Some(device) = caller.device.clone().filter(|_| caller.user == *user) else { return Ok(None) };
+        let (view, here) = (self.view(call).await?, device_id(&device));
+        let rings = |leg: &Leg| leg.state == Standing::Ringing && leg.device.as_ref() == Some(&here);
+        Ok(view.party_of(user.as_str()).is_some_and(|party| party.legs.iter().any(rings)).then_some(device))
     }
 
     async fn view(&self, call: &CallId) -> Result<Arc<View>, Error> {

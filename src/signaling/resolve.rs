@@ -4,10 +4,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+use futures_util::future::join_all;
 use sip::locate::{Dns as Lookups, Permit, Policy, RecordKind, Target as Located};
 use sip::proxy::Forward;
 use sip::{Hop, Transport, Uri};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Signaling;
 use super::command::{Planned, Prepared};
@@ -15,6 +16,9 @@ use crate::call::party::PartyId;
 use crate::call::transfer::Referral;
 use crate::call::{Id, Plan, Target};
 use crate::net::dns::Dns;
+
+/// Most jobs that wait for a look-up; for a further one, names lead nowhere.
+const MAX_RESOLVING: usize = 4096;
 
 /// How to get somewhere.
 #[derive(Clone, Debug)]
@@ -60,16 +64,20 @@ impl Signaling {
         if let Some(hops) = known {
             return self.handle_resolved((job, hops));
         }
+        if self.resolving.len() >= MAX_RESOLVING {
+            warn!("there are too many look-ups: no further name is looked up");
+            let hops = ways.iter().map(|way| literal(way).unwrap_or_default()).collect();
+            return self.handle_resolved((job, hops));
+        }
         let (dns, policy) = (self.dns.clone(), self.locate_policy());
         let random = self.random.number();
         self.resolving.push(Box::pin(async move {
-            let mut hops = Vec::new();
-            for way in &ways {
-                hops.push(match literal(way) {
-                    Some(hops) => hops,
-                    None => look_up(&dns, way, &policy, random).await,
-                });
-            }
+            // all at once: a name that nobody knows keeps the others waiting once, not once each
+            let searches = ways.iter().map(async |way| match literal(way) {
+                Some(hops) => hops,
+                None => look_up(&dns, way, &policy, random).await,
+            });
+            let hops = join_all(searches).await;
             (job, hops)
         }));
     }

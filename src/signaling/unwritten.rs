@@ -6,9 +6,10 @@ use sip::message::Name;
 use sip::{Aor, Response, ServerId, StatusCode, SubscriptionId, Termination};
 use tracing::{error, warn};
 
-use super::Signaling;
 use super::ask::Undo;
+use super::{Signaling, millis};
 use crate::location::Former;
+use crate::presence::publication::Lasting;
 use crate::storage::{Batch, StorageError};
 
 /// What waits for a write.
@@ -16,7 +17,7 @@ pub(super) enum Unwritten {
     /// A response to a REGISTER.
     Registered(Box<Registered>),
     /// A response to a PUBLISH.
-    Published(ServerId, Box<Response>),
+    Published(Box<Published>),
     /// A SUBSCRIBE.
     Subscribed(SubscriptionId),
     /// The end of a subscription.
@@ -34,6 +35,16 @@ pub(super) struct Registered {
     pub(super) aor: Aor,
     /// The bindings before.
     pub(super) former: Former,
+}
+
+/// A response to a PUBLISH whose document is on its way to the disk.
+pub(super) struct Published {
+    pub(super) server: ServerId,
+    pub(super) response: Response,
+    /// Whose it is.
+    pub(super) user: Box<str>,
+    /// What was published of them before.
+    pub(super) before: Vec<Lasting>,
 }
 
 impl Signaling {
@@ -67,7 +78,7 @@ impl Signaling {
                 self.sip.respond(self.now, registered.server, &registered.response);
                 self.come_back(&registered.aor, &registered.flow);
             }
-            Unwritten::Published(server, response) => self.sip.respond(self.now, server, &response),
+            Unwritten::Published(published) => self.sip.respond(self.now, published.server, &published.response),
             Unwritten::Subscribed(id) => self.grant_watch(id),
             Unwritten::Terminated(id, why) => self.sip.terminate(self.now, id, why),
             Unwritten::Asked(answer, _) => answer(Ok(())),
@@ -81,7 +92,11 @@ impl Signaling {
                 self.locations.restore(&registered.aor, registered.former);
                 self.refuse_response(registered.server, &registered.response);
             }
-            Unwritten::Published(server, response) => self.refuse_response(server, &response),
+            Unwritten::Published(published) => {
+                let Published { server, response, user, before } = *published;
+                self.presences.restore(self.now, millis(self.unix), &user, before);
+                self.refuse_response(server, &response);
+            }
             Unwritten::Subscribed(id) => self.refuse_watch(id),
             // who may not watch any more is told nothing more, whatever the store does
             Unwritten::Terminated(id, why) => self.sip.terminate(self.now, id, why),

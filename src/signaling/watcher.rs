@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info};
 
 use super::ask::Undo;
+use super::unwritten::Published;
 use super::{News, Signaling, Unwritten, millis};
 use crate::call::graph::{self, State, View};
 use crate::pii::Pii;
@@ -187,6 +188,7 @@ impl Signaling {
         let server = self.sip.admit(self.now, incoming);
         let (tag, lasts) = (self.random.token(), publication.publish.lasts);
         self.look_at(&publication.user);
+        let before = self.presences.published(self.now, millis(self.unix), &publication.user);
         let published = self.presences.publish(self.now, &publication.user, publication.publish, &tag);
         let status = match published {
             Ok(()) => StatusCode::OK,
@@ -201,7 +203,7 @@ impl Signaling {
         response.headers.push(Name::SipEtag, &*tag);
         response.headers.push(Name::Expires, lasts.as_secs().to_string());
         let batch = self.presences.kept(self.now, millis(self.unix), &publication.user);
-        self.write(&batch, Unwritten::Published(server, Box::new(response)));
+        self.write(&batch, Unwritten::Published(Box::new(Published { server, response, user: publication.user, before })));
     }
 
     /// Tells of users as they are now; unknown ones are left out.

@@ -162,7 +162,10 @@ impl Demultiplexer {
             return;
         }
         if known.sources.len() >= MAX_SOURCES {
-            self.sources.remove(&known.sources.remove(0));
+            let oldest = known.sources.remove(0);
+            if self.sources.get(&oldest) == Some(&port) {
+                self.sources.remove(&oldest);
+            }
         }
         known.sources.push(source);
         self.sources.insert(source, port);
@@ -181,7 +184,10 @@ impl Demultiplexer {
                 return false;
             }
         } else if self.addresses.len() >= MAX_LEARNT {
-            return false;
+            self.sweep(now);
+            if self.addresses.len() >= MAX_LEARNT {
+                return false;
+            }
         }
         if let Some(loser) = self.addresses.insert(from, Learnt { port, checked: now }) {
             self.forget(loser.port, from);
@@ -203,7 +209,7 @@ impl Demultiplexer {
         }
     }
 
-    /// Forgets addresses that are not checked any more. Needed now and then, such as each [`CONSENT_TIMEOUT`]; it visits all.
+    /// Forgets addresses that are not checked any more; it visits all. A table that is full does so by itself.
     pub fn sweep(&mut self, now: Instant) {
         let ports = &mut self.ports;
         self.addresses.retain(|address, learnt| {
