@@ -51,6 +51,8 @@ pub struct Conference {
     pub locked: bool,
     /// The number of its room, if it is in one.
     pub room: Option<Arc<str>>,
+    /// It is at the door of the room, which waits for the PIN.
+    pub at_door: bool,
 }
 
 /// Where a call stands.
@@ -224,6 +226,7 @@ impl Call {
                 moderator: conference.moderator,
                 locked: conference.locked,
                 room: conference.room.as_ref().map(|room| Arc::clone(&room.number)),
+                at_door: self.is_at_door(),
             }),
             why: is_over.then(|| record.reason.clone()),
             joined: self.joined.as_ref().map(|(id, _)| *id),

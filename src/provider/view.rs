@@ -36,6 +36,7 @@ pub(super) fn call(view: &View) -> Option<Call> {
         ended_at: view.ended_at,
         slot: view.slot.map(|slot| slot.to_string()),
         room: view.conference.as_ref().and_then(|conference| conference.room.as_ref()).map(ToString::to_string),
+        asks_pin: view.conference.as_ref().is_some_and(|conference| conference.at_door),
         locked: is_locked(view),
         why: view.why.clone(),
         joined: view.joined.and_then(|call| CallId::parse(&call.to_string()).ok()),

@@ -26,6 +26,7 @@ use crate::call::conference::room::Room;
 use crate::call::graph::{self, Missed, View};
 use crate::call::handoff::LINGER;
 use crate::call::leg::{Port, Ports};
+use crate::call::make::{Alert, Destination, Make};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
 use crate::call::record::Record;
@@ -332,6 +333,8 @@ pub(super) struct Scene {
     pub(super) visited: Option<Result<(), Refusal>>,
     /// REFERs that wait.
     pub(super) refers: Vec<(DialogId, ReferId)>,
+    /// Calls that became part of another one.
+    pub(super) merged: Vec<(Id, Id)>,
     /// Users who are to be called back.
     pub(super) recalls: Vec<(Id, Arc<str>)>,
 }
@@ -405,6 +408,7 @@ impl Scene {
             room: None,
             visited: None,
             refers: Vec::new(),
+            merged: Vec::new(),
             recalls: Vec::new(),
         }
     }
@@ -822,6 +826,7 @@ impl Scene {
                 match output {
                     Output::Record(record) => self.records.push(*record),
                     Output::Event(event) => self.follow(*event),
+                    Output::Merged { call, into } => self.merged.push((call, into)),
                     Output::Recall { call, user } => self.recalls.push((call, user)),
                     Output::Outcome { ticket, result } => self.outcomes.push((ticket, result)),
                 }
@@ -925,6 +930,29 @@ impl Scene {
     #[track_caller]
     pub(super) fn call(&self) -> Id {
         self.calls.views().next().expect("a call").id
+    }
+
+    /// A user wants to call somebody by a phone, with another one for video if there is one.
+    pub(super) fn make_to(
+        &mut self,
+        (user, phone): (&str, usize),
+        (kinds, video): (Kinds, Option<usize>),
+        (callee, to): (&str, Destination),
+    ) -> Result<(Id, Ticket), Refusal> {
+        let make = Make {
+            caller: person(user),
+            devices: vec![self.target_of(user, phone)],
+            alert: Alert::Answer,
+            video: video.map(|phone| self.target_of(user, phone)),
+            kinds,
+            dialled: callee.to_owned(),
+            callee: person(callee),
+            to,
+        };
+        let made = self.with_calls(|calls, switch| calls.make(switch, make));
+        self.started += usize::from(made.is_ok());
+        self.settle();
+        made
     }
 
     pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {
