@@ -123,6 +123,8 @@ pub(crate) struct Signaling {
     dialled_wrongly: DialledWrongly,
     /// Calls that nobody has answered yet, with the other call that waits for that.
     guided: HashMap<crate::call::Id, Guide>,
+    /// Calls that come into a room when another change of theirs is over, with the room's call.
+    delayed: HashMap<crate::call::Id, (crate::call::Id, Guide)>,
     /// Who waits for what comes of a command.
     ordered: HashMap<Ticket, (crate::call::Id, oneshot::Sender<Result<crate::call::Id, Unable>>)>,
     /// Who waits for an answer of the switch to what an application described.
@@ -187,6 +189,7 @@ impl Signaling {
             past: Past::default(),
             dialled_wrongly: DialledWrongly::default(),
             guided: HashMap::new(),
+            delayed: HashMap::new(),
             ordered: HashMap::new(),
             draining: None,
             metrics: Metrics::new(),
@@ -357,6 +360,7 @@ impl Signaling {
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),
+            Output::Merged { call, into } => self.merged(call, into),
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
                 if let Some((call, answer)) = self.ordered.remove(&ticket) {
@@ -366,9 +370,9 @@ impl Signaling {
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
                 self.follow_call(&event);
-                let (call, state) = (event.call, event.after.state);
+                let view = std::sync::Arc::clone(&event.after);
                 self.call_changed(event);
-                self.follow_guided(call, state);
+                self.follow_guided(&view);
             }
         }
     }

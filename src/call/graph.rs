@@ -41,6 +41,8 @@ pub struct View {
     pub conference: Option<Conference>,
     /// Why it ended, in one sentence.
     pub why: Option<String>,
+    /// The call that it became part of: those of its parties who did not leave are there now.
+    pub joined: Option<Id>,
 }
 
 /// What is said of a conference.
@@ -52,6 +54,8 @@ pub struct Conference {
     pub locked: bool,
     /// The number of its room, if it is in one.
     pub room: Option<Arc<str>>,
+    /// It is at the door of the room, which waits for the PIN.
+    pub at_door: bool,
 }
 
 /// Where a call stands.
@@ -217,7 +221,13 @@ impl Call {
                 CallState::Established(_) => State::Connected,
                 CallState::Over => State::Ended,
             },
-            parties: self.parties.iter().map(|party| self.view_party(party, &members)).chain(self.coming_parties(&members)).collect(),
+            parties: self
+                .parties
+                .iter()
+                .map(|party| self.view_party(party, &members))
+                .chain(self.coming_parties(&members))
+                .chain(self.parties_elsewhere())
+                .collect(),
             constructed: self.constructed.clone(),
             dialled: Arc::clone(&record.dialled),
             started_at: record.started_at,
@@ -234,9 +244,17 @@ impl Call {
                 moderator: conference.moderator,
                 locked: conference.locked,
                 room: conference.room.as_ref().map(|room| Arc::clone(&room.number)),
+                at_door: self.is_at_door(),
             }),
             why: is_over.then(|| record.reason.clone()),
+            joined: self.joined.as_ref().map(|(id, _)| *id),
         }
+    }
+
+    /// Returns those who went on in another call, in their order.
+    fn parties_elsewhere(&self) -> impl Iterator<Item = Party> + '_ {
+        let gone = self.joined.iter().flat_map(|(_, parties)| parties);
+        gone.map(|party| Party { state: Standing::Left, ..self.view_party(party, &[]) })
     }
 
     /// Returns those who are on their way into the call.
@@ -327,6 +345,7 @@ pub(crate) mod sample {
             answered_at: (state != State::Ringing).then_some(1),
             ended_at: None,
             slot: None,
+            joined: None,
             waits: matches!(state, State::Ringing | State::Parked),
             conference: None,
             why: None,

@@ -180,6 +180,7 @@ mod tests {
             ended_at: None,
             slot: None,
             waits: false,
+            joined: None,
             conference: None,
             why: None,
         }

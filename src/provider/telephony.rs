@@ -79,8 +79,8 @@ impl Telephony for Provider {
         }
         let (call, action, named) = (act.call().clone(), act.action(), names_party(&act));
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
-        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable, (action.name(), named)))?;
-        Ok(Acted { call: self.call(&call).await?, sdp: None })
+        let done = self.signaling.order(id(&call)?, user.as_str(), want).await?;
+        self.acted(done.map_err(|unable| refused(&unable, (action.name(), named)))?, &[]).await
     }
 
     async fn register(&self, caller: &Caller, request: tel::Register) -> Result<DeviceId, Error> {
@@ -123,10 +123,7 @@ impl Provider {
             name: name_hint.map(|name| name.as_str().to_owned()),
             answer,
         });
-        let call = made.await?.map_err(|unable| refused(&unable, MAKE_CALL))?;
-        let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
-        let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
-        Ok(Acted { call, sdp: None })
+        self.acted(made.await?.map_err(|unable| refused(&unable, MAKE_CALL))?, &[]).await
     }
 
     /// Returns the device that a caller asks from, if a call of this user rings there.
@@ -219,19 +216,19 @@ const MAKE_CALL: (&str, &str) = ("make-call", "destination");
 /// Tells why something was not done with a call: the message by which it was asked for, and the field with whoever is in the call already.
 fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
-        NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
-        NothingRegistered, OtherThread, Present, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, TooManyOfTrunk,
-        TooManyOfUser, TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
+        AsksPin, BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall,
+        NoConference, NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking,
+        NotYours, NothingRegistered, OtherThread, Present, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices,
+        TooManyOfTrunk, TooManyOfUser, TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
         Unable::Draining => Fault::Unavailable,
         Unable::UnknownDestination => {
-            return Error { field: Some("destination".into()), ..Error::new(Fault::NotFound, unable.to_string()) };
+            return Error { field: Some(named.into()), ..Error::new(Fault::NotFound, unable.to_string()) };
         }
         Unable::UnknownUser => return Error { field: Some("user".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
-        Unable::OwnNumber => return Error::field("destination", unable.to_string()),
+        Unable::OwnNumber | Unable::FeatureCode | Unable::RoomAlone => return Error::field(named, unable.to_string()),
         Unable::Refused(refusal) => match refusal {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
             NotYours => return Error { detail: unable.to_string().into(), ..Error::missing_right(&format!("tel.{message}")) },
@@ -243,7 +240,7 @@ fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
             UnknownDevice => return Error { field: Some("device".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
             NotByItself => Fault::NotSupported,
             HoldsItself | NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver
-            | NoConference | NotModerator | Silenced | Locked | Full | IsRoom => Fault::NotNow,
+            | NoConference | NotModerator | Silenced | Locked | Full | IsRoom | AsksPin => Fault::NotNow,
             NothingRegistered | NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere
             | OtherThread => Fault::Conflict,
         },

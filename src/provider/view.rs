@@ -31,8 +31,10 @@ pub(super) fn call(view: &View) -> Option<Call> {
         ended_at: view.ended_at,
         slot: view.slot.map(|slot| slot.to_string()),
         room: view.conference.as_ref().and_then(|conference| conference.room.as_ref()).map(ToString::to_string),
+        asks_pin: view.conference.as_ref().is_some_and(|conference| conference.at_door),
         locked: is_locked(view),
         why: view.why.clone(),
+        joined: view.joined.and_then(|call| CallId::parse(&call.to_string()).ok()),
     })
 }
 
@@ -62,8 +64,10 @@ pub(super) fn waiting(view: &View) -> Option<Waiting> {
         ended_at: None,
         slot: view.slot.map(|slot| slot.to_string()),
         room: None,
+        asks_pin: false,
         locked: false,
         why: None,
+        joined: None,
     };
     let of = view.waiting().filter_map(|party| UserName::parse(party.who.user()?).ok()).collect();
     Some(Waiting { call, of, at, waits: true })

@@ -31,7 +31,7 @@ pub(super) enum Verb {
     /// Call somebody from a user's device, which rings first
     #[command(visible_alias = "add")]
     Make {
-        /// What is dialled: a number, a user or a URI
+        /// What is dialled: a number, a user, the number of a room, or a URI
         #[arg(value_parser = Destination::parse)]
         destination: Destination,
         /// For whom; absent: the caller
@@ -80,7 +80,7 @@ pub(super) enum Verb {
     Transfer {
         #[command(flatten)]
         side: Side,
-        /// Where to, without asking there first
+        /// Where to, without asking there first; also the number of a room
         #[arg(long, value_name = "DESTINATION", value_parser = Destination::parse, required_unless_present = "consult")]
         to: Option<Destination>,
         /// The call with the party that was asked first
@@ -94,7 +94,7 @@ pub(super) enum Verb {
         /// A call that joins; may be repeated
         #[arg(long = "join", value_name = "CALL", value_parser = CallId::parse, required_unless_present = "destinations")]
         calls: Vec<CallId>,
-        /// A destination that is called and joins; may be repeated
+        /// A destination that is called and joins, may be repeated; or the number of a room, into which all go
         #[arg(long = "to", value_name = "DESTINATION", value_parser = Destination::parse)]
         destinations: Vec<Destination>,
     },

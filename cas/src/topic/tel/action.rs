@@ -265,7 +265,7 @@ impl Call {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others depend on nothing else")]
         let allowed = actions.iter().copied().filter(|action| match action {
             Negotiate => is_application,
-            Conference => !self.locked && is_settled,
+            Conference => !self.locked && !self.asks_pin && is_settled,
             Transfer | Park => !self.is_conference() && is_settled,
             Move | Split => is_settled,
             Resume => party.is_some_and(|party| !party.held_at_device),
@@ -334,7 +334,9 @@ pub(crate) mod tests {
             ended_at: None,
             slot: None,
             room: None,
+            asks_pin: false,
             locked: false,
+            joined: None,
             why: None,
         }
     }
@@ -398,6 +400,10 @@ pub(crate) mod tests {
         assert_eq!(names(&talking, "bob"), ["mute", "unmute"]);
         talking.state = State::Ended;
         assert_eq!(names(&talking, "ann"), [""; 0]);
+        // at the door of a room there is nobody to call in
+        let mut alone = call(State::Connected, PartyState::Connected, PartyState::Left);
+        (alone.room, alone.asks_pin) = (Some("800".to_owned()), true);
+        assert_eq!(names(&alone, "ann"), ["mute"]);
     }
 
     #[test]

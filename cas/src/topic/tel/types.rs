@@ -14,7 +14,7 @@ pub const MAX_JOINED: usize = 16;
 bodies! {
     /// Request of `make-call`.
     MakeCall {
-        /// What is dialled.
+        /// What is dialled: a user, a number or the number of a room.
         destination: Destination,
         /// The device that calls, and is asked to answer by itself; absent: all devices of the user ring, and the first to answer calls.
         device: Option<DeviceId> = default,
@@ -73,7 +73,7 @@ bodies! {
         call: CallId,
         /// For whom; absent: the caller.
         user: Option<UserName> = default,
-        /// Where to, without asking there first.
+        /// Where to, without asking there first; also the number of a room.
         destination: Option<Destination> = default,
         /// The call with the party that was asked first.
         consult: Option<CallId> = default,
@@ -86,7 +86,7 @@ bodies! {
         user: Option<UserName> = default,
         /// Other calls of the user that join; at most 16.
         calls: Vec<CallId> = default,
-        /// Destinations that are called and join; at most 16.
+        /// Destinations that are called and join, at most 16; or the number of one room, into which all go.
         destinations: Vec<Destination> = default,
     }
     /// Request of `mute` and `unmute`.
@@ -302,12 +302,18 @@ pub struct Call {
     /// The number of the room that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
+    /// The room waits for its PIN, in digits.
+    #[serde(default, skip_serializing_if = "crate::topic::declare::is_absent")]
+    pub asks_pin: bool,
     /// Nobody may join.
     #[serde(default, skip_serializing_if = "crate::topic::declare::is_absent")]
     pub locked: bool,
     /// Why it ended or failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The call that it became part of when it ended: there its parties talk on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<CallId>,
 }
 
 /// A call as one login sees it.
