@@ -331,6 +331,7 @@ impl Calls {
                 Ok(Answer::Done)
             }
         };
+        self.show_hold(switch, id);
         self.touch(id);
         answer
     }
@@ -363,19 +364,6 @@ impl Calls {
         }
         let leg = leg.id;
         self.let_leave(switch, id, leg, None);
-        Ok(Answer::Done)
-    }
-
-    fn set_holding(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), holding: bool) -> Result<Answer, Refusal> {
-        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
-        if !matches!(call.state, State::Established(_)) {
-            return Err(Refusal::NotAnswered);
-        }
-        if !holding && call.is_held_at_device(party) {
-            return Err(Refusal::HoldsItself);
-        }
-        call.party_mut(party).ok_or(Refusal::NoParty)?.holding = holding;
-        self.arrange(switch, id);
         Ok(Answer::Done)
     }
 

@@ -38,6 +38,8 @@ pub struct View {
     pub conference: Option<Conference>,
     /// Why it ended, in one sentence.
     pub why: Option<String>,
+    /// The call that it became part of: those of its parties who did not leave are there now.
+    pub joined: Option<Id>,
 }
 
 /// What is said of a conference.
@@ -206,7 +208,13 @@ impl Call {
                 CallState::Established(_) => State::Connected,
                 CallState::Over => State::Ended,
             },
-            parties: self.parties.iter().map(|party| self.view_party(party, &members)).chain(self.coming_parties(&members)).collect(),
+            parties: self
+                .parties
+                .iter()
+                .map(|party| self.view_party(party, &members))
+                .chain(self.coming_parties(&members))
+                .chain(self.parties_elsewhere())
+                .collect(),
             constructed: self.constructed.clone(),
             dialled: Arc::clone(&record.dialled),
             started_at: record.started_at,
@@ -221,7 +229,14 @@ impl Call {
                 at_door: self.is_at_door(),
             }),
             why: is_over.then(|| record.reason.clone()),
+            joined: self.joined.as_ref().map(|(id, _)| *id),
         }
+    }
+
+    /// Returns those who went on in another call, in their order.
+    fn parties_elsewhere(&self) -> impl Iterator<Item = Party> + '_ {
+        let gone = self.joined.iter().flat_map(|(_, parties)| parties);
+        gone.map(|party| Party { state: Standing::Left, ..self.view_party(party, &[]) })
     }
 
     /// Returns those who are on their way into the call.

@@ -16,6 +16,7 @@ mod established;
 pub mod graph;
 mod guest;
 mod handoff;
+mod hold;
 pub mod join;
 pub mod leg;
 pub mod make;
@@ -261,6 +262,8 @@ struct Call {
     parked: Option<Parked>,
     /// It is one of more than two, or is to be.
     conference: Option<Box<Conference>>,
+    /// The call that it became part of, and who went on there.
+    joined: Option<(Id, Vec<Party>)>,
     /// It was a visitor's at the door of a room, and became part of the room's: that has the record of it.
     is_visit: bool,
     /// The bridge as media knows it.
@@ -451,6 +454,7 @@ impl Calls {
             self.park_timeout(switch, id);
             self.conference_timeout(switch, id);
             self.follow_answer(switch, id);
+            self.show_hold(switch, id);
             self.touch(id);
         }
     }
@@ -499,6 +503,7 @@ impl Calls {
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
         let Some(event) = self.transfer_event(switch, id, leg, event) else {
             self.follow_answer(switch, id);
+            self.show_hold(switch, id);
             return self.touch(id);
         };
         match event {
@@ -520,6 +525,7 @@ impl Calls {
             DialogEvent::Response { client, response } => self.passed_back(switch, client, &response),
         }
         self.follow_answer(switch, id);
+        self.show_hold(switch, id);
         self.touch(id);
     }
 
@@ -624,6 +630,7 @@ impl Call {
             awaited: None,
             parked: None,
             conference: None,
+            joined: None,
             is_visit: false,
             arranged: Vec::new(),
             missed: Vec::new(),

@@ -105,6 +105,11 @@ impl Party {
         Self { id, person, since: None, holding: false, muted: Kinds::NONE, silenced: Kinds::NONE, account: None, moving: None }
     }
 
+    /// Returns what is left of them in a call that they went on from into another one.
+    pub(super) fn gone_on(&self) -> Self {
+        Self { since: self.since, ..Self::new(self.id, self.person.clone()) }
+    }
+
     /// Returns what the others do not get of them.
     pub(super) fn kept_back(&self) -> Kinds {
         self.muted | self.silenced

@@ -179,6 +179,7 @@ mod tests {
             answered_at: None,
             ended_at: None,
             slot: None,
+            joined: None,
             conference: None,
             why: None,
         }

@@ -50,7 +50,6 @@ fn left(before: &View, after: &View) -> Option<Left> {
     let users: Vec<UserName> = gone.filter_map(|user| UserName::parse(user).ok()).collect();
     let why = match (&after.constructed, after.slot) {
         _ if users.is_empty() => return None,
-        _ if after.state == State::Ended => after.why.clone().unwrap_or_default(),
         (_, Some(slot)) if before.slot.is_none() => format!("parked in slot {slot}"),
         (Constructed::Transferred(_), _) if before.constructed != after.constructed => "transferred".to_owned(),
         (Constructed::PickedUp(_), _) if before.constructed != after.constructed => "picked up by somebody else".to_owned(),
@@ -71,7 +70,7 @@ fn call(event: &Event) -> Vec<Happening> {
         (Some(State::Ringing), State::Connected) => Change::Connected,
         (Some(_), _) => Change::Changed,
     };
-    let left = before.and_then(|before| left(before, &event.after));
+    let left = before.filter(|_| change != Change::Ended).and_then(|before| left(before, &event.after));
     let mut told = vec![Happening::Tel(CallEvent { change, call })];
     told.extend(left.map(Happening::Left));
     if let (Some(new), Some(old)) = (view::graph(&event.after), before.map_or_else(|| view::empty(&event.after), view::graph))
@@ -80,65 +79,4 @@ fn call(event: &Event) -> Vec<Happening> {
         told.push(Happening::Graph(Changed { old, new }));
     }
     told
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use media::Kinds;
-
-    use super::*;
-    use crate::call;
-    use crate::call::party::{PartyId, Who};
-
-    fn view(users: &[&str], state: State) -> View {
-        let party = |(id, user): (u16, &&str)| Party {
-            id: PartyId(id),
-            who: Who::User((**user).into()),
-            address: format!("{user}@h").into(),
-            name: None,
-            anonymous: false,
-            state: Standing::Connected,
-            came_at: 0,
-            held_at_device: false,
-            muted: Kinds::NONE,
-            silenced: Kinds::NONE,
-            legs: Vec::new(),
-        };
-        View {
-            id: call::Id(1),
-            state,
-            parties: (0..).zip(users).map(party).collect(),
-            constructed: Constructed::Direct,
-            dialled: "800".into(),
-            started_at: 0,
-            ringing_at: None,
-            answered_at: Some(0),
-            ended_at: None,
-            slot: None,
-            conference: None,
-            why: (state == State::Ended).then(|| "joined with call 2".to_owned()),
-        }
-    }
-
-    #[test]
-    fn whose_call_becomes_part_of_another_one_hears_of_its_end() {
-        let before = Some(Arc::new(view(&["ann", "bob"], State::Connected)));
-        let event = |users: &[&str], state| Event {
-            number: 1,
-            call: call::Id(1),
-            before: before.clone(),
-            after: Arc::new(view(users, state)),
-            missed: Vec::new(),
-        };
-        let left = |event: &Event| {
-            let told = call(event);
-            told.into_iter().find_map(|told| if let Happening::Left(left) = told { Some((left.users, left.call.why)) } else { None })
-        };
-        let bob = vec![UserName::parse("bob").unwrap()];
-        assert_eq!(left(&event(&["ann"], State::Ended)), Some((bob.clone(), Some("joined with call 2".to_owned()))));
-        assert_eq!(left(&event(&["ann", "bob"], State::Ended)), None, "they hear of it as its parties");
-        assert_eq!(left(&event(&["ann"], State::Connected)), Some((bob, Some("left, and the others go on".to_owned()))));
-    }
 }

@@ -39,6 +39,7 @@ pub(super) fn call(view: &View) -> Option<Call> {
         asks_pin: view.conference.as_ref().is_some_and(|conference| conference.at_door),
         locked: is_locked(view),
         why: view.why.clone(),
+        joined: view.joined.and_then(|call| CallId::parse(&call.to_string()).ok()),
     })
 }
 

@@ -145,7 +145,11 @@ impl Signaling {
 /// callee nor sent the call (a colleague who picks it up, the one who parked it) misses nothing.
 fn done(event: &Event) -> impl Iterator<Item = (&Party, Option<&str>)> {
     let is_over = event.after.state == State::Ended;
-    let ended = event.after.parties.iter().filter(move |_| is_over).map(|party| (party, None));
+    // Who rings on in another call, or is a visitor who was let into a room, has the entry of that call.
+    let is_visit = event.after.joined.is_some() && event.after.conference.as_ref().is_some_and(|conference| conference.room.is_some());
+    let rang = |id| event.before.as_ref().and_then(|before| before.party(id)).is_some_and(|party| party.state == Standing::Ringing);
+    let has_part = move |party: &&Party| is_over && !is_visit && !(event.after.joined.is_some() && rang(party.id));
+    let ended = event.after.parties.iter().filter(has_part).map(|party| (party, None));
     let before = event.before.iter().flat_map(|before| &before.parties);
     let gone = before.filter(|party| event.after.party(party.id).is_none()).filter_map(move |party| {
         let missed = event.missed.iter().find(|missed| missed.party == party.id);

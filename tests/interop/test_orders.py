@@ -9,6 +9,7 @@ from harness.cases import case
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
 from harness.switch import BINARY
+from harness.tone import hears_music
 from harness.wire import Agent, Media
 from harness.world import check, equal, fails
 
@@ -256,6 +257,25 @@ def an_application_parks_and_picks_up(world):
     bob.wait_event("CALL_INCOMING", at_bob)
     cas.ask("tel", "decline", call=cas.only_call(), user="bob", reason="busy")
     check("486" in alice.wait_event("CALL_CLOSED", at_alice)["param"], "alice is told that he is busy")
+    switch.finish()
+
+
+@case
+def hold_by_command_is_seen_on_the_phone(world):
+    switch, cas, alice, bob = house(world, "alice", "bob")
+    connect(alice, bob)
+    hear_each_other(world, alice, bob)
+    call, at_bob = cas.only_call(), bob.ear()
+    for times in (1, 2):
+        cas.ask("tel", "hold", call=call, user="alice")
+        world.wait("bob hears music", lambda: hears_music(at_bob, ALICE), 8)
+        world.wait("bob's phone is held", lambda: bob.trace().count("a=recvonly") >= times, 5)
+        equal(states(cas, call), {"alice": "held", "bob": "connected"}, "the parties")
+        equal("resume" in cas.call(call)["actions"], True, "resume is offered")
+        cas.ask("tel", "resume", call=call, user="alice")
+        hear_each_other(world, alice, bob)
+    equal((alice.trace().count("a=sendonly"), alice.count("CALL_CLOSED")), (0, 0), "what the holding phone was told")
+    cas.ask("tel", "drop", call=call, user="alice")
     switch.finish()
 
 

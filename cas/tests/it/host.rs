@@ -80,6 +80,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         room: None,
         locked: false,
         why: None,
+        joined: None,
     }
 }
 

@@ -170,7 +170,7 @@ impl Calls {
     /// Of two calls on a phone the one on hold goes: its user hears the other one.
     fn leave_held(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId)) {
         let Some(call) = self.calls.get(&id) else { return };
-        let is_held = |leg: &&Leg| leg.party == party && leg.is_up() && !leg.media.is_open();
+        let is_held = |leg: &&Leg| leg.party == party && leg.is_up() && leg.media.holds();
         for leg in call.legs.iter().filter(is_held).map(|leg| leg.id).collect::<Vec<_>>() {
             self.let_leave(switch, id, leg, None);
         }
@@ -226,6 +226,7 @@ impl Calls {
         info!(call = %id, with = %from, "joined");
         other.record.ended_by = EndedBy::Switch;
         other.record.reason = format!("joined with call {id}");
+        other.joined = Some((id, comers.iter().map(Party::gone_on).collect()));
         for user in comers.iter().filter_map(|comer| comer.person.who.user()) {
             self.by_user.remove(&(Arc::clone(user), from));
         }
@@ -440,7 +441,7 @@ impl Call {
 
     /// Returns true for a party with a device that has not put the others on hold.
     fn talks(&self, party: PartyId) -> bool {
-        self.legs.iter().any(|leg| leg.party == party && leg.is_up() && leg.media.is_open())
+        self.legs.iter().any(|leg| leg.party == party && leg.is_up() && !leg.media.holds())
     }
 
     /// Returns the party of a user who is in the call, while it may have another device.

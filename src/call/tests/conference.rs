@@ -22,7 +22,6 @@ use crate::call::{Account, Id};
 
 const ANN: usize = CALLER;
 const BOB: usize = DESK;
-const LISTENING: &str = "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n";
 const P0: PartyId = PartyId(0);
 const P1: PartyId = PartyId(1);
 const P2: PartyId = PartyId(2);

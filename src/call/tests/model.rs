@@ -256,6 +256,9 @@ fn check_rest(scene: &mut Scene) {
             let wanted = call.wanted(leg);
             let is_so = !call.is_managed || wanted == leg.media.has() || wanted.is_empty() || leg.stuck == Some(wanted);
             assert!(is_so, "{wanted:?} {leg:?}");
+            let shown = leg.media.has().audio.then(|| call.on_hold(leg)).flatten().filter(|_| leg.unshown.is_none());
+            assert!(shown.is_none_or(|held| leg.media.is_held() == held), "{shown:?} {leg:?}");
+            assert!(shown != Some(true) || !leg.media.flows().0.audio, "who is on hold would be heard: {leg:?}");
         }
     }
 }

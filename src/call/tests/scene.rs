@@ -52,6 +52,8 @@ pub(super) fn sdp(phone: usize, media: &str) -> Bytes {
 
 pub(super) const PCMU: &str = "m=audio 4000 RTP/AVP 0\r\n";
 pub(super) const HOLD: &str = "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n";
+/// What a phone on hold answers.
+pub(super) const LISTENING: &str = "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n";
 pub(super) const BOTH: &str = "m=audio 4000 RTP/AVP 0 8\r\n";
 pub(super) const PCMA: &str = "m=audio 4000 RTP/AVP 8\r\n";
 /// Audio and video.
@@ -243,7 +245,9 @@ impl Phone {
     /// The answer that fits an offer, or the phone's own when it is asked for one.
     fn fitting(&mut self, dialog: DialogId, offer: &Bytes, video: bool) -> String {
         let text = std::str::from_utf8(offer).expect("SDP is text");
-        let answer = if text.is_empty() { self.said.get(&dialog).map_or(PCMU, String::as_str).to_owned() } else { fit(text, video) };
+        // RFC 6337 §5.3: asked for an offer, who is on hold says what it can, not what it was told.
+        let own = || without(self.said.get(&dialog).map_or(PCMU, String::as_str), &["recvonly", "inactive"]);
+        let answer = if text.is_empty() { own() } else { fit(text, video) };
         self.said.insert(dialog, answer.clone());
         answer
     }
@@ -256,15 +260,27 @@ fn fit(offer: &str, video: bool) -> String {
         let mut words = part.split_whitespace();
         let (kind, port, protocol) = (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let h264 = part.lines().find_map(|line| line.strip_prefix("a=rtpmap:")?.strip_suffix(" H264/90000"));
+        let says = |direction: &str| part.lines().any(|line| line.strip_prefix("a=") == Some(direction));
+        let direction = match () {
+            () if says("sendonly") => "a=recvonly\r\n",
+            () if says("recvonly") => "a=sendonly\r\n",
+            () if says("inactive") => "a=inactive\r\n",
+            () => "",
+        };
         match (kind, h264) {
-            ("audio", _) if port != "0" => answer.push_str(&format!("m=audio 4000 {protocol} 0\r\n")),
+            ("audio", _) if port != "0" => answer.push_str(&format!("m=audio 4000 {protocol} 0\r\n{direction}")),
             ("video", Some(format)) if port != "0" && video => {
-                answer.push_str(&format!("m=video 4002 {protocol} {format}\r\na=rtpmap:{format} H264/90000\r\n"));
+                answer.push_str(&format!("m=video 4002 {protocol} {format}\r\na=rtpmap:{format} H264/90000\r\n{direction}"));
             }
             _ => answer.push_str(&format!("m={kind} 0 {protocol} 0\r\n")),
         }
     }
     answer
+}
+
+/// What a phone says without these directions.
+fn without(said: &str, directions: &[&str]) -> String {
+    directions.iter().fold(said.to_owned(), |said, direction| said.replace(&format!("a={direction}\r\n"), ""))
 }
 
 pub(super) struct Carried {
@@ -468,7 +484,8 @@ impl Scene {
     pub(super) fn change(&mut self, phone: usize, video: bool, hold: bool) -> bool {
         let this = &self.phones[phone];
         let said = this.dialog.and_then(|dialog| this.said.get(&dialog)).filter(|said| said.contains("audio 4000"));
-        let Some(mut said) = said.map(|said| said.replace("a=sendonly\r\n", "")) else { return false };
+        let gone: &[&str] = if hold { &["sendonly", "recvonly", "inactive"] } else { &["sendonly"] };
+        let Some(mut said) = said.map(|said| without(said, gone)) else { return false };
         if video && !said.contains("m=video") {
             said.push_str(PICTURE);
         }

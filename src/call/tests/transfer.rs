@@ -81,7 +81,7 @@ fn either_side_may_transfer_and_hang_up_at_once() {
 #[test]
 fn a_party_on_hold_is_taken_off_hold_when_it_is_transferred() {
     let mut scene = Scene::house();
-    scene.phones[CALLER].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.phones[CALLER].on_offer = OnOffer::Accept(LISTENING);
     scene.offer(DESK, HOLD);
     scene.settle();
     scene.phones[CALLER].on_offer = OnOffer::Accept(PCMU);
@@ -388,7 +388,7 @@ fn an_attended_transfer_joins_calls_of_two_media_threads() {
 fn an_attended_transfer_takes_both_off_hold() {
     let (mut scene, first, second, _) = consulting(true);
     for phone in [CALLER, CAROL] {
-        scene.phones[phone].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+        scene.phones[phone].on_offer = OnOffer::Accept(LISTENING);
     }
     for dialog in scene.phones[DESK].endpoint_dialogs() {
         scene.phones[DESK].dialog = Some(dialog);

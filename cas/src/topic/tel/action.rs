@@ -326,6 +326,7 @@ pub(crate) mod tests {
             room: None,
             asks_pin: false,
             locked: false,
+            joined: None,
             why: None,
         }
     }

@@ -302,6 +302,9 @@ pub struct Call {
     /// Why it ended or failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The call that it became part of when it ended: there its parties talk on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<CallId>,
 }
 
 /// A call as one login sees it.
