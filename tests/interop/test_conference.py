@@ -332,7 +332,7 @@ def fifty_people_are_in_a_room(world):
     # each of fifty is heard by each other one, and by nobody else: ten at a time have a tone of their own
     needs_tandem()
     trunk = world.address(50)
-    switch = Switch(world, trunks=[("test", trunk)], extra=ROOMS, capture=False)
+    switch = Switch(world, trunks=[("test", trunk)], extra=ROOMS, limits="calls_per_trunk = 50", capture=False)
     crowd = Crowd(trunk, (switch.address, switch.ports["udp"]), switch.domain)
     people = [crowd.dial("800") for _ in range(50)]
     equal(len(Cas(switch).calls()[0]["parties"]), 50, "parties")
