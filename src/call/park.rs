@@ -7,7 +7,7 @@ use sip::StatusCode;
 use sip::message::header::Reason;
 use tracing::info;
 
-use super::leg::{Leg, LegId};
+use super::leg::Leg;
 use super::party::{PartyId, Person};
 use super::refusal::Refusal;
 use super::transfer::{Report, is_user};
@@ -71,13 +71,7 @@ impl Calls {
         info!(call = %id, slot, "parked");
         call.parked = Some(Parked { slot, by, parker, until, returns: 0 });
         self.slots.insert(slot, id);
-        let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect();
-        for leg in leaving {
-            if let Some(dialog) = self.dialog(id, leg) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, &format!("Parked at {slot}"))));
-            }
-            self.depart(switch, id, leg);
-        }
+        self.dismiss(switch, (id, by), None, &Reason::sip(200, &format!("Parked at {slot}")));
         self.arrange(switch, id);
         self.touch(id);
         Ok(slot)

@@ -327,14 +327,6 @@ impl Calls {
         Some(transfer)
     }
 
-    /// A user is no longer listed with a call, unless they are in it.
-    pub(super) fn forget_user(&mut self, id: Id, who: &Who) {
-        let stays = self.calls.get(&id).is_some_and(|call| call.parties.iter().any(|party| party.person.who == *who));
-        if let Some(user) = who.user().filter(|_| !stays) {
-            self.by_user.remove(&(Arc::clone(user), id));
-        }
-    }
-
     /// Nobody came. The party that sent the other one away has it back: at once if it is still there, else its devices are called
     /// (RFC 5589 §6.3). Who cannot be called back to loses the call, unless it is parked.
     pub(super) fn fail_transfer(&mut self, switch: &mut Switch<'_>, id: Id, (status, refusal): (StatusCode, Refusal)) {
@@ -434,58 +426,6 @@ impl Calls {
             self.enter(switch, id, device, Party::new(transfer.party, transfer.to), transfer.by);
         }
         Ok(())
-    }
-
-    /// A leg of a party is in: the party comes in with it, and the legs in whose place it is go.
-    pub(super) fn enter(&mut self, switch: &mut Switch<'_>, id: Id, device: LegId, party: Party, instead: PartyId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let Some(user) = party.person.who.user() {
-            self.by_user.insert((Arc::clone(user), id));
-        }
-        match call.parties.iter_mut().find(|known| known.id == party.id) {
-            Some(known) => known.person = party.person,
-            None => call.parties.push(Party { since: Some(switch.unix), ..party }),
-        }
-        let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == instead && leg.id != device).map(|leg| leg.id).collect();
-        for leg in leaving {
-            if let Some(dialog) = self.dialog(id, leg) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
-            }
-            self.depart(switch, id, leg);
-        }
-        let came = self.calls.get(&id).and_then(|call| call.leg(device)).map(|leg| leg.party);
-        self.meet(switch, id, came.unwrap_or(instead));
-    }
-
-    /// A leg is gone, and its party with it if it was the last one.
-    pub(super) fn depart(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
-        let Some(party) = self.calls.get(&id).and_then(|call| call.leg(leg)).map(|leg| leg.party) else { return };
-        self.remove_leg(switch, id, leg);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.legs.iter().any(|leg| leg.party == party) {
-            return;
-        }
-        let Some(at) = call.parties.iter().position(|known| known.id == party) else { return };
-        let gone = call.parties.remove(at);
-        call.went(&gone, switch.unix);
-        let is_user = |known: &Party| known.person.who == gone.person.who;
-        if let Some(user) = gone.person.who.user().filter(|_| !call.parties.iter().any(is_user)) {
-            self.by_user.remove(&(Arc::clone(user), id));
-        }
-        self.forget_account(gone.account.as_ref());
-        self.arrange(switch, id);
-    }
-
-    /// Two parties are together who were not before: who is on hold for somebody who has left, or does not fit, gets an offer.
-    pub(super) fn meet(&mut self, switch: &mut Switch<'_>, id: Id, came: PartyId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        for leg in call.legs.iter_mut().filter(|leg| leg.is_up()) {
-            let may_not_fit = leg.party != came;
-            (leg.stale, leg.stuck) = (true, None);
-            leg.mends = u8::from(may_not_fit || !leg.media.is_open());
-        }
-        self.arrange(switch, id);
-        self.align(switch, id);
     }
 }
 
