@@ -411,6 +411,38 @@ fn reliable_provisional_responses_of_each_fork_get_their_prack_once() {
 // ---- the caller's side
 
 #[test]
+fn an_answer_in_a_reliable_provisional_response_is_the_answer() {
+    // RFC 3261 §13.2.1, RFC 6337 §3.1: of each fork its own; without reliability the last word counts
+    let reliable = "Require: 100rel\r\nRSeq: 5\r\n";
+    let cases = [
+        (reliable, "", "p", "v=p\r\n"),
+        (reliable, "v=p\r\n", "p", "v=p\r\n"),
+        (reliable, "v=2\r\n", "p", "v=p\r\n"),
+        (reliable, "", "q", "v=q\r\n"),
+        (reliable, "v=2\r\n", "r", "v=2\r\n"),
+        (reliable, "", "r", ""),
+        ("", "", "p", "v=p\r\n"),
+        ("", "v=2\r\n", "p", "v=2\r\n"),
+    ];
+    for (more, last, tag, counts) in cases {
+        let mut bench = Bench::new();
+        let _dialog = bench.place();
+        let sent = bench.one();
+        for tag in ["p", "q"] {
+            bench.receive(&answer_with(&sent, "183 Session Progress", tag, &format!("{CONTACT}{more}"), &format!("v={tag}\r\n")));
+        }
+        // a reliable one that is repeated, and a preview, change nothing
+        bench.receive(&answer_with(&sent, "183 Session Progress", "p", &format!("{CONTACT}{more}"), "v=p\r\n"));
+        bench.events();
+        bench.receive(&answer_with(&sent, "200 OK", tag, CONTACT, last));
+        match bench.dialog_event() {
+            DialogEvent::Answered { body } => assert_eq!(body, counts, "{more} {last} {tag}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn cancel_waits_for_a_provisional_response() {
     // §9.1
     let mut bench = Bench::new();
