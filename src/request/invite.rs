@@ -24,13 +24,14 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let callee_srtp = callee.srtp;
     let callee = context.aor(callee)?;
     let targets = context.targets(&callee)?;
-    if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) && can_talk_directly(context, incoming, &targets) {
+    let may_be_direct = context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) && !identity::is_hidden(&request.headers)?;
+    if may_be_direct && can_talk_directly(context, incoming, &targets) {
         identity::check_from(context, incoming, &sender)?;
         return Ok(Outcome::Forward(targets, identity::asserted(context, &sender)));
     }
     let caller = identity::of(context, request, &sender)?;
     let from = identity::shown(request, &caller)?;
-    let headers = identity::headers(request, &caller, hops);
+    let headers = identity::headers(request, &caller, hops)?;
     let to = callee.uri().map(NameAddr::new).ok_or(Rejection::UnknownUser)?;
     let who = caller_of(&sender, &caller);
     let dialled = request.uri.user().to_owned();
@@ -77,8 +78,9 @@ fn caller_of(sender: &Sender, caller: &NameAddr) -> String {
 
 fn enter(context: &Context<'_>, request: &Request, sender: &Sender, wish: Wish) -> Result<Outcome, Rejection> {
     let Sender::User(user) = sender else { return Err(Rejection::Forbidden("only users take a place in a call")) };
-    let from = identity::of(context, request, sender)?;
-    let caller = from.uri.aor().map_or_else(String::new, |aor| aor.to_string());
+    let caller = identity::of(context, request, sender)?;
+    let from = identity::shown(request, &caller)?;
+    let caller = caller_of(sender, &caller);
     Ok(Outcome::Enter(Box::new(Entry { user: user.clone(), caller, from, srtp: context.srtp(sender), wish })))
 }
 

@@ -191,6 +191,9 @@ pub enum Rejection {
     /// Max-Forwards is used up.
     #[error("Max-Forwards is used up")]
     TooManyHops,
+    /// It insists on privacy of a kind that we do not know.
+    #[error("it insists on privacy of an unknown kind")]
+    Privacy,
     /// The Request-URI is of a scheme that we do not serve.
     #[error("unknown URI scheme")]
     UnsupportedScheme,
@@ -221,6 +224,7 @@ impl Rejection {
             Self::NotRegistered => StatusCode::TEMPORARILY_UNAVAILABLE,
             Self::Dialog(status) => status,
             Self::TooManyHops => StatusCode::TOO_MANY_HOPS,
+            Self::Privacy => StatusCode::SERVER_INTERNAL_ERROR,
             Self::UnsupportedScheme => StatusCode::UNSUPPORTED_URI_SCHEME,
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
@@ -277,6 +281,7 @@ pub fn response(context: &mut Context<'_>, incoming: &Incoming, rejection: Rejec
         | Rejection::NotRegistered
         | Rejection::Dialog(_)
         | Rejection::TooManyHops
+        | Rejection::Privacy
         | Rejection::UnsupportedScheme => {}
     }
     response.set_to_tag(&random.token());

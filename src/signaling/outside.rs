@@ -86,7 +86,7 @@ impl Signaling {
     /// Strangers are answered without a transaction (S11). Who is known gets one, so that an INVITE's ACK finds its end.
     fn refuse(&mut self, incoming: &Incoming, rejection: Rejection, response: &Response) {
         match rejection {
-            Rejection::UnknownUser | Rejection::NotRegistered | Rejection::Dialog(_) if incoming.request.method == Method::Invite => {
+            Rejection::UnknownUser | Rejection::NotRegistered | Rejection::Dialog(_) | Rejection::Privacy if incoming.request.method == Method::Invite => {
                 let server = self.sip.admit(self.now, incoming);
                 self.sip.respond(self.now, server, response);
             }
@@ -97,6 +97,7 @@ impl Signaling {
             | Rejection::NotRegistered
             | Rejection::Dialog(_)
             | Rejection::TooManyHops
+            | Rejection::Privacy
             | Rejection::UnsupportedScheme
             | Rejection::NotAllowed
             | Rejection::NotImplemented
