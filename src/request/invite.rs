@@ -52,16 +52,13 @@ fn wish(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Opt
         (Ok(Some(_)), Sender::Trunk(_)) => return Err(Rejection::Forbidden("only users take a place in a call")),
         (Ok(None), _) => {}
     }
-    let is_ours = request.uri.host().is_none_or(|host| context.is_ours(host));
-    let Some(dialled) = request.uri.user_unescaped().filter(|_| is_ours && matches!(sender, Sender::User(_))) else { return Ok(None) };
+    let Some(dialled) = context.dialled(&request.uri).filter(|_| matches!(sender, Sender::User(_))) else { return Ok(None) };
     Ok(context.features.find(&dialled).map(Wish::Feature))
 }
 
 /// Returns the visit that an INVITE to the number of a room is.
 fn visit(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Option<Visit>, Rejection> {
-    let is_ours = request.uri.host().is_none_or(|host| context.is_ours(host));
-    let room = request.uri.user_unescaped().filter(|dialled| is_ours && (context.is_room)(dialled));
-    let Some(room) = room else { return Ok(None) };
+    let Some(room) = context.dialled(&request.uri).filter(|dialled| (context.is_room)(dialled)) else { return Ok(None) };
     let caller = identity::of(context, request, sender)?;
     let from = identity::shown(request, &caller)?;
     let srtp = context.srtp(sender);
