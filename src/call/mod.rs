@@ -133,6 +133,8 @@ pub struct Plan {
     pub callee: Person,
     /// Further headers of the outgoing INVITEs, such as P-Asserted-Identity and Max-Forwards.
     pub headers: Headers,
+    /// How long the INVITE is good (Expires); none if it does not say. It is answered 487 then.
+    pub expires: Option<Duration>,
     /// The devices.
     pub targets: Vec<Target>,
 }

@@ -1,7 +1,10 @@
 //! INVITE outside a dialog: who calls, whom, and with what identity (RFC 3261 §13, RFC 3325).
 
+use std::time::Duration;
+
 use sip::digest::Side;
 use sip::endpoint::Named;
+use sip::message::Name;
 use sip::message::header::NameAddr;
 use sip::registrar::{Reach, Target};
 use sip::{Incoming, Request, StatusCode, Transport};
@@ -36,7 +39,8 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let who = caller_of(&sender, &caller);
     let dialled = request.uri.user().to_owned();
     let caller_srtp = context.srtp(&sender);
-    let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp };
+    let expires = request.headers.number(Name::Expires).ok().flatten().map(|seconds| Duration::from_secs(seconds.into()));
+    let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, expires, targets, caller_srtp, callee_srtp };
     Ok(Outcome::Call(Box::new(invitation)))
 }
 

@@ -12,7 +12,7 @@ mod register;
 mod subscribe;
 pub mod within;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sip::digest::{Challenger, Side, Stale};
 use sip::endpoint::Named;
@@ -120,6 +120,8 @@ pub struct Invitation {
     pub to: NameAddr,
     /// Further headers of the outgoing INVITEs.
     pub headers: Headers,
+    /// How long the INVITE is good (Expires); none if it does not say.
+    pub expires: Option<Duration>,
     /// The callee's devices.
     pub targets: Vec<Target>,
     /// Whether the caller's media is protected.

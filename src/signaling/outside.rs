@@ -170,6 +170,7 @@ impl Signaling {
             dialled: invitation.dialled,
             callee: Person { who: Who::User(callee.user().into()), address: callee.as_str().into(), shown: invitation.to },
             headers: invitation.headers,
+            expires: invitation.expires,
             targets,
         };
         self.resolve_all(ways, Job::Call(Box::new(plan)));
