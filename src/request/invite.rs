@@ -27,7 +27,9 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let callee_srtp = callee.srtp;
     let callee = context.aor(callee)?;
     let targets = context.targets(&callee)?;
-    let may_be_direct = context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) && !identity::is_hidden(&request.headers)?;
+    // who calls their own devices rings all but the one that calls
+    let is_by_another = matches!(&sender, Sender::User(name) if **name != *callee.user());
+    let may_be_direct = context.media == MediaPath::Direct && is_by_another && !identity::is_hidden(&request.headers)?;
     if may_be_direct && can_talk_directly(context, incoming, &targets) {
         identity::check_from(context, incoming, &sender)?;
         return Ok(Outcome::Forward(targets, identity::asserted(context, &sender)));

@@ -156,10 +156,13 @@ impl Signaling {
         let device = self.calling_device(&invitation.sender, &incoming);
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         self.net.keep(&flow);
-        let srtp = invitation.callee_srtp;
-        let bindings = self.locations.of(&invitation.callee);
-        let (ways, targets) = invitation.targets.iter().map(|target| self.device(target, &bindings, srtp)).unzip();
-        let callee = invitation.callee;
+        let (srtp, callee) = (invitation.callee_srtp, invitation.callee);
+        let bindings = self.locations.of(&callee);
+        let devices = invitation.targets.iter().map(|target| self.device(target, &bindings, srtp));
+        // A user who calls their own devices rings all but the one that calls.
+        let is_own = matches!(&invitation.sender, Sender::User(name) if **name == *callee.user());
+        let itself = device.as_ref().filter(|_| is_own);
+        let (ways, targets) = devices.filter(|(_, target)| itself.is_none() || target.device.as_ref() != itself).unzip();
         let plan = Plan {
             dialog,
             offer,
