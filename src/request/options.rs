@@ -33,7 +33,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     if incoming.flow.transport == Transport::Udp && request.encode().len() < SHORTEST {
         return Ok(Outcome::Reply(Box::new(response)));
     }
-    response.headers.push(Name::Accept, "application/sdp");
+    response.headers.push(Name::Accept, sip::endpoint::ACCEPT);
     response.headers.push(Name::Allow, sip::endpoint::ALLOW);
     response.headers.push(Name::AllowEvents, sip::endpoint::ALLOW_EVENTS);
     response.headers.push(Name::Supported, sip::endpoint::SUPPORTED.join(", "));

@@ -86,7 +86,9 @@ impl Signaling {
     /// Strangers are answered without a transaction (S11). Who is known gets one, so that an INVITE's ACK finds its end.
     fn refuse(&mut self, incoming: &Incoming, rejection: Rejection, response: &Response) {
         match rejection {
-            Rejection::UnknownUser | Rejection::NotRegistered | Rejection::Dialog(_) | Rejection::Privacy if incoming.request.method == Method::Invite => {
+            Rejection::UnknownUser | Rejection::NotRegistered | Rejection::Dialog(_) | Rejection::Privacy
+                if incoming.request.method == Method::Invite =>
+            {
                 let server = self.sip.admit(self.now, incoming);
                 self.sip.respond(self.now, server, response);
             }
@@ -152,7 +154,7 @@ impl Signaling {
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
         let (signaling, flow) = (source(&incoming.flow), incoming.flow);
-        let offer = incoming.request.body.clone();
+        let offer = incoming.session();
         let device = self.calling_device(&invitation.sender, &incoming);
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         self.net.keep(&flow);

@@ -183,7 +183,7 @@ impl Invite {
     }
 
     /// A request within the dialog; its server transaction is open.
-    pub(crate) fn handle_request(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), request: Request) {
+    pub(crate) fn handle_request(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), mut request: Request) {
         if self.is_out_of_order(&request) {
             return core.reply(now, server, &request, StatusCode::SERVER_INTERNAL_ERROR, self.dialog.local_tag());
         }
@@ -192,12 +192,16 @@ impl Invite {
             return self.handle_late_request(core, now, server, &request);
         }
         self.probe.heard(now, core.session_interval);
+        let is_strange = matches!(request.method, Method::Invite | Method::Update) && uas::reduce(&mut request).is_err();
         match request.method {
             _ if Self::is_about_refer(&request) => self.handle_subscribe(core, now, server, &request),
             Method::Bye => self.handle_bye(core, now, server, &request),
             Method::Prack => self.handle_prack(core, now, server, &request),
             // The host is done with this call; only the ACK is missing for our BYE.
             _ if self.is_hanging_up() => self.put_off(core, now, server, &request, StatusCode::SERVER_INTERNAL_ERROR),
+            _ if is_strange => {
+                core.reply(now, server, &request, StatusCode::UNSUPPORTED_MEDIA_TYPE, self.dialog.local_tag());
+            }
             Method::Invite => self.handle_reinvite(core, now, (server, flow), request),
             Method::Update => self.handle_update(core, now, (server, flow), request),
             Method::Ack | Method::Cancel => {}
@@ -283,9 +287,6 @@ impl Invite {
             response.headers.push(Name::MinSe, refresh::MIN_SE.as_secs().to_string());
             core.transactions.respond(now, server, &response);
             return;
-        }
-        if !uas::has_sdp_or_nothing(&request) {
-            return core.reply(now, server, &request, StatusCode::UNSUPPORTED_MEDIA_TYPE, self.dialog.local_tag());
         }
         self.note_peer(&request.headers);
         core.transactions.attach(server, self.id);

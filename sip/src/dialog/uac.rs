@@ -7,10 +7,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::Dialog;
+use super::body::session;
 use super::invite::{DialogEvent, Invite, State, number};
 use super::offer::Acknowledgement;
 use super::refresh::{self, Refresh};
-use super::uas::is_sdp;
 use crate::endpoint::{Core, SUPPORTED_WITHOUT_100REL};
 use crate::message::header::{CSeq, RAck, Reason};
 use crate::message::{Headers, Method, Name, NameAddr, Response, StatusCode, Uri};
@@ -174,7 +174,7 @@ impl Invite {
             prack.headers.push(Name::RAck, RAck { rseq, cseq: number, method: Method::Invite }.to_string());
             core.transactions.request(now, fork.dialog.outgoing(prack, Owner::Nobody), &mut core.random);
         }
-        let body = if is_sdp(&response.headers) { response.body.clone() } else { Bytes::new() };
+        let body = session(&response.headers, &response.body).unwrap_or_default();
         if !body.is_empty()
             && let Some(fork) = calling.forks.iter_mut().find(|fork| fork.dialog.remote_tag() == &*tag)
         {
@@ -198,24 +198,23 @@ impl Invite {
         // An INVITE without offer has its offer in the 2xx.
         let early = fork.and_then(|fork| fork.early).filter(|_| !self.local_body.is_empty());
         let answered = self.dialog.answered(response, calling.hop.clone());
-        let usable = answered.is_ok() && (response.body.is_empty() || is_sdp(&response.headers));
+        let body = session(&response.headers, &response.body).ok().filter(|_| answered.is_ok());
         if let Ok(dialog) = answered.or_else(|_| self.dialog.with_remote(response)) {
             self.dialog = Dialog { local_seq, remote_seq, ..dialog };
         }
         let number = number(&response.headers);
         self.ack = Some(Acknowledgement { client: calling.client, number });
-        if calling.cancelled.is_some() || !usable {
+        let Some(body) = body.filter(|_| calling.cancelled.is_none()) else {
             // §9.1, §15: the 2xx crossed our CANCEL, or cannot be used: acknowledge it and hang up.
             self.acknowledge(core, Bytes::new());
             self.send_bye(core, now, None);
             let status = if calling.cancelled.is_some() { StatusCode::REQUEST_TERMINATED } else { StatusCode::BAD_GATEWAY };
             return self.end(core, now, DialogEvent::Failed { status, response: None });
-        }
+        };
         self.state = State::Established;
         self.note_peer(&response.headers);
         self.refresh = refresh::uac(&response.headers).map(|(interval, ours)| Refresh::start(now, interval, ours));
         self.probe.heard(now, core.session_interval);
-        let body = response.body.clone();
         let body = match early {
             Some(early) => early.confirmed(body),
             None => body,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Dialog;
+use super::body::{NotUnderstood, session};
 use super::invite::{CommandError, DialogEvent, Ender, Invite, State, number};
 use super::refresh::{self, Refresh, Verdict};
 use crate::endpoint::Core;
@@ -108,16 +109,10 @@ impl Provisional {
     }
 }
 
-/// Returns true where the body is SDP or absent: nothing else is understood.
-pub(super) fn has_sdp_or_nothing(request: &Request) -> bool {
-    request.body.is_empty() || is_sdp(&request.headers)
-}
-
-pub(super) fn is_sdp(headers: &Headers) -> bool {
-    let kind = headers.get(Name::ContentType).unwrap_or(b"");
-    let kind = kind.split(|b| *b == b';').next().unwrap_or(b"").trim_ascii();
-    kind.eq_ignore_ascii_case(b"application/sdp")
-        && headers.get(Name::ContentEncoding).is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"identity"))
+/// Leaves of a request's body what is its session description.
+pub(super) fn reduce(request: &mut Request) -> Result<(), NotUnderstood> {
+    request.body = session(&request.headers, &request.body)?;
+    Ok(())
 }
 
 /// Returns true where our SDP is understood: without Accept it is (§20.1).
@@ -129,10 +124,10 @@ fn accepts_sdp(headers: &Headers) -> bool {
 
 impl Invite {
     /// Takes an INVITE from outside a dialog. None if it was refused.
-    pub(crate) fn incoming(core: &mut Core, now: Instant, (id, server, flow): (u64, ServerId, Flow), request: Request) -> Option<Self> {
+    pub(crate) fn incoming(core: &mut Core, now: Instant, (id, server, flow): (u64, ServerId, Flow), mut request: Request) -> Option<Self> {
         let tag = core.tag(id);
         let refused = match () {
-            () if !has_sdp_or_nothing(&request) => Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, None)),
+            () if reduce(&mut request).is_err() => Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, None)),
             () if !accepts_sdp(&request.headers) => Some((StatusCode::NOT_ACCEPTABLE, None)),
             () if refresh::uas(&request.headers, core.session_interval) == Verdict::TooSmall => {
                 Some((StatusCode::SESSION_INTERVAL_TOO_SMALL, Some(refresh::MIN_SE)))
@@ -346,7 +341,7 @@ impl Invite {
         if let Some(reason) = hang_up {
             return self.bye(core, now, reason);
         }
-        let body = if is_sdp(&ack.headers) { ack.body.clone() } else { Bytes::new() };
+        let body = session(&ack.headers, &ack.body).unwrap_or_default();
         self.tell(core, DialogEvent::Acknowledged { body });
     }
 

@@ -563,6 +563,51 @@ fn an_answer_without_contact_or_with_a_strange_body_is_hung_up() {
 }
 
 #[test]
+fn a_session_description_is_found_among_parts_and_without_one_we_offer() {
+    // RFC 5621 §3, RFC 3261 §8.2.3
+    let parts = "--b\r\nContent-Type: application/sdp\r\n\r\nv=7\r\n\r\n--b--\r\n";
+    let mixed = "Content-Type: multipart/mixed;boundary=b\r\n";
+    let strange = "Content-Type: text/plain\r\nContent-Disposition: render;handling=optional\r\n";
+    for (kind, body, offer) in [(mixed, parts, "v=7\r\n"), (strange, "x", "")] {
+        let mut bench = Bench::new();
+        bench.receive(&outside("INVITE", 1, "i1", &format!("{CONTACT}{kind}"), body));
+        let Some(Event::Request(incoming)) = bench.events().pop() else { panic!("no request") };
+        assert_eq!(incoming.session(), offer);
+        let dialog = bench.endpoint.take(bench.now, *incoming).unwrap();
+        bench.endpoint.accept(bench.now, dialog, SDP.into());
+        let tag = bench.left()[1].response().to_tag().unwrap();
+        bench.receive(&inside("ACK", 1, "a", &tag, mixed, parts));
+        assert!(matches!(bench.dialog_event(), DialogEvent::Acknowledged { body } if body == "v=7\r\n"));
+        bench.receive(&inside("INVITE", 2, "i2", &tag, &format!("{CONTACT}{kind}"), body));
+        assert!(matches!(bench.dialog_event(), DialogEvent::Offered { body } if body == offer));
+        bench.endpoint.accept(bench.now, dialog, SDP.into());
+        bench.left();
+        bench.receive(&inside("ACK", 2, "a2", &tag, "", ""));
+        bench.events();
+        let packed = format!("{CONTACT}{OFFER}Content-Encoding: gzip\r\n");
+        for method in ["INVITE", "UPDATE"] {
+            bench.receive(&inside(method, 3 + u32::from(method == "UPDATE"), method, &tag, &packed, "x"));
+            let refused = bench.one();
+            assert_eq!((refused.status(), refused.get(Name::AcceptEncoding)), (415, "identity".to_owned()));
+            assert!(refused.get(Name::Accept).contains("application/sdp"));
+        }
+        bench.endpoint.offer(bench.now, dialog, SDP.into()).unwrap();
+        let ours = bench.left().pop().unwrap();
+        bench.receive(
+            &answer_with(&ours, "200 OK", "p", &format!("{CONTACT}{mixed}"), parts)
+                .replace("Content-Type: application/sdp\r\nContent-L", "Content-L"),
+        );
+        assert!(matches!(bench.dialog_event(), DialogEvent::OfferAnswered { body } if body == "v=7\r\n"));
+    }
+    let mut bench = Bench::new();
+    let _dialog = bench.place();
+    let sent = bench.one();
+    let taken = answer_with(&sent, "200 OK", "p", &format!("{CONTACT}{mixed}"), parts);
+    bench.receive(&taken.replace("Content-Type: application/sdp\r\nContent-L", "Content-L"));
+    assert!(matches!(bench.dialog_event(), DialogEvent::Answered { body } if body == "v=7\r\n"));
+}
+
+#[test]
 fn a_session_interval_too_small_is_tried_once_more() {
     // RFC 4028 §7.3
     let mut bench = Bench::new();
