@@ -254,6 +254,15 @@ impl Invite {
         }
     }
 
+    /// Returns true where a reliable provisional response has answered the INVITE's offer, and its PRACK is there.
+    fn has_early_session(&self, request: &Request) -> bool {
+        match self.state {
+            State::Incoming => self.provisional.as_ref().is_some_and(|provisional| provisional.is_answer()),
+            State::Calling => self.calling.as_ref().is_some_and(|calling| calling.has_answer(&request.from_tag().unwrap_or_default())),
+            State::Established | State::Ended => false,
+        }
+    }
+
     fn handle_reinvite(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), request: Request) {
         if let Some(status) = self.busy() {
             return self.put_off(core, now, server, &request, status);
@@ -268,6 +277,10 @@ impl Invite {
 
     fn handle_update(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), request: Request) {
         match self.busy() {
+            // The early session could be changed (RFC 3311 §5.2); we leave it as it is until the call is answered.
+            Some(_) if !request.body.is_empty() && self.has_early_session(&request) => {
+                core.reply(now, server, &request, StatusCode::NOT_ACCEPTABLE_HERE, self.dialog.local_tag());
+            }
             Some(status) if !request.body.is_empty() => self.put_off(core, now, server, &request, status),
             Some(_) | None => self.take_offer(core, now, (server, flow), request),
         }

@@ -94,6 +94,12 @@ impl Calling {
         self.forks.iter().map(|fork| &fork.dialog).find(|dialog| dialog.remote_tag() == remote_tag)
     }
 
+    /// Whether a fork has answered the offer already.
+    pub(super) fn has_answer(&self, remote_tag: &str) -> bool {
+        let fork = self.forks.iter().find(|fork| fork.dialog.remote_tag() == remote_tag);
+        fork.is_some_and(|fork| matches!(fork.early, Some(EarlyAnswer::Answer(_))))
+    }
+
     /// The tag of the early dialog that came first.
     pub(super) fn first_tag(&self) -> Option<&str> {
         self.forks.first().map(|fork| fork.dialog.remote_tag())

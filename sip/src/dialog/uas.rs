@@ -83,6 +83,8 @@ pub(super) struct Provisional {
     waiting: VecDeque<(StatusCode, Bytes)>,
     /// The 2xx that must not overtake a provisional response with SDP (RFC 3262 §3).
     accept: Option<Bytes>,
+    /// A reliable one with SDP has its PRACK: the offer is answered.
+    is_answer: bool,
     /// The last one, and when to send it again.
     again: Option<(StatusCode, Instant)>,
 }
@@ -97,6 +99,10 @@ impl Provisional {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let prack = self.outstanding.as_ref().and_then(|out| earlier(out.repeat.at(), out.end));
         earlier(prack, self.again.map(|(_, at)| at))
+    }
+
+    pub(super) fn is_answer(&self) -> bool {
+        self.is_answer
     }
 
     /// The final response went out: nothing is repeated any more, but a PRACK that is on its way is still good (RFC 3262 §3).
@@ -249,7 +255,7 @@ impl Invite {
         // An offer inside a PRACK is not taken (RFC 3262 §5 leaves that to us); the early session stays as it is.
         let status = if request.body.is_empty() { StatusCode::OK } else { StatusCode::NOT_ACCEPTABLE_HERE };
         core.reply(now, server, request, status, self.dialog.local_tag());
-        provisional.outstanding = None;
+        provisional.is_answer |= provisional.outstanding.take().is_some_and(|out| out.has_body);
         if let Some(body) = provisional.accept.take() {
             self.accept(core, now, body);
         } else if let Some((status, body)) = provisional.waiting.pop_front() {

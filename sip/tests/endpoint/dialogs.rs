@@ -304,6 +304,29 @@ fn an_offer_in_an_early_dialog_is_put_off() {
     assert_eq!(bench.one().status(), 491);
 }
 
+#[test]
+fn an_offer_in_an_early_dialog_that_is_answered_is_not_taken() {
+    // RFC 3311 §5.2: nothing is pending then, so that it would be refused for ever if it were put off.
+    let mut bench = Bench::new();
+    let (_, tag, rseq) = ring_reliably(&mut bench);
+    let update = |cseq: u32| inside("UPDATE", cseq, &format!("u{cseq}"), &tag, &format!("{CONTACT}{OFFER}"), "v=1\r\n");
+    bench.receive(&update(2));
+    assert_eq!(bench.one().status(), 500, "the answer may not have arrived");
+    bench.receive(&inside("PRACK", 3, "k", &tag, &format!("RAck: {rseq} 1 INVITE\r\n"), ""));
+    bench.left();
+    bench.receive(&update(4));
+    assert_eq!(bench.one().status(), 488);
+
+    let mut bench = Bench::new();
+    let _ = bench.place();
+    let sent = bench.one();
+    let reliable = format!("{CONTACT}Require: 100rel\r\nRSeq: 5\r\n");
+    bench.receive(&answer_with(&sent, "183 Session Progress", "p", &reliable, "v=0\r\n"));
+    let _ = (bench.events(), bench.left());
+    bench.receive(&from_callee(&sent, "UPDATE", 1, "p", &format!("{CONTACT}{OFFER}"), "v=1\r\n"));
+    assert_eq!(bench.one().status(), 488);
+}
+
 /// A request of the callee whose tag is `tag` within the dialog of our INVITE.
 fn from_callee(invite: &Left, method: &str, cseq: u32, tag: &str, more: &str, body: &str) -> String {
     let ours = invite.request().from_tag().unwrap();
