@@ -157,11 +157,9 @@ mod tests {
     #[test]
     fn an_invitation_that_is_over_ends_the_ringing_if_that_is_earlier() {
         let start = ring(1).poll_timeout() - Duration::from_secs(60);
-        for (seconds, end, status) in [
-            (5, 5, StatusCode::REQUEST_TERMINATED),
-            (0, 0, StatusCode::REQUEST_TERMINATED),
-            (120, 60, StatusCode::TEMPORARILY_UNAVAILABLE),
-        ] {
+        for (seconds, end, status) in
+            [(5, 5, StatusCode::REQUEST_TERMINATED), (0, 0, StatusCode::REQUEST_TERMINATED), (120, 60, StatusCode::TEMPORARILY_UNAVAILABLE)]
+        {
             let ring = Ring::new(start, vec![LegId(0)], Duration::from_secs(60));
             let mut ring = ring.expiring(Some(start + Duration::from_secs(seconds)));
             let end = start + Duration::from_secs(end);
