@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sip::digest::Side;
 use sip::endpoint::Named;
-use sip::message::Name;
 use sip::message::header::NameAddr;
+use sip::message::{Name, Scheme};
 use sip::registrar::{Reach, Target};
 use sip::{Incoming, Request, StatusCode, Transport};
 
@@ -17,6 +17,11 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let request = &incoming.request;
     let sender = auth::sender(context, incoming, Side::Proxy)?;
     let hops = hops_left(request)?;
+    // RFC 3261 §26.2.2: each hop is over TLS
+    let is_sips = request.uri.scheme() == Scheme::Sips;
+    if is_sips && !incoming.flow.transport.is_secure() && context.inside.is_none() {
+        return Err(Rejection::UnsupportedScheme);
+    }
     if let Some(wish) = wish(context, request, &sender)? {
         return enter(context, request, &sender, wish);
     }
@@ -26,7 +31,11 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let callee = context.user(&request.uri)?;
     let callee_srtp = callee.srtp;
     let callee = context.aor(callee)?;
-    let targets = context.targets(&callee)?;
+    let mut targets = context.targets(&callee)?;
+    targets.retain(|target| !is_sips || is_secure(target));
+    if targets.is_empty() {
+        return Err(Rejection::NotRegistered);
+    }
     // who calls their own devices rings all but the one that calls
     let is_by_another = matches!(&sender, Sender::User(name) if **name != *callee.user());
     let may_be_direct = context.media == MediaPath::Direct && is_by_another && !identity::is_hidden(&request.headers)?;
@@ -90,10 +99,19 @@ fn enter(context: &Context<'_>, request: &Request, sender: &Sender, wish: Wish) 
 /// Whether the media of the caller's device can be that of each of the callee's: a browser and a phone need us between them, and who has no
 /// SIP of its own is in calls of ours alone.
 fn can_talk_directly(context: &Context<'_>, incoming: &Incoming, targets: &[Target]) -> bool {
-    let is_thin = |target: &Target| matches!(&target.reach, Reach::Flow(received) if inside::is_inside(received));
     if context.inside.is_some() || targets.iter().any(is_thin) {
         return false;
     }
     let is_browser = incoming.flow.transport.is_websocket();
     targets.iter().all(|target| target.transport().is_some_and(Transport::is_websocket) == is_browser)
+}
+
+/// Whether a device has no SIP of its own.
+fn is_thin(target: &Target) -> bool {
+    matches!(&target.reach, Reach::Flow(received) if inside::is_inside(received))
+}
+
+/// Whether nobody on the way to a device can read what it is sent.
+fn is_secure(target: &Target) -> bool {
+    is_thin(target) || target.uri.scheme() == Scheme::Sips || target.transport().is_some_and(Transport::is_secure)
 }

@@ -196,8 +196,8 @@ pub enum Rejection {
     /// It insists on privacy of a kind that we do not know.
     #[error("it insists on privacy of an unknown kind")]
     Privacy,
-    /// The Request-URI is of a scheme that we do not serve.
-    #[error("unknown URI scheme")]
+    /// The Request-URI is of a scheme that we do not serve, or not by this transport.
+    #[error("no URI scheme that is served by this transport")]
     UnsupportedScheme,
     /// We know the method and do not serve it outside a dialog.
     #[error("method not allowed here")]
