@@ -94,6 +94,7 @@ fn an_invitation_is_over_when_it_says() {
     let mut scene = Scene::new(2);
     scene.expires = Some(Duration::from_secs(5));
     scene.place(PCMU);
+    scene.settle();
     scene.rings(DESK);
     scene.advance(Duration::from_secs(4));
     assert_eq!(scene.count(SWITCH, CALLER, "487 INVITE"), 0);
