@@ -70,9 +70,12 @@ pub(super) fn headers(request: &Request, caller: &NameAddr, hops: u32) -> Result
     Ok(headers)
 }
 
-/// What a caller asks for by Privacy: of a call that we place anew nothing else of theirs goes on, so whatever they ask for, the identity is
-/// what is left to hide (RFC 3323 §4.2, RFC 3325 §9.3, RFC 7044 §7).
-const HIDES: [&str; 5] = ["id", "user", "header", "session", "history"];
+/// By these values of Privacy a caller asks not to be shown (RFC 3323 §4.2, RFC 3325 §9.3): of their headers and session nothing else goes on
+/// when we place a call anew, so that the identity is what is left to hide.
+const HIDES: [&str; 4] = ["id", "user", "header", "session"];
+
+/// Nothing is left to do for these: History-Info never goes on (RFC 7044 §7).
+const SHOWS: [&str; 3] = ["none", "history", ""];
 
 /// Returns whether a caller asks not to be shown. Values are separated by semicolons; what separates them with commas, against the grammar,
 /// is understood, too. Who insists (`critical`) on what we do not know is refused (RFC 3323 §5).
@@ -83,7 +86,7 @@ pub(super) fn is_hidden(headers: &Headers) -> Result<bool, Rejection> {
         match () {
             () if is_one_of(value, &HIDES) => hides = true,
             () if is_one_of(value, &["critical"]) => insists = true,
-            () => is_known &= is_one_of(value, &["none", ""]),
+            () => is_known &= is_one_of(value, &SHOWS),
         }
     }
     if insists && !is_known { Err(Rejection::Privacy) } else { Ok(hides) }
@@ -155,6 +158,7 @@ mod tests {
             ("none", Ok(false)),
             ("none;critical", Ok(false)),
             ("critical", Ok(false)),
+            ("history;critical", Ok(false)),
             ("identity", Ok(false)),
             ("", Ok(false)),
             ("id;x;critical", Err(Rejection::Privacy)),

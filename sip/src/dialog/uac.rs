@@ -184,7 +184,9 @@ impl Invite {
         if !body.is_empty()
             && let Some(fork) = calling.forks.iter_mut().find(|fork| fork.dialog.remote_tag() == &*tag)
         {
-            let early = if rseq.is_some() { EarlyAnswer::Answer(body.clone()) } else { EarlyAnswer::Preview(body.clone()) };
+            // a copy: the datagram it came in is let go
+            let answer = Bytes::copy_from_slice(&body);
+            let early = if rseq.is_some() { EarlyAnswer::Answer(answer) } else { EarlyAnswer::Preview(answer) };
             match &mut fork.early {
                 Some(before) => before.follow(early),
                 none => *none = Some(early),
