@@ -330,10 +330,11 @@ impl Signaling {
         loop {
             if let Some(event) = self.sip.next_event() {
                 self.dispatch(event);
+            } else if let Some(output) = self.calls.poll_output() {
+                // before what is sent: an application hears that a call is another one before it gets a description for that
+                self.carry_out(output);
             } else if let Some(send) = self.sip.next_send() {
                 self.send(send);
-            } else if let Some(output) = self.calls.poll_output() {
-                self.carry_out(output);
             } else if let Some(output) = self.thin.poll_output() {
                 self.carry_out_thin(output);
             } else if let Some(aor) = self.locations.poll_changed() {

@@ -126,14 +126,11 @@ class Phone {
         const call = this.calls.get(id);
         if (!call?.connection) return false;
         if (message === "ended" && joined) {
-            this.cas.ask("tel", "show", { call: joined }).then(
-                ({ call: { state } }) => {
-                    this.calls.delete(id);
-                    Object.assign(call, { id: joined });
-                    this.#note(joined, Object.assign(call, { state }));
-                },
-                () => this.#changed("ended", { id, state: "ended" }), // it goes on without us
-            );
+            // at once: what the switch describes from now on is about the other one
+            this.calls.delete(id);
+            this.calls.set(joined, Object.assign(call, { id: joined }));
+            const goesOnWithoutUs = () => this.#changed("ended", { id: joined, state: "ended" });
+            this.cas.ask("tel", "show", { call: joined }).then(({ call: { state } }) => this.#note(joined, { state }), goesOnWithoutUs);
             return true;
         }
         if (message !== "changed" || this.#mine(parties)) return false;
