@@ -210,6 +210,7 @@ mod tests {
         let html = "--b\r\nContent-Type: text/html\r\n\r\n\r\n";
         let kind = "multipart/alternative;boundary=b";
         assert_eq!(read(kind, "", "", &format!("{SDP}{html}--b--")), Ok("v=0\r\n".into()));
+        assert_eq!(read(kind, "", "", &format!("{SDP}{}--b--", SDP.replace("v=0", "v=1"))), Ok("v=1\r\n".into()));
         assert_eq!(read(kind, "", "", &format!("{html}--b--")), Err(NotUnderstood));
     }
 
