@@ -1,6 +1,7 @@
 //! What a call is to be set up from: who calls whom, and the devices to ring. Whoever knows users and their devices makes it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use media::sdp::transport::{Profile, Protection};
@@ -31,6 +32,8 @@ pub struct Plan {
     pub callee: Person,
     /// Further headers of the outgoing INVITEs, such as P-Asserted-Identity and Max-Forwards.
     pub headers: Headers,
+    /// How long the INVITE is good (Expires); none if it does not say. It is answered 487 then.
+    pub expires: Option<Duration>,
     /// The devices.
     pub targets: Vec<Target>,
 }
