@@ -25,6 +25,7 @@ pub mod pickup;
 mod reach;
 pub mod record;
 pub mod refusal;
+mod remove;
 pub mod ring;
 mod ringing;
 mod template;

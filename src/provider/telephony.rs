@@ -208,8 +208,8 @@ fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
     use Refusal::{
         BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
         NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
-        NothingRegistered, OtherThread, Present, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices, TooManyOfTrunk,
-        TooManyOfUser, TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
+        NothingRegistered, OtherThread, Present, Removed, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices,
+        TooManyOfTrunk, TooManyOfUser, TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
@@ -232,7 +232,7 @@ fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
             HoldsItself | NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver
             | NoConference | NotModerator | Silenced | Locked | Full | IsRoom => Fault::NotNow,
             NothingRegistered | NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere
-            | OtherThread => Fault::Conflict,
+            | OtherThread | Removed => Fault::Conflict,
         },
     };
     Error::new(fault, unable.to_string())
