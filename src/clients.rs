@@ -360,7 +360,8 @@ impl Clients {
                 count = self.news.recv_many(&mut news, NEWS_A_TURN), if !self.news.is_closed() || !self.news.is_empty() => {
                     if count > 0 {
                         let now = clock::now();
-                        let told = news.drain(..).flat_map(happenings);
+                        let pickups = self.server.wants_pickups();
+                        let told = news.drain(..).flat_map(|news| happenings(news, pickups));
                         told.for_each(|happening| self.server.handle_input(now, Input::Happened(happening)));
                     }
                 }

@@ -54,14 +54,14 @@ use crate::storage::{StorageError, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::thin::{self as thin_client, Thin};
 use crate::user::Users;
-pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped};
+pub(crate) use ask::{Ask, Failed, Figures, Handle, People, Stopped, Waiting};
 pub(crate) use command::{NewCall, Unable, Want};
 use drain::Farewell;
 pub(crate) use drain::{Draining, Ended};
 use forward::Forwards;
 pub(crate) use guide::{Guide, Purpose};
 use load::Load;
-use news::Past;
+use news::{DialledWrongly, Past};
 pub(crate) use news::{Feed, News};
 use port::MediaPorts;
 use resolve::Resolving;
@@ -120,8 +120,11 @@ pub(crate) struct Signaling {
     asks: mpsc::Receiver<Ask>,
     news: Feed,
     past: Past,
+    dialled_wrongly: DialledWrongly,
     /// Calls that nobody has answered yet, with the other call that waits for that.
     guided: HashMap<crate::call::Id, Guide>,
+    /// Calls that come into a room when another change of theirs is over, with the room's call.
+    delayed: HashMap<crate::call::Id, (crate::call::Id, Guide)>,
     /// Who waits for what comes of a command.
     ordered: HashMap<Ticket, (crate::call::Id, oneshot::Sender<Result<crate::call::Id, Unable>>)>,
     /// Who waits for an answer of the switch to what an application described.
@@ -184,7 +187,9 @@ impl Signaling {
             asks: parts.asks,
             news: parts.news,
             past: Past::default(),
+            dialled_wrongly: DialledWrongly::default(),
             guided: HashMap::new(),
+            delayed: HashMap::new(),
             ordered: HashMap::new(),
             draining: None,
             metrics: Metrics::new(),
@@ -325,10 +330,11 @@ impl Signaling {
         loop {
             if let Some(event) = self.sip.next_event() {
                 self.dispatch(event);
+            } else if let Some(output) = self.calls.poll_output() {
+                // before what is sent: an application hears that a call is another one before it gets a description for that
+                self.carry_out(output);
             } else if let Some(send) = self.sip.next_send() {
                 self.send(send);
-            } else if let Some(output) = self.calls.poll_output() {
-                self.carry_out(output);
             } else if let Some(output) = self.thin.poll_output() {
                 self.carry_out_thin(output);
             } else if let Some(aor) = self.locations.poll_changed() {
@@ -355,6 +361,7 @@ impl Signaling {
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),
+            Output::Merged { call, into } => self.merged(call, into),
             Output::Outcome { ticket, result } => {
                 debug!(ticket = ticket.0, ?result, "command carried out");
                 if let Some((call, answer)) = self.ordered.remove(&ticket) {
@@ -364,9 +371,9 @@ impl Signaling {
             Output::Event(event) => {
                 debug!(call = %event.call, number = event.number, state = ?event.after.state, "call changed");
                 self.follow_call(&event);
-                let (call, state) = (event.call, event.after.state);
+                let view = std::sync::Arc::clone(&event.after);
                 self.call_changed(event);
-                self.follow_guided(call, state);
+                self.follow_guided(&view);
             }
         }
     }

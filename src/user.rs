@@ -184,13 +184,7 @@ impl Users {
     /// Finds the user of what is dialled: a name, a number, or a URI of our domain.
     #[must_use]
     pub fn dialled(&self, address: &str, domain: &str) -> Option<&User> {
-        let bare = ["sips:", "sip:", "tel:"].into_iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
-        let user = match bare.split(';').next()?.split_once('@') {
-            Some((user, host)) if host.eq_ignore_ascii_case(domain) => user,
-            Some(_) => return None,
-            None => bare.split(';').next()?,
-        };
-        self.find(user)
+        self.find(part(address, domain)?)
     }
 
     /// Finds a user by name.
@@ -517,6 +511,17 @@ fn canonical(number: &str) -> String {
         return number.to_owned();
     }
     number.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' ')).collect()
+}
+
+/// Returns the user or the number of what is dialled: it alone, or a URI of our domain.
+#[must_use]
+pub fn part<'a>(address: &'a str, domain: &str) -> Option<&'a str> {
+    let bare = ["sips:", "sip:", "tel:"].into_iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
+    let bare = bare.split(';').next()?;
+    match bare.split_once('@') {
+        Some((user, host)) => Some(user).filter(|_| host.eq_ignore_ascii_case(domain)),
+        None => Some(bare),
+    }
 }
 
 #[cfg(test)]

@@ -516,6 +516,8 @@ fn a_dry_run_prints_a_request_that_the_interface_takes() {
         "call moderate 1 bob",
         "call park 1 --slot 701",
         "call pickup 1 --user bob --device abc",
+        "call pickup --slot 7",
+        "call list --pickup --user bob",
         "call dtmf 1 12#",
         "history list --user ann --device abc --kind missed --kind placed --since 2h --limit 10 --after 5",
         "history set 5 --note hello",
@@ -649,7 +651,11 @@ mod calls {
         let id = made["call"]["id"].as_str().unwrap().to_owned();
         assert_eq!(host.json(&format!("call park {id} --user ann --slot 9"))["call"]["slot"], "9");
         assert_eq!(host.json(&format!("call show {id}"))["call"]["state"], "parked");
-        let picked = beside(format!("call pickup {id} --user carol --device {}", device_of("carol")), &mut [&mut carol]);
+        let waits = host.json("call list --pickup --user carol")["calls"].clone();
+        assert_eq!((&waits[0]["id"], &waits[0]["actions"]), (&json!(id), &json!(["pickup"])), "{waits}");
+        assert_eq!(host.refused("call pickup --slot 8 --user carol").0, 3, "an empty slot");
+        let picked = beside(format!("call pickup --slot 9 --user carol --device {}", device_of("carol")), &mut [&mut carol]);
+        assert_eq!(host.json("call list --pickup")["calls"], json!([]));
         assert_eq!(picked["call"]["state"], "connected");
         assert_eq!(host.refused(&format!("call answer {id} --user carol")).0, 1, "she has answered");
         let sent = beside(format!("call transfer {id} --user carol --to 501"), &mut [&mut ann]);

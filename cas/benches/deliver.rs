@@ -82,6 +82,7 @@ fn call(number: u64, first: u64) -> Call {
         room: None,
         locked: false,
         why: None,
+        joined: None,
     }
 }
 

@@ -21,6 +21,7 @@ const EVENTS: &[(&str, &str, Make)] = &[
     ("tel", "connected", schema::<tel::CallEventBody>),
     ("tel", "changed", schema::<tel::CallEventBody>),
     ("tel", "ended", schema::<tel::CallEventBody>),
+    ("tel", "pickup", schema::<tel::CallEventBody>),
     ("tel", "sdp", schema::<tel::Description>),
     ("graph", "changed", schema::<graph::Changed>),
     ("history", "added", schema::<history::EntryReply>),

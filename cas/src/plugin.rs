@@ -38,8 +38,9 @@ pub const MAX_PLUGINS: usize = 256;
 /// are told `no-provider` instead of `unavailable`.
 pub const MAX_PAST: usize = 1024;
 
-/// Topics that have no operations and yet are the switch's: its refusals of what could not be read have the first.
-pub(crate) const RESERVED: [&str; 2] = ["cas", "error"];
+/// Topics that have no operations and yet are the switch's: its refusals of what could not be read have the first, a kind of subscription
+/// the last.
+pub(crate) const RESERVED: [&str; 3] = ["cas", "error", crate::topic::tel::PICKUP];
 
 /// Returns the right that a plug-in's message needs: users have those.
 pub(crate) fn right<'a>(topic: &'a str, message: &'a str) -> Right<'a> {
@@ -238,9 +239,17 @@ mod tests {
         let (mut plugins, now) = (Plugins::default(), now());
         let mut register = |stream, topics: &[&str]| plugins.register(now, StreamId(stream), LoginId(1), names(topics), Dialect::Cas);
         assert!(register(1, &["weather", "tel.cloud"]).is_ok());
-        for topic in
-            operations("tel").iter().map(|_| "tel").chain(["admin", "login", "bulk", "event", "plugin", "permission", "cas", "error"])
-        {
+        for topic in operations("tel").iter().map(|_| "tel").chain([
+            "admin",
+            "login",
+            "bulk",
+            "event",
+            "plugin",
+            "permission",
+            "cas",
+            "error",
+            "pickup",
+        ]) {
             assert_eq!(register(2, &["other", topic]).unwrap_err().fault, Fault::RestrictedTopic, "{topic}");
         }
         assert_eq!(register(2, &["weather"]).unwrap_err().fault, Fault::Conflict);

@@ -20,6 +20,10 @@ pub trait Telephony: Send + Sync {
     fn call(&self, call: &CallId) -> impl Future<Output = Answer<tel::Call>> + Send;
     /// Lists the calls in progress, of a user or of all.
     fn calls(&self, user: Option<&UserName>) -> impl Future<Output = Answer<Vec<tel::Call>>> + Send;
+    /// Lists the calls that a user may pick up, or that anybody may.
+    fn waiting(&self, user: Option<&UserName>) -> impl Future<Output = Answer<tel::Waitings>> + Send;
+    /// Finds the call that is parked in a slot.
+    fn parked(&self, slot: &Line) -> impl Future<Output = Answer<tel::Call>> + Send;
     /// Starts a call for a user; answers when it rings or was refused.
     fn make_call(&self, caller: &Caller, user: &UserName, request: tel::MakeCall) -> impl Future<Output = Answer<tel::Acted>> + Send;
     /// Does something on a user's side of a call; answers when it is done. The state may have changed since it was looked at: then

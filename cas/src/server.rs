@@ -417,6 +417,12 @@ impl Server {
         self.logins.len()
     }
 
+    /// Returns whether a login wants to hear of calls that may be picked up: else a host need not tell of them.
+    #[must_use]
+    pub fn wants_pickups(&self) -> bool {
+        self.subscribers.has(crate::topic::tel::PICKUP)
+    }
+
     /// Checks a token, for a host that takes more from who has a login than from a stranger.
     ///
     /// # Errors

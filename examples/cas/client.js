@@ -16,7 +16,18 @@ class Cas {
         return cas;
     }
 
+    // Goes on with the login of a page that was loaded anew; sessionStorage is a place for `token`, which changes.
+    static async resume(base, token) {
+        const cas = new Cas(base);
+        cas.#token = token;
+        cas.#granted(await cas.ask("login", "refresh"));
+        cas.#follow();
+        return cas;
+    }
+
     onEvent = () => {};
+    onToken = () => {};
+    get token() { return this.#token; }
     #base; #token; #number = 0; #last = 0; #socket; #over = false; #pause = 100;
     #waiting = new Map(); #early = new Map(); // final replies that come as events, by their pending-id
 
@@ -52,6 +63,7 @@ class Cas {
 
     #granted({ token, "expires-in": seconds }) {
         this.#token = token;
+        this.onToken(token);
         setTimeout(async () => this.#over || this.#granted(await this.ask("login", "refresh")), seconds * 800);
     }
 

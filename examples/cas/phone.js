@@ -1,20 +1,42 @@
 // A phone in a web page without SIP: CAS for the calls, RTCPeerConnection for the media. Needs client.js.
 //
-//   const phone = await Phone.open("https://switch.example:8443", "ann", "secret", "my page");
+//   const phone = await Phone.open("https://switch.example:8443", "ann", "secret", "page");
 //   phone.onRing = (call) => phone.answer(call.id, stream);
 //   const call = await phone.call("501", stream);      // a MediaStream to send
 //   call.connection.ontrack = ({ track }) => …         // what the other side sends
 //   await phone.hangUp(call.id);
+//
+// A page that is loaded anew within 15 seconds keeps its calls: Phone.resume(base, token, "page", stream), with what `phone.cas.token` was.
 
 "use strict";
 
 class Phone {
     // Signs in and becomes a device of the user, the same one at each visit with the same name.
     static async open(base, user, password, name) {
-        const phone = new Phone(await Cas.login(base, user, password));
-        phone.cas.onEvent = ({ topic, message, body }) => topic === "tel" && phone.#told(message, body);
-        phone.device = (await phone.cas.ask("tel", "register", { device: name })).device;
+        return new Phone(await Cas.login(base, user, password)).#register(name);
+    }
+
+    // Goes on with the login and the calls of the page that was here before.
+    static async resume(base, token, name, stream) {
+        const phone = await new Phone(await Cas.resume(base, token)).#register(name);
+        const { calls } = await phone.cas.ask("tel", "list");
+        for (const { id, state, parties } of calls.filter((call) => phone.#mine(call.parties))) {
+            if (!phone.#mine(parties).media?.length) continue; // it rings: the switch describes it when it is answered
+            phone.#note(id, { state, connection: phone.#connection(stream) });
+            await phone.offer(id);
+        }
         return phone;
+    }
+
+    async #register(name) {
+        this.cas.onEvent = ({ topic, message, body }) => topic === "tel" && this.#told(message, body);
+        this.device = (await this.cas.ask("tel", "register", { device: name })).device;
+        return this;
+    }
+
+    // What this device carries in a call, if it is in it.
+    #mine(parties) {
+        return parties.flatMap(({ devices = [] }) => devices).find(({ device }) => device === this.device);
     }
 
     onRing = () => {}; // somebody calls, or a call is moved here: answer or decline
@@ -86,7 +108,7 @@ class Phone {
     }
 
     async #told(message, body) {
-        if (message !== "sdp") return this.#changed(message, body.call);
+        if (message !== "sdp") return this.#moved(message, body.call) || this.#changed(message, body.call);
         const known = this.calls.get(body.call);
         if (body.type === "rollback") { // somebody else answered, the caller gave up, or the change is off
             if (known?.connection?.signalingState === "have-remote-offer") await known.connection.setRemoteDescription({ type: "rollback" });
@@ -97,6 +119,23 @@ class Phone {
         } else if (body.type === "offer" || body.type === "request") {
             this.onRing(this.#note(body.call, { offer: body.sdp }));
         }
+    }
+
+    // A call may become part of another one, and go on there; and it may go to another device. Returns whether it did.
+    #moved(message, { id, joined, parties }) {
+        const call = this.calls.get(id);
+        if (!call?.connection) return false;
+        if (message === "ended" && joined) {
+            // at once: what the switch describes from now on is about the other one
+            this.calls.delete(id);
+            this.calls.set(joined, Object.assign(call, { id: joined }));
+            const goesOnWithoutUs = () => this.#changed("ended", { id: joined, state: "ended" });
+            this.cas.ask("tel", "show", { call: joined }).then(({ call: { state } }) => this.#note(joined, { state }), goesOnWithoutUs);
+            return true;
+        }
+        if (message !== "changed" || this.#mine(parties)) return false;
+        this.#changed("ended", { id, state: "elsewhere" });
+        return true;
     }
 
     #changed(message, { id, state }) {

@@ -1,13 +1,13 @@
 //! Aligning: offers and answers between us and one leg alone, where a call is no plain pair whose offers are passed from side to side. Each
 //! leg's lines follow what its party uses it for and what the others have; a far end is offered something only when a kind comes or goes,
-//! or when the codec in use is one that it would have to change (RFC 3725, RFC 5631).
+//! when the codec in use is one that it would have to change (RFC 3725, RFC 5631), or when it is put on hold or off it ([`super::hold`]).
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use media::Kinds;
-use media::sdp::MediaDescription;
 use media::sdp::negotiate::Finality;
+use media::sdp::{Description, MediaDescription};
 use sip::message::Headers;
 use sip::{CommandError, StatusCode};
 use tracing::debug;
@@ -50,6 +50,12 @@ impl Call {
         found.and_then(|leg| leg.media.line(kind))
     }
 
+    /// Returns what an offer to a leg is made after.
+    fn offer_template(&self, leg: &Leg, wanted: Kinds) -> Description {
+        let template = template::offer(leg.media.lines(), wanted, leg.media.unwanted(), |kind| self.line_of_others(leg.party, kind));
+        if self.told_held(leg) { template::on_hold(template) } else { template }
+    }
+
     /// Whether, of two parties, what comes from another leg that stays cannot pass to this one though both have a codec for it.
     fn is_unfit(&self, leg: &Leg) -> bool {
         let mut others = self.legs.iter().filter(|other| other.party != leg.party && other.is_up() && self.until(other).is_none());
@@ -84,40 +90,52 @@ impl Calls {
     }
 
     fn align_leg(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
-        let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(leg) = call.leg(leg).filter(|leg| !leg.media.is_pending() && leg.again.is_none()) else { return };
+        let Some(leg) = call.leg(leg).filter(|leg| leg.may_offer()) else { return };
         let wanted = call.wanted(leg);
         let is_due = wanted != leg.media.has() && !wanted.is_empty() && leg.stuck != Some(wanted);
         let mends = leg.mends > 0 && (call.is_unfit(leg) || leg.stale && !leg.media.is_open());
-        if !is_due && !mends {
+        if !is_due && !mends && !call.is_hold_due(leg) {
             return;
         }
-        let (leg_id, party) = (leg.id, leg.party);
-        let template = template::offer(leg.media.lines(), wanted, leg.media.unwanted(), |kind| call.line_of_others(party, kind));
-        let Some(leg) = call.leg_mut(leg_id) else { return };
-        leg.mends = leg.mends.saturating_sub(u8::from(mends));
-        let offer = match leg.media.make_offer(&template, switch.media) {
+        let (leg_id, kinds) = (leg.id, if is_due || mends { wanted } else { leg.media.has() });
+        if let Some(leg) = call.leg_mut(leg_id) {
+            leg.mends = leg.mends.saturating_sub(u8::from(mends));
+        }
+        let waits = self.offer_own(switch, id, leg_id, kinds);
+        if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(leg_id)).filter(|_| waits) {
+            leg.mends += u8::from(mends);
+        }
+    }
+
+    /// Offers a leg that its lines carry these kinds, and tells it whether it is on hold. Returns true if that has to wait.
+    pub(super) fn offer_own(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, wanted: Kinds) -> bool {
+        let limit = Some(self.policy.media_timeout);
+        let Some(call) = self.calls.get_mut(&id) else { return false };
+        let Some((held, template)) = call.leg(leg).map(|leg| (call.told_held(leg), call.offer_template(leg, wanted))) else { return false };
+        let Some(leg) = call.leg_mut(leg) else { return false };
+        leg.asked = wanted;
+        let offer = match leg.media.make_offer_to(&template, held, switch.media) {
             Ok(offer) => offer,
             Err(error) => {
-                debug!(call = %id, leg = leg_id.0, %error, "no offer can be made");
-                leg.stuck = Some(wanted);
-                return;
+                debug!(call = %id, leg = leg.id.0, %error, "no offer can be made");
+                leg.note_refused(held);
+                return false;
             }
         };
-        leg.asked = wanted;
         match switch.sip.offer(switch.now, leg.dialog, offer) {
             Ok(()) => leg.stale = false,
             Err(CommandError::Pending) => {
                 leg.media.rollback(switch.media, limit);
-                leg.mends += u8::from(mends);
                 leg.again = Some(switch.now + WAIT);
+                return true;
             }
             Err(CommandError::Gone) => {
                 leg.media.rollback(switch.media, limit);
-                leg.stuck = Some(wanted);
+                leg.note_refused(held);
             }
         }
+        false
     }
 
     /// Offers that had to wait may go out now.
@@ -159,16 +177,23 @@ impl Calls {
         let Some(ours) = call.leg_mut(leg) else { return };
         match received {
             Ok(()) => {
-                (ours.tries, ours.stuck) = (0, None);
+                (ours.tries, ours.stuck, ours.unshown) = (0, None, None);
                 ours.media.park(ours.asked);
                 ours.media.apply(switch.media, limit);
                 self.arrange(switch, id);
                 self.align(switch, id);
             }
-            Err(error) if is_pair => self.fail(switch, id, &format!("an answer within the call cannot be used: {error}")),
             Err(error) => {
                 debug!(call = %id, leg = leg.0, %error, "a device's answer cannot be used");
-                self.let_leave(switch, id, leg, None);
+                ours.media.rollback(switch.media, limit);
+                if ours.tells_only() {
+                    ours.note_refused(ours.media.offers_hold());
+                    self.align(switch, id);
+                } else if is_pair {
+                    self.fail(switch, id, &format!("an answer within the call cannot be used: {error}"));
+                } else {
+                    self.let_leave(switch, id, leg, None);
+                }
             }
         }
     }
@@ -178,6 +203,7 @@ impl Calls {
         let limit = Some(self.policy.media_timeout);
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(ours) = call.leg_mut(leg) else { return };
+        let offered_hold = ours.media.offers_hold();
         ours.media.rollback(switch.media, limit);
         if status == StatusCode::REQUEST_PENDING && ours.tries < MAX_TRIES {
             ours.tries += 1;
@@ -187,7 +213,7 @@ impl Calls {
             return;
         }
         ours.tries = 0;
-        ours.stuck = Some(ours.asked);
+        ours.note_refused(offered_hold);
         ours.media.refuse(ours.asked);
         if call.is_managed {
             self.align(switch, id);
@@ -212,9 +238,9 @@ impl Calls {
         }
         let Some(ours) = call.leg(leg) else { return Err(StatusCode::NO_TRANSACTION) };
         let wanted = call.wanted(ours);
-        let template = template::offer(ours.media.lines(), wanted, ours.media.unwanted(), |kind| call.line_of_others(ours.party, kind));
+        let (held, template) = (call.told_held(ours), call.offer_template(ours, wanted));
         let ours = call.leg_mut(leg).ok_or(StatusCode::NO_TRANSACTION)?;
-        let offer = ours.media.make_offer(&template, switch.media).map_err(unusable)?;
+        let offer = ours.media.make_offer_to(&template, held, switch.media).map_err(unusable)?;
         ours.asked = wanted;
         ours.media.apply(switch.media, limit);
         switch.sip.accept(switch.now, ours.dialog, offer);
@@ -237,8 +263,10 @@ impl Calls {
         let Some(ours) = call.leg(leg) else { return Err(StatusCode::NO_TRANSACTION) };
         let possible = call.possible(ours);
         let template = template::answer(ours.media.lines(), possible, ours.media.unwanted(), |kind| call.line_of_others(ours.party, kind));
+        let held = call.told_held(ours);
+        let template = if held { template::on_hold(template) } else { template };
         let ours = call.leg_mut(leg).ok_or(StatusCode::NO_TRANSACTION)?;
-        let answer = ours.media.make_answer(&template, switch.media).map_err(|error| {
+        let answer = ours.media.make_answer_to(&template, held, switch.media).map_err(|error| {
             debug!(call = %id, %error, "offer refused");
             ours.media.drop_offer();
             if matches!(error, MediaError::NoPort(_)) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NOT_ACCEPTABLE_HERE }

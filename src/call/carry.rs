@@ -425,6 +425,7 @@ impl Calls {
                 self.by_user.remove(&(Arc::clone(user), id));
             }
             call.went(&gone, switch.unix);
+            self.forget_account(gone.account.as_ref());
             if let Some(moving) = gone.moving {
                 self.outputs.push_back(Output::Outcome { ticket: moving.ticket, result: Err(Refusal::CallOver) });
             }

@@ -29,7 +29,8 @@ impl Calls {
     fn finish(&mut self, id: Id) {
         let done = self.calls.get(&id).is_some_and(|call| matches!(call.state, State::Over) && call.closing.is_empty());
         if done && let Some(call) = self.calls.remove(&id) {
-            self.forget_account(call.account.as_ref());
+            let parties = call.parties.iter().filter_map(|party| party.account.as_ref());
+            call.account.iter().chain(parties).for_each(|account| self.forget_account(Some(account)));
             let mut record = call.record;
             record.media.extend(call.heard.into_values());
             record.end_stays();

@@ -1,11 +1,14 @@
 //! Commands: what a party, or an administrator, may want of a call while it lasts. What takes time answers with a ticket, and its outcome
 //! follows as [`Output::Outcome`](super::Output::Outcome). Who may ask is not decided here.
 
+use std::sync::Arc;
+
 use media::Kinds;
 use media::dtmf::Digit;
 use sip::StatusCode;
 
 use super::conference::Guest;
+use super::conference::room::Room;
 use super::handoff::Manner;
 use super::join::Joined;
 use super::leg::Stage;
@@ -100,6 +103,26 @@ pub enum Command {
         /// The guests.
         guests: Vec<Guest>,
     },
+    /// The party, everybody in the call, and whoever is in the other calls go into a room that has no PIN.
+    Enter {
+        /// The call.
+        call: Id,
+        /// Whose other calls, and who asks.
+        party: PartyId,
+        /// The other calls.
+        calls: Vec<Id>,
+        /// The room.
+        room: Arc<Room>,
+    },
+    /// The other party is sent into a room, or to its door.
+    Send {
+        /// The call.
+        call: Id,
+        /// Who sends it there.
+        party: PartyId,
+        /// The room.
+        room: Arc<Room>,
+    },
     /// The moderator removes a party.
     Kick {
         /// The call.
@@ -138,7 +161,7 @@ pub enum Command {
         /// Who is the moderator from now on.
         party: PartyId,
     },
-    /// The others' devices are sent digits.
+    /// The others' devices are sent digits; at the door of a room they are those of the PIN.
     Digits {
         /// The call.
         call: Id,
@@ -247,6 +270,8 @@ impl Command {
             | Self::Resume { call, .. }
             | Self::Mute { call, .. }
             | Self::Gather { call, .. }
+            | Self::Enter { call, .. }
+            | Self::Send { call, .. }
             | Self::Kick { call, .. }
             | Self::Silence { call, .. }
             | Self::Lock { call, .. }
@@ -283,6 +308,8 @@ impl Calls {
             Command::Resume { party, .. } => self.set_holding(switch, (id, party), false),
             Command::Mute { party, kinds, .. } => self.mute(switch, (id, party), kinds),
             Command::Gather { party, calls, guests, .. } => self.gather(switch, (id, party), calls, guests),
+            Command::Enter { party, calls, room, .. } => self.gather_in_room(switch, (id, party), calls, &room),
+            Command::Send { party, room, .. } => self.send_to_room(switch, (id, party), &room, None).map(|()| Answer::Done),
             Command::Kick { by, party, .. } => self.kick(switch, (id, by), party),
             Command::Silence { by, party, kinds, .. } => self.silence(switch, (id, by), (party, kinds)),
             Command::Lock { by, locked, .. } => self.lock((id, by), locked),
@@ -304,6 +331,7 @@ impl Calls {
                 Ok(Answer::Done)
             }
         };
+        self.show_hold(switch, id);
         self.touch(id);
         answer
     }
@@ -339,19 +367,6 @@ impl Calls {
         Ok(Answer::Done)
     }
 
-    fn set_holding(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), holding: bool) -> Result<Answer, Refusal> {
-        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
-        if !matches!(call.state, State::Established(_)) {
-            return Err(Refusal::NotAnswered);
-        }
-        if !holding && call.is_held_at_device(party) {
-            return Err(Refusal::HoldsItself);
-        }
-        call.party_mut(party).ok_or(Refusal::NoParty)?.holding = holding;
-        self.arrange(switch, id);
-        Ok(Answer::Done)
-    }
-
     pub(super) fn mute(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId), kinds: Kinds) -> Result<Answer, Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
         let is_moderated = call.is_moderated(party);
@@ -375,6 +390,10 @@ impl Calls {
             return Err(Refusal::NotAnswered);
         }
         call.party(party).ok_or(Refusal::NoParty)?;
+        if call.is_at_door() {
+            self.show_pin(switch, id, digits.chars().filter_map(Digit::from_letter));
+            return Ok(Answer::Done);
+        }
         self.press_all(switch, (id, party), digits.chars().filter_map(Digit::from_letter));
         Ok(Answer::Done)
     }

@@ -22,7 +22,7 @@ use super::command::{Answer, Refusal};
 use super::party::{Party, PartyId};
 use super::record::{EndedBy, MAX_STAYS, Stay};
 use super::transfer::is_user;
-use super::{Call, Calls, Id, Switch};
+use super::{Call, Calls, Id, State, Switch};
 
 /// Most parties of a conference, those that ring included; nobody else comes in then.
 pub const MAX_PARTIES: usize = 100;
@@ -185,7 +185,7 @@ impl Call {
 
     /// Returns true while its only party has not shown the PIN.
     pub(super) fn is_at_door(&self) -> bool {
-        self.conference.as_ref().is_some_and(|conference| conference.door.is_some())
+        !matches!(self.state, State::Over) && self.conference.as_ref().is_some_and(|conference| conference.door.is_some())
     }
 
     /// Returns when somebody who rings has not answered, or somebody at the door has not come in.

@@ -8,7 +8,7 @@ use sip::message::{Headers, Method, Name, Response};
 use sip::{ClientId, CommandError, DialogId, Ender, ServerId, StatusCode};
 use tracing::debug;
 
-use super::leg::{LegId, MediaError};
+use super::leg::{Leg, LegId, MediaError};
 use super::party::PartyId;
 use super::record::EndedBy;
 use super::{Call, Calls, Id, Relayed, State, Switch, Talk};
@@ -92,7 +92,9 @@ impl Calls {
     fn take_offer(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId, body: &Bytes) -> Result<(), StatusCode> {
         let Some(call) = self.calls.get_mut(&id) else { return Err(StatusCode::NO_TRANSACTION) };
         let State::Established(Talk { late_offer: false, relayed: None }) = call.state else { return Err(StatusCode::REQUEST_PENDING) };
-        let Some((ours, other)) = call.pair(leg).filter(|(ours, other)| ours.media.is_like(&other.media)) else {
+        let pair = call.other(leg).and_then(|other| call.leg(leg).zip(call.leg(other)));
+        let is_passed = |(ours, other): &(&Leg, &Leg)| ours.media.is_like(&other.media) && !call.is_held_by_us(ours, other);
+        let Some((ours, other)) = pair.filter(is_passed) else {
             return self.answer_self(switch, id, leg, body);
         };
         if ours.media.is_pending() || other.media.is_pending() {

@@ -34,10 +34,15 @@ pub struct View {
     pub ended_at: Option<u64>,
     /// Where it is parked.
     pub slot: Option<u16>,
+    /// Whether others may pick it up: devices of the callee ring, or it is parked. A call that was made for its caller is not taken from
+    /// the callee.
+    pub waits: bool,
     /// What a conference has besides; none for a plain call.
     pub conference: Option<Conference>,
     /// Why it ended, in one sentence.
     pub why: Option<String>,
+    /// The call that it became part of: those of its parties who did not leave are there now.
+    pub joined: Option<Id>,
 }
 
 /// What is said of a conference.
@@ -49,6 +54,8 @@ pub struct Conference {
     pub locked: bool,
     /// The number of its room, if it is in one.
     pub room: Option<Arc<str>>,
+    /// It is at the door of the room, which waits for the PIN.
+    pub at_door: bool,
 }
 
 /// Where a call stands.
@@ -174,6 +181,16 @@ impl View {
         self.parties.iter().find(|party| party.who.user().is_some_and(|name| **name == *user))
     }
 
+    /// Returns those whose call it is while it [waits](Self::waits): who calls and at whom it rings, or who is parked.
+    pub fn waiting(&self) -> impl Iterator<Item = &Party> {
+        let is_parked = self.slot.is_some();
+        self.parties.iter().filter(move |party| match party.state {
+            _ if !is_parked => matches!(party.id, PartyId::CALLER | PartyId::CALLEE),
+            Standing::Connected | Standing::Holding => true,
+            Standing::Calling | Standing::Ringing | Standing::Left => false,
+        })
+    }
+
     /// Returns a party.
     #[must_use]
     pub fn party(&self, id: PartyId) -> Option<&Party> {
@@ -204,7 +221,13 @@ impl Call {
                 CallState::Established(_) => State::Connected,
                 CallState::Over => State::Ended,
             },
-            parties: self.parties.iter().map(|party| self.view_party(party, &members)).chain(self.coming_parties(&members)).collect(),
+            parties: self
+                .parties
+                .iter()
+                .map(|party| self.view_party(party, &members))
+                .chain(self.coming_parties(&members))
+                .chain(self.parties_elsewhere())
+                .collect(),
             constructed: self.constructed.clone(),
             dialled: Arc::clone(&record.dialled),
             started_at: record.started_at,
@@ -212,13 +235,26 @@ impl Call {
             answered_at: record.answered_at,
             ended_at: is_over.then_some(record.ended_at),
             slot: self.parked.as_ref().map(|parked| parked.slot),
+            waits: match self.state {
+                CallState::Ringing(_) => true,
+                CallState::Established(_) => self.parked.is_some(),
+                CallState::Over => false,
+            },
             conference: self.conference.as_deref().map(|conference| Conference {
                 moderator: conference.moderator,
                 locked: conference.locked,
                 room: conference.room.as_ref().map(|room| Arc::clone(&room.number)),
+                at_door: self.is_at_door(),
             }),
             why: is_over.then(|| record.reason.clone()),
+            joined: self.joined.as_ref().map(|(id, _)| *id),
         }
+    }
+
+    /// Returns those who went on in another call, in their order.
+    fn parties_elsewhere(&self) -> impl Iterator<Item = Party> + '_ {
+        let gone = self.joined.iter().flat_map(|(_, parties)| parties);
+        gone.map(|party| Party { state: Standing::Left, ..self.view_party(party, &[]) })
     }
 
     /// Returns those who are on their way into the call.
@@ -275,5 +311,44 @@ fn view_leg(leg: &super::leg::Leg, members: &[Member]) -> Leg {
         },
         gives: member.map_or(Kinds::NONE, |member| member.gives & sends),
         takes: member.map_or(Kinds::NONE, |member| member.takes & receives),
+    }
+}
+
+/// Calls as values, for the tests of those who read them.
+#[cfg(test)]
+pub(crate) mod sample {
+    use super::{Arc, Constructed, Id, Kinds, Party, PartyId, Standing, State, View, Who};
+
+    /// A call of users, none of whom has a device, that began at 0 and is answered unless it rings.
+    pub(crate) fn view(state: State, parties: &[(u16, &str, Standing)]) -> View {
+        let party = |(id, name, state): &(u16, &str, Standing)| Party {
+            id: PartyId(*id),
+            who: Who::User((*name).into()),
+            address: format!("{name}@tandem.test").into(),
+            name: None,
+            anonymous: false,
+            state: *state,
+            came_at: 0,
+            held_at_device: false,
+            muted: Kinds::NONE,
+            silenced: Kinds::NONE,
+            legs: Vec::new(),
+        };
+        View {
+            id: Id(7),
+            state,
+            parties: parties.iter().map(party).collect(),
+            constructed: Constructed::Direct,
+            dialled: Arc::from("502"),
+            started_at: 0,
+            ringing_at: None,
+            answered_at: (state != State::Ringing).then_some(1),
+            ended_at: None,
+            slot: None,
+            joined: None,
+            waits: matches!(state, State::Ringing | State::Parked),
+            conference: None,
+            why: None,
+        }
     }
 }

@@ -92,6 +92,7 @@ impl Calls {
         info!(call = %id, with = %from, "joined");
         other.record.ended_by = EndedBy::Switch;
         other.record.reason = format!("joined with call {id}");
+        other.joined = Some((id, vec![comes.gone_on()]));
         if let Some(user) = comes.person.who.user() {
             self.by_user.remove(&(Arc::clone(user), from));
             self.by_user.insert((Arc::clone(user), id));
@@ -115,7 +116,9 @@ impl Calls {
     fn join_ringing(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId), (from, _): (Id, PartyId), report: Option<Report>) {
         let Some(other) = self.calls.get_mut(&from) else { return };
         let Some(at) = other.parties.iter().position(|party| party.id == PartyId::CALLEE) else { return };
-        let to = other.parties.remove(at).person;
+        let rings = other.parties.remove(at);
+        other.joined = Some((id, vec![rings.gone_on()]));
+        let to = rings.person;
         if let Some(user) = to.who.user() {
             self.by_user.remove(&(Arc::clone(user), from));
         }

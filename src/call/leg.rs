@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use media::dtmf::Digit;
 use media::port::Kind;
-use media::sdp::negotiate::{Error, Finality, Negotiation, Stream, passes_unchanged};
+use media::sdp::negotiate::{Error, Finality, Negotiation, Stream, passes_unchanged, takes_no_sound};
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Local, Profile, Protection};
 use media::sdp::{self, Description, Format, MediaDescription, MediaKind};
@@ -118,6 +118,8 @@ pub(super) struct Leg {
     pub(super) again: Option<Instant>,
     /// How often that was so.
     pub(super) tries: u8,
+    /// What its peer refused to be told of hold.
+    pub(super) unshown: Option<bool>,
     /// It may be on hold for somebody who has left.
     pub(super) stale: bool,
     /// How often it may be offered another codec, since a device joined.
@@ -150,6 +152,7 @@ impl Leg {
             stuck: None,
             again: None,
             tries: 0,
+            unshown: None,
             stale: false,
             mends: 0,
             verdict: None,
@@ -160,6 +163,24 @@ impl Leg {
 
     pub(super) fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up)
+    }
+
+    /// Its peer refused what it was asked, and told of hold: it is not asked for the same again.
+    pub(super) fn note_refused(&mut self, held: bool) {
+        if !self.tells_only() {
+            self.stuck = Some(self.asked);
+        }
+        self.unshown = Some(held);
+    }
+
+    /// Returns true if our last offer, which is no longer pending, asked for nothing new.
+    pub(super) fn tells_only(&self) -> bool {
+        self.asked == self.media.has()
+    }
+
+    /// Returns true if an offer of ours would not meet another one that we know of.
+    pub(super) fn may_offer(&self) -> bool {
+        !self.media.is_pending() && self.again.is_none()
     }
 }
 
@@ -192,13 +213,30 @@ pub(super) struct Media {
     refused: Kinds,
     /// What its lines have, and nothing is sent on: they cannot be taken away.
     parked: Kinds,
+    /// The same before our pending offer.
+    parked_before: Kinds,
+    /// Its peer is told that it is on hold.
+    held: bool,
+    /// Our pending offer tells it so.
+    offers_hold: bool,
 }
 
 impl Media {
     /// Has neither port nor description yet. `beside`: a port of the same call, or of one that it may be joined with.
     pub(super) fn new(manner: Manner, signaling: Option<IpAddr>, beside: Option<PortId>) -> Self {
         let negotiation = Negotiation::new(manner.session_id, manner.profile, manner.protection, manner.secret);
-        Self { negotiation, port: None, beside, signaling, offered: Kinds::NONE, refused: Kinds::NONE, parked: Kinds::NONE }
+        Self {
+            negotiation,
+            port: None,
+            beside,
+            signaling,
+            offered: Kinds::NONE,
+            refused: Kinds::NONE,
+            parked: Kinds::NONE,
+            parked_before: Kinds::NONE,
+            held: false,
+            offers_hold: false,
+        }
     }
 
     /// Returns true if its device takes digits as named events.
@@ -233,10 +271,16 @@ impl Media {
 
     /// Makes our offer to the peer after a template: what the others say. After an error nothing has changed.
     pub(super) fn make_offer(&mut self, template: &Description, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        self.make_offer_to(template, takes_no_sound(template), ports)
+    }
+
+    /// The same to a peer that is told whether it is on hold.
+    pub(super) fn make_offer_to(&mut self, template: &Description, held: bool, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
         self.reserve(template, ports)?;
         let offer = self.negotiation.make_offer(template, local(self.port.as_ref()))?;
         self.offered = kinds_of(&template.media);
-        self.parked = Kinds::NONE;
+        self.parked_before = std::mem::take(&mut self.parked);
+        self.offers_hold = held;
         Ok(offer)
     }
 
@@ -253,22 +297,32 @@ impl Media {
         if finality == Finality::Final {
             let got = self.kinds();
             self.refused = (self.refused | (self.offered - got)) - got;
+            self.held = self.offers_hold;
         }
         Ok(())
     }
 
     /// Answers the peer after a template: what the others say. After an error nothing has changed.
     pub(super) fn make_answer(&mut self, template: &Description, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        self.make_answer_to(template, false, ports)
+    }
+
+    /// The same to a peer that is told whether it is on hold. One that was, and offers to send nothing, is not told that it no longer is.
+    pub(super) fn make_answer_to(&mut self, template: &Description, held: bool, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
         self.reserve(template, ports)?;
-        Ok(self.negotiation.make_answer(template, local(self.port.as_ref()))?)
+        let offers_sound = self.negotiation.remote_offer().map(sends_sound);
+        let answer = self.negotiation.make_answer(template, local(self.port.as_ref()))?;
+        self.held = offers_sound.map_or(self.held, |offers| held || self.held && !offers);
+        Ok(answer)
     }
 
     /// Answers the peer as another leg's peer says. What that one refuses is parked where it cannot be taken away.
     pub(super) fn pass_answer(&mut self, other: &Self, ports: &mut dyn Ports) -> Result<Bytes, MediaError> {
+        let held = other.negotiation.remote_offer().map_or_else(|| other.holds(), takes_no_sound);
         let other = other.negotiation.remote_offer().map_or_else(|| other.remote(), Ok)?;
-        let Some(offer) = self.negotiation.remote_offer() else { return self.make_answer(other, ports) };
+        let Some(offer) = self.negotiation.remote_offer() else { return self.make_answer_to(other, held, ports) };
         let template = template::passed(&offer.media, other, self.unwanted());
-        let answer = self.make_answer(&template, ports)?;
+        let answer = self.make_answer_to(&template, held, ports)?;
         self.park(kinds_of(&other.media));
         Ok(answer)
     }
@@ -338,6 +392,11 @@ impl Media {
         self.kinds() - self.parked
     }
 
+    /// Returns whether our last offer told its peer that it is on hold.
+    pub(super) fn offers_hold(&self) -> bool {
+        self.offers_hold
+    }
+
     /// Returns the kinds that its peer did not take.
     pub(super) fn refused(&self) -> Kinds {
         self.refused
@@ -398,6 +457,11 @@ impl Media {
         self.negotiation.holds()
     }
 
+    /// Returns true if its peer is told that it is on hold: we take nothing of it (RFC 3264 §8.4).
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Forgets the peer's pending offer: what was agreed before holds.
     pub(super) fn drop_offer(&mut self) {
         self.negotiation.reject_offer();
@@ -405,6 +469,9 @@ impl Media {
 
     /// Goes back to what was agreed before the pending offer, ours or the peer's.
     pub(super) fn rollback(&mut self, ports: &mut dyn Ports, limit: Option<Duration>) {
+        if self.negotiation.has_local_offer() {
+            self.parked = self.parked_before;
+        }
         self.negotiation.rollback();
         self.negotiation.reject_offer();
         self.apply(ports, limit);
@@ -471,6 +538,12 @@ impl Media {
 /// The kinds of lines that are not refused.
 fn kinds_of(lines: &[MediaDescription]) -> Kinds {
     lines.iter().filter(|line| line.port != 0).fold(Kinds::NONE, |kinds, line| kinds | Kinds::of(&line.kind))
+}
+
+/// Whether whoever offers this would send sound.
+fn sends_sound(offer: &Description) -> bool {
+    let mut sound = offer.media.iter().filter(|line| line.kind == MediaKind::Audio && line.port != 0);
+    sound.any(|line| offer.direction_of(line).sends())
 }
 
 fn local(port: Option<&Port>) -> &Local {

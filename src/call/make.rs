@@ -1,6 +1,6 @@
 //! Make: a call that a client application wants. The user's own device is called first, and shown whom it will call; when it answers, the
 //! destination is called, and the user hears how that goes (RFC 3725 §4.4, with an offer of ours in the place of the empty one).
-//! A user may begin with two devices: audio on one, video on the other.
+//! A user may begin with two devices: audio on one, video on the other. The destination may be a room, which answers at once.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use sip::message::{Headers, Name};
 use tracing::info;
 
 use super::command::Ticket;
+use super::conference::room::Room;
 use super::party::{Party, PartyId, Person};
 use super::reach::Invitation;
 use super::record::{EndedBy, Record};
@@ -35,10 +36,19 @@ pub struct Make {
     pub kinds: Kinds,
     /// What was dialled, for the record.
     pub dialled: String,
-    /// Who is called.
+    /// Who is called, or what of a room is shown on the caller's device.
     pub callee: Person,
-    /// Their devices.
-    pub targets: Vec<Target>,
+    /// What is called.
+    pub to: Destination,
+}
+
+/// What a call is made to.
+#[derive(Debug)]
+pub enum Destination {
+    /// The devices of somebody.
+    Devices(Vec<Target>),
+    /// A room.
+    Room(Arc<Room>),
 }
 
 /// How a device is called.
@@ -57,7 +67,7 @@ pub(super) struct Making {
     video: Option<Target>,
     alert: Alert,
     callee: Person,
-    targets: Vec<Target>,
+    to: Destination,
 }
 
 impl Making {
@@ -79,27 +89,32 @@ impl Alert {
 }
 
 impl Calls {
-    /// Calls the user's device, and the destination when that has answered. The outcome is told when the destination rings.
+    /// Calls the user's device, and the destination when that has answered. The outcome is told when the destination rings, or when the user is
+    /// in the room, or at its door.
     ///
     /// # Errors
-    /// [`Refusal::TooManyCalls`], [`Refusal::TooManyOfUser`], [`Refusal::NoWay`] to the user's own device, [`Refusal::Unreachable`].
+    /// [`Refusal::TooManyCalls`], [`Refusal::TooManyOfUser`], [`Refusal::NoWay`] to the user's own device, [`Refusal::Unreachable`]; of a room
+    /// without PIN [`Refusal::Locked`] and [`Refusal::Full`].
     pub fn make(&mut self, switch: &mut Switch<'_>, make: Make) -> Result<(Id, Ticket), Refusal> {
         self.may_start(&make.caller.who)?;
         if make.devices.is_empty() {
             return Err(Refusal::NoWay);
         }
-        if make.targets.is_empty() {
-            return Err(Refusal::Unreachable);
+        match &make.to {
+            Destination::Devices(targets) if targets.is_empty() => return Err(Refusal::Unreachable),
+            Destination::Devices(_) => {}
+            Destination::Room(room) => self.may_visit(&make.caller.who, room)?,
         }
-        let (id, ticket) = (self.id(switch.unix), self.take_ticket());
+        let (id, ticket) = (self.take_id(switch.unix), self.take_ticket());
         info!(call = %id, "call made by command");
-        let mut call = Call::new(Record::begun(id, (&make.caller.address, &make.callee.address), &make.dialled, switch.unix));
+        let callee = if let Destination::Room(room) = &make.to { &room.number } else { &make.callee.address };
+        let mut call = Call::new(Record::begun(id, (&make.caller.address, callee), &make.dialled, switch.unix));
         call.state = State::Established(Talk::default());
         let who = make.caller.who.clone();
         call.parties.push(Party::new(PartyId::CALLER, make.caller));
         self.begin(id, call, &who);
         let (kinds, carries) = if make.video.is_some() { (Kinds::AUDIO, Kinds::AUDIO) } else { (make.kinds, Kinds::BOTH) };
-        let making = Making { video: make.video, alert: make.alert, callee: make.callee, targets: make.targets };
+        let making = Making { video: make.video, alert: make.alert, callee: make.callee, to: make.to };
         self.call_caller(switch, id, (&make.devices, kinds, carries), (making, ticket));
         self.touch(id);
         Ok((id, ticket))
@@ -129,7 +144,11 @@ impl Calls {
         if let Some(video) = making.video.take() {
             return self.call_caller(switch, id, (&[video], Kinds::VIDEO, Kinds::VIDEO), (*making, ticket));
         }
-        let Making { callee, targets, .. } = *making;
+        let Making { callee, to, .. } = *making;
+        let targets = match to {
+            Destination::Devices(targets) => targets,
+            Destination::Room(room) => return self.visit_by_command(switch, id, &room, ticket),
+        };
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.parties.push(Party::new(PartyId::CALLEE, callee.clone()));
         let mut headers = Headers::default();

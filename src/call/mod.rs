@@ -16,6 +16,7 @@ mod established;
 pub mod graph;
 mod guest;
 mod handoff;
+mod hold;
 pub mod join;
 pub mod leg;
 pub mod make;
@@ -107,7 +108,8 @@ pub struct Policy {
     pub media_timeout: Duration,
     /// How long a call is parked before the one who parked it is called back.
     pub park: Duration,
-    /// Most calls at a time that one user has made; a further one is refused with 486. Those that others make to them do not count.
+    /// Most calls at a time that one user has made; a further one is refused with 486. Those that others make to them do not count, a room
+    /// that they are in does.
     pub calls_per_user: usize,
     /// Most calls at a time that have come by one trunk; a further one is refused with 503.
     pub calls_per_trunk: usize,
@@ -168,6 +170,13 @@ pub enum Output {
         call: Id,
         /// The user's name.
         user: Arc<str>,
+    },
+    /// A call becomes part of another one: who waits for something in it waits for it there.
+    Merged {
+        /// The call that is over.
+        call: Id,
+        /// The one that goes on.
+        into: Id,
     },
     /// Tell whoever asked what became of a command that took time.
     Outcome {
@@ -254,6 +263,8 @@ struct Call {
     parked: Option<Parked>,
     /// It is one of more than two, or is to be.
     conference: Option<Box<Conference>>,
+    /// The call that it became part of, and who went on there.
+    joined: Option<(Id, Vec<Party>)>,
     /// It was a visitor's at the door of a room, and became part of the room's: that has the record of it.
     is_visit: bool,
     /// The bridge as media knows it.
@@ -266,7 +277,7 @@ struct Call {
     scheduled: Option<Instant>,
     /// Its legs' lines follow what its parties use their devices for.
     is_managed: bool,
-    /// Whose it is, as far as it is counted.
+    /// Whose it is, as far as it is counted; in a room its parties are.
     account: Option<Account>,
 }
 
@@ -355,13 +366,18 @@ impl Calls {
 
     /// Takes a new call, and notes who has made it.
     fn begin(&mut self, id: Id, mut call: Call, who: &Who) {
-        let account = Account::of(who);
-        *self.made.entry(account.clone()).or_default() += 1;
-        call.account = Some(account);
+        call.account = Some(self.charge(who));
         self.calls.insert(id, call);
     }
 
-    /// A call is over that somebody has made.
+    /// Counts a call of somebody.
+    fn charge(&mut self, who: &Who) -> Account {
+        let account = Account::of(who);
+        *self.made.entry(account.clone()).or_default() += 1;
+        account
+    }
+
+    /// A call is over that somebody has made, or they have left a room.
     fn forget_account(&mut self, account: Option<&Account>) {
         if let Some((account, made)) = account.and_then(|account| Some((account, self.made.get_mut(account)?))) {
             *made -= 1;
@@ -413,6 +429,11 @@ impl Calls {
         theirs.filter_map(|(_, id)| self.view(*id))
     }
 
+    /// Returns the parked calls, by their slots.
+    pub fn views_parked(&self) -> impl Iterator<Item = Arc<View>> {
+        self.slots.values().filter_map(|id| self.view(*id))
+    }
+
     /// Returns the next thing asked for.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -439,6 +460,7 @@ impl Calls {
             self.park_timeout(switch, id);
             self.conference_timeout(switch, id);
             self.follow_answer(switch, id);
+            self.show_hold(switch, id);
             self.touch(id);
         }
     }
@@ -456,7 +478,8 @@ impl Calls {
         }
     }
 
-    fn id(&mut self, unix: u64) -> Id {
+    /// Takes the next number of a call, for one that does not come about.
+    pub fn take_id(&mut self, unix: u64) -> Id {
         self.last_id = Id((unix << 22).max(self.last_id.0 + 1));
         self.last_id
     }
@@ -487,6 +510,7 @@ impl Calls {
         debug!(call = %id, leg = leg.0, event = name(&event), "event");
         let Some(event) = self.transfer_event(switch, id, leg, event) else {
             self.follow_answer(switch, id);
+            self.show_hold(switch, id);
             return self.touch(id);
         };
         match event {
@@ -508,6 +532,7 @@ impl Calls {
             DialogEvent::Response { client, response } => self.passed_back(switch, client, &response),
         }
         self.follow_answer(switch, id);
+        self.show_hold(switch, id);
         self.touch(id);
     }
 
@@ -612,6 +637,7 @@ impl Call {
             awaited: None,
             parked: None,
             conference: None,
+            joined: None,
             is_visit: false,
             arranged: Vec::new(),
             missed: Vec::new(),

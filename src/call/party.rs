@@ -6,10 +6,10 @@ use media::Kinds;
 use serde::Serialize;
 use sip::message::NameAddr;
 
-use super::Target;
 use super::command::Ticket;
 use super::handoff::Handoff;
 use super::leg::LegId;
+use super::{Account, Target};
 
 /// Names a party within its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -46,6 +46,18 @@ impl Who {
             Self::Outside { .. } => None,
         }
     }
+
+    /// Returns what others are told of them: a user's name, but no number, which may be withheld.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        self.user().map_or("somebody outside", |user| user)
+    }
+
+    /// Returns whether it is this user.
+    #[must_use]
+    pub fn is_user(&self, name: &str) -> bool {
+        self.user().is_some_and(|user| **user == *name)
+    }
 }
 
 /// A person as calls know them.
@@ -80,6 +92,8 @@ pub(super) struct Party {
     pub(super) muted: Kinds,
     /// What of them the moderator keeps from the others.
     pub(super) silenced: Kinds,
+    /// In a room: whose call theirs is, as far as it is counted.
+    pub(super) account: Option<Account>,
     /// Their media on its way to another device.
     pub(super) moving: Option<Box<Moving>>,
 }
@@ -100,7 +114,12 @@ pub(super) struct Moving {
 
 impl Party {
     pub(super) fn new(id: PartyId, person: Person) -> Self {
-        Self { id, person, since: None, holding: false, muted: Kinds::NONE, silenced: Kinds::NONE, moving: None }
+        Self { id, person, since: None, holding: false, muted: Kinds::NONE, silenced: Kinds::NONE, account: None, moving: None }
+    }
+
+    /// Returns what is left of them in a call that they went on from into another one.
+    pub(super) fn gone_on(&self) -> Self {
+        Self { since: self.since, ..Self::new(self.id, self.person.clone()) }
     }
 
     /// Returns what the others do not get of them.

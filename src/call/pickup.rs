@@ -17,6 +17,7 @@ use super::leg::{Leg, LegId, Media, MediaError, Ports, Stage};
 use super::make::Alert;
 use super::park::Parked;
 use super::party::{Party, PartyId, Person};
+use super::reach::refusal;
 use super::refusal::Refusal;
 use super::template::{self, Unwanted};
 use super::transfer::{Purpose, Referral, Report, is_user};
@@ -94,7 +95,8 @@ impl Calls {
         };
         if let Err(refusal) = result {
             info!(%refusal, "no place taken");
-            let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &Headers::default());
+            let headers = refusal.headers(switch.random);
+            let _gone = switch.sip.refuse(switch.now, dialog, refusal.status(), &headers);
         }
         let (Place::Own(id, _) | Place::Slot(id) | Place::Ringing(id)) = place;
         self.touch(id);
@@ -183,10 +185,10 @@ impl Calls {
             Ok(_) => call.answer_to(&mut leg, switch.media),
             Err(_) => call.offer_to(&mut leg, switch.media),
         };
-        let Ok(answer) = said else {
+        let answer = said.map_err(|error| {
             leg.media.close(switch.media);
-            return Err(Refusal::NotTaken);
-        };
+            Refusal::unusable(refusal(&error))
+        })?;
         leg.stage = Stage::Up;
         leg.media.apply(switch.media, limit);
         self.by_dialog.insert(leg.dialog, (id, leg.id));
@@ -207,10 +209,10 @@ impl Calls {
         let caller = call.leg_mut(LegId::CALLER).ok_or(Refusal::NoCall)?;
         let says = leg.media.remote_offer().is_ok() && caller.media.remote().is_ok();
         let said = if says { answer_both(&mut leg, caller, switch.media) } else { answer_alone(&mut leg, caller, switch.media) };
-        let Ok((to_device, to_caller)) = said else {
+        let (to_device, to_caller) = said.map_err(|error| {
             leg.media.close(switch.media);
-            return Err(Refusal::NotTaken);
-        };
+            Refusal::unusable(refusal(&error))
+        })?;
         (leg.stage, caller.stage) = (Stage::Up, Stage::Up);
         leg.media.apply(switch.media, limit);
         caller.media.apply(switch.media, limit);
@@ -314,7 +316,7 @@ impl Entrant {
         let manner = switch.manner(Profile::Plain, self.protection);
         let mut media = Media::new(manner, Some(self.signaling), beside);
         if !self.offer.is_empty() {
-            media.receive_offer(&self.offer).map_err(|_| Refusal::NotTaken)?;
+            media.receive_offer(&self.offer).map_err(|error| Refusal::unusable(refusal(&error)))?;
         }
         let label = self.person.address.to_string();
         Ok(Leg::new((id, party), (self.device, label), self.dialog, media))

@@ -124,6 +124,9 @@ pub enum Refusal {
     /// A room stays where it is.
     #[error("a room cannot be joined to another call")]
     IsRoom,
+    /// Each visitor of the room shows the PIN.
+    #[error("the room asks for its PIN: call it, and join this call to yours there")]
+    AsksPin,
     /// A media thread is overloaded, and the ports of a call cannot go to another one.
     #[error("the media of the calls is on different threads, and cannot be brought together now")]
     OtherThread,
@@ -166,7 +169,7 @@ impl Refusal {
             | Self::NoAnswer
             | Self::Unreachable
             | Self::TargetGone => StatusCode::TEMPORARILY_UNAVAILABLE,
-            Self::NoConference | Self::IsRoom => StatusCode::REQUEST_PENDING,
+            Self::NoConference | Self::IsRoom | Self::AsksPin => StatusCode::REQUEST_PENDING,
             Self::OtherThread => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadDigits => StatusCode::BAD_REQUEST,
             // not 503: for what one user does too much, a phone must not turn away from the switch (RFC 3261 §21.5.4)

@@ -23,7 +23,7 @@ use super::{Call, Calls, Id, Plan, Ringing, State, Switch, Talk};
 impl Calls {
     /// Starts a call: every device rings at once.
     pub fn start(&mut self, switch: &mut Switch<'_>, plan: Plan) {
-        let id = self.id(switch.unix);
+        let id = self.take_id(switch.unix);
         let may_start = self.may_start(&plan.caller.who);
         let beside = self.port_of(&plan.caller.who).or_else(|| self.port_of(&plan.callee.who));
         let manner = switch.manner(Profile::Plain, plan.protection);

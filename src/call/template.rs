@@ -96,6 +96,16 @@ fn lines(
     own.iter().map(line).collect()
 }
 
+/// What one on hold is told: we send, and take nothing of it (RFC 3264 §8.4).
+pub(super) fn on_hold(mut description: Description) -> Description {
+    let directions: Vec<Direction> = description.media.iter().map(|line| description.direction_of(line)).collect();
+    for (line, direction) in description.media.iter_mut().zip(directions) {
+        line.attributes.retain(|attribute| !matches!(attribute, Attribute::Direction(_)));
+        line.attributes.push(Attribute::Direction(direction.and(Direction::SendOnly)));
+    }
+    description
+}
+
 /// A line of a peer's description as others are told of it: without its transport, and with what it uses now first.
 pub(super) fn told(mut line: MediaDescription, direction: Direction) -> MediaDescription {
     line.port = line.port.max(1);
@@ -173,6 +183,14 @@ mod tests {
         assert_eq!(passed(&own, &sound, Unwanted::Refused).as_ref(), &sound);
         let nothing = compose(lines_of("m=audio 0 RTP/AVP 8\r\n"));
         assert_eq!(passed(&own, &nothing, Unwanted::Inactive).as_ref(), &nothing, "of a session that is over nothing is kept");
+    }
+
+    #[test]
+    fn who_is_on_hold_is_sent_to_and_not_listened_to() {
+        let inactive = format!("{AUDIO}{}a=inactive\r\n", VIDEO);
+        let shape = shape(&on_hold(compose(lines_of(&format!("{inactive}m=audio 4000 RTP/AVP 8\r\n")))));
+        let directions: Vec<_> = shape.into_iter().map(|(.., direction)| direction.unwrap()).collect();
+        assert_eq!(directions, [Direction::SendOnly, Direction::Inactive, Direction::SendOnly]);
     }
 
     #[test]

@@ -474,6 +474,7 @@ impl Calls {
         if let Some(user) = gone.person.who.user().filter(|_| !call.parties.iter().any(is_user)) {
             self.by_user.remove(&(Arc::clone(user), id));
         }
+        self.forget_account(gone.account.as_ref());
         self.arrange(switch, id);
     }
 

@@ -1,5 +1,6 @@
 //! Feature codes, what a phone dials to act on calls; groups, the people who may answer each other's phones; and rooms for conferences.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -128,6 +129,13 @@ impl Group {
         let has = |group: &Self, user: &str| group.members.iter().any(|member| member.as_str() == user);
         groups.iter().any(|group| has(group, one) && has(group, other))
     }
+
+    /// Returns the other members of a user's groups, each once, by name.
+    #[must_use]
+    pub fn colleagues<'a>(groups: &'a [Self], user: &str) -> BTreeSet<&'a str> {
+        let of_user = groups.iter().filter(|group| group.members.iter().any(|member| member.as_str() == user));
+        of_user.flat_map(|group| &group.members).map(UserName::as_str).filter(|member| *member != user).collect()
+    }
 }
 
 /// `[[room]]`: a conference that has a number.
@@ -184,5 +192,7 @@ mod tests {
         let groups = [group("name = \"sales\"\nmembers = [\"ann\", \"bob\"]"), group("name = \"desk\"\nmembers = [\"bob\", \"carol\"]")];
         assert!(Group::joins(&groups, "ann", "bob") && Group::joins(&groups, "carol", "bob"));
         assert!(!Group::joins(&groups, "ann", "carol") && !Group::joins(&groups, "dave", "dave"));
+        assert_eq!(Group::colleagues(&groups, "bob").into_iter().collect::<Vec<_>>(), ["ann", "carol"]);
+        assert!(Group::colleagues(&groups, "dave").is_empty());
     }
 }

@@ -81,6 +81,11 @@ pub fn note_call(record: &Record, batch: &mut Batch) {
     batch.put(Table::UnderWay, &record.id.0.to_be_bytes(), &bytes(record));
 }
 
+/// A call is over that has no record of its own: it became part of another one.
+pub fn forget_call(call: Id, batch: &mut Batch) {
+    batch.remove(Table::UnderWay, &call.0.to_be_bytes());
+}
+
 /// A user is in a call that was answered: this becomes their entry if the process does not survive it.
 pub fn note_part(kept: &Kept, batch: &mut Batch) {
     batch.put(Table::UnderWay, kept.entry.id.as_str().as_bytes(), &bytes(kept));
@@ -210,6 +215,12 @@ mod tests {
             over.entry.why = Some("somebody hung up".to_owned());
             over.put(&mut batch);
         }
+        // 7 became part of another one
+        note_call(&record(7), &mut batch);
+        note_part(&part(7, 0), &mut batch);
+        storage.write(&batch).await.unwrap();
+        let mut batch = Batch::new();
+        forget_call(Id(7), &mut batch);
         storage.write(&batch).await.unwrap();
         for batch in writes(record(6)) {
             storage.write(&batch).await.unwrap();
@@ -223,9 +234,10 @@ mod tests {
         for over in ["0000000000000005-300", "0000000000000006-0"] {
             assert_eq!(why(&storage, over).as_deref(), Some("somebody hung up"), "{over}");
         }
-        for nobodys in ["0000000000000004-0", "0000000000000005-1"] {
-            assert_eq!(find(&storage, &EntryId::parse(nobodys).unwrap()).unwrap(), None, "{nobodys}");
+        for unknown in ["0000000000000004-0", "0000000000000007-0", "0000000000000005-1"] {
+            assert_eq!(find(&storage, &EntryId::parse(unknown).unwrap()).unwrap(), None, "{unknown}");
         }
+        assert_eq!(records.len(), 2);
         assert_eq!(take_up(&storage).await.unwrap(), 0, "once");
     }
 }

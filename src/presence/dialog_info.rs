@@ -179,6 +179,8 @@ mod tests {
             answered_at: None,
             ended_at: None,
             slot: None,
+            waits: false,
+            joined: None,
             conference: None,
             why: None,
         }

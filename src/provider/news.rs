@@ -6,7 +6,7 @@ use cas::topic::Happening;
 use cas::topic::graph::Changed;
 use cas::topic::history::EntryEvent;
 use cas::topic::presence;
-use cas::topic::tel::{self, CallEvent, Change, Described, Left, SdpType};
+use cas::topic::tel::{self, CallEvent, Change, Described, Left, SdpType, Waiting};
 
 use super::view;
 use crate::call::graph::{Constructed, Event, Party, Standing, State, View};
@@ -14,10 +14,10 @@ use crate::clock;
 use crate::signaling::{Description, News};
 use crate::thin::Kind;
 
-/// Turns news into what is told of them.
-pub(crate) fn happenings(news: News) -> Vec<Happening> {
+/// Turns news into what is told of them: with what may be picked up only where somebody wants that.
+pub(crate) fn happenings(news: News, pickups: bool) -> Vec<Happening> {
     match news {
-        News::Call(event) => call(&event),
+        News::Call(event) => call(&event).into_iter().chain(pickups.then(|| pickup(&event)).flatten()).collect(),
         News::Presence(user, presence) => {
             UserName::parse(&user).map(|user| Happening::Presence(presence::Changed { user, presence: *presence })).into_iter().collect()
         }
@@ -52,13 +52,27 @@ fn left(before: &View, after: &View) -> Option<Left> {
         _ if users.is_empty() => return None,
         (_, Some(slot)) if before.slot.is_none() => format!("parked in slot {slot}"),
         (Constructed::Transferred(_), _) if before.constructed != after.constructed => "transferred".to_owned(),
-        (Constructed::PickedUp(_), _) if before.constructed != after.constructed => "picked up by somebody else".to_owned(),
+        (Constructed::PickedUp(who), _) if before.constructed != after.constructed => format!("picked up by {}", who.told()),
         _ => "left, and the others go on".to_owned(),
     };
     let parties = before.parties.iter().map(|party| Party { state: Standing::Left, legs: Vec::new(), ..party.clone() }).collect();
     let ended_at = u64::try_from(clock::unix().as_millis()).ok();
     let call = view::call(&View { state: State::Ended, parties, ended_at, slot: None, why: Some(why), ..before.clone() })?;
     Some(Left { users, call })
+}
+
+/// Returns what those are told who may pick up a call: that it waits, or is shown otherwise, or that it waits no more.
+fn pickup(event: &Event) -> Option<Happening> {
+    let before = event.before.as_deref().and_then(view::waiting);
+    let told = match (before, view::waiting(&event.after)) {
+        (before, Some(after)) => Some(after).filter(|after| before.as_ref() != Some(after))?,
+        (Some(before), None) => {
+            let call = tel::Call { state: view::state(&event.after), parties: Vec::new(), slot: None, ..before.call };
+            Waiting { call, waits: false, ..before }
+        }
+        (None, None) => return None,
+    };
+    Some(Happening::Waiting(told))
 }
 
 fn call(event: &Event) -> Vec<Happening> {
@@ -70,8 +84,10 @@ fn call(event: &Event) -> Vec<Happening> {
         (Some(State::Ringing), State::Connected) => Change::Connected,
         (Some(_), _) => Change::Changed,
     };
+    // what has changed may be nothing that clients see
+    let is_twin = change == Change::Changed && before.and_then(view::call).as_ref() == Some(&call);
     let left = before.filter(|_| change != Change::Ended).and_then(|before| left(before, &event.after));
-    let mut told = vec![Happening::Tel(CallEvent { change, call })];
+    let mut told: Vec<Happening> = (!is_twin).then_some(Happening::Tel(CallEvent { change, call })).into_iter().collect();
     told.extend(left.map(Happening::Left));
     if let (Some(new), Some(old)) = (view::graph(&event.after), before.map_or_else(|| view::empty(&event.after), view::graph))
         && new != old
@@ -79,4 +95,75 @@ fn call(event: &Event) -> Vec<Happening> {
         told.push(Happening::Graph(Changed { old, new }));
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::graph::sample::view;
+    use crate::call::party::Who;
+
+    const RINGING: &[(u16, &str, Standing)] = &[(0, "ann", Standing::Calling), (1, "bob", Standing::Ringing)];
+    const TALKING: &[(u16, &str, Standing)] = &[(0, "ann", Standing::Connected), (1, "bob", Standing::Connected)];
+
+    fn told(before: Option<&View>, after: &View, pickups: bool) -> Vec<Happening> {
+        let (before, after) = (before.cloned().map(Into::into), after.clone().into());
+        happenings(News::Call(Box::new(Event { number: 1, call: crate::call::Id(7), before, after, missed: Vec::new() })), pickups)
+    }
+
+    fn of_calls(told: &[Happening]) -> Vec<Change> {
+        told.iter().filter_map(|one| if let Happening::Tel(event) = one { Some(event.change) } else { None }).collect()
+    }
+
+    fn waiting(told: Vec<Happening>) -> Option<Waiting> {
+        told.into_iter().find_map(|one| if let Happening::Waiting(waiting) = one { Some(waiting) } else { None })
+    }
+
+    #[test]
+    fn clients_are_told_of_a_change_that_they_see_and_of_no_other() {
+        let rings = view(State::Ringing, RINGING);
+        assert_eq!(of_calls(&told(None, &rings, false)), [Change::Ringing]);
+        let at_the_phone = View { ringing_at: Some(5), ..rings.clone() };
+        assert!(told(Some(&rings), &at_the_phone, true).is_empty());
+        let talks = view(State::Connected, TALKING);
+        assert_eq!(of_calls(&told(Some(&at_the_phone), &talks, false)), [Change::Connected]);
+        let mut held = talks.clone();
+        held.parties[0].state = Standing::Holding;
+        assert_eq!(of_calls(&told(Some(&talks), &held, false)), [Change::Changed]);
+    }
+
+    #[test]
+    fn who_may_pick_up_is_told_what_a_lamp_shows() {
+        // S5: who is anonymous stays so, and nobody is told who has it then
+        let mut rings = view(State::Ringing, RINGING);
+        assert!(waiting(told(None, &rings, false)).is_none(), "nobody asked");
+        let shown = waiting(told(None, &rings, true)).unwrap();
+        let users = |of: &[tel::Party]| of.iter().map(|party| party.user.as_ref().map(ToString::to_string)).collect::<Vec<_>>();
+        let both = [Some("ann".to_owned()), Some("bob".to_owned())];
+        assert_eq!((users(&shown.call.parties), shown.at.as_ref().map(UserName::as_str)), (both.to_vec(), Some("bob")));
+        assert_eq!(shown.of.iter().map(UserName::as_str).collect::<Vec<_>>(), ["ann", "bob"]);
+        (rings.parties[0].anonymous, rings.parties[0].name) = (true, Some("Ann".to_owned()));
+        let shown = waiting(told(None, &rings, true)).unwrap();
+        assert_eq!((users(&shown.call.parties), &shown.call.parties[0].name), (vec![None, both[1].clone()], &None));
+        // a colleague's phone that rings beside is no change
+        let mut guest = rings.clone();
+        guest.parties.push(view(State::Ringing, &[(2, "carol", Standing::Ringing)]).parties.remove(0));
+        assert_eq!(waiting(told(Some(&rings), &guest, true)), None);
+        let gone = waiting(told(Some(&rings), &view(State::Connected, TALKING), true)).unwrap();
+        assert_eq!((gone.waits, gone.call.parties.len(), gone.call.state), (false, 0, tel::State::Connected));
+        assert_eq!(waiting(told(Some(&guest), &view(State::Connected, TALKING), false)), None);
+    }
+
+    #[test]
+    fn a_parked_call_is_for_everybody_and_shows_who_waits() {
+        let parties = &[(0, "ann", Standing::Connected), (1, "bob", Standing::Ringing)]; // who parked it is called back
+        let parked = View { slot: Some(7), ..view(State::Parked, parties) };
+        let shown = waiting(told(Some(&view(State::Connected, TALKING)), &parked, true)).unwrap();
+        assert_eq!((shown.at, shown.call.slot.as_deref(), shown.call.parties.len()), (None, Some("7"), 1));
+        assert_eq!(shown.call.parties[0].state, tel::PartyState::Parked);
+        let outside = Who::Outside { trunk: "t".into(), number: "+491".into() };
+        let mut withheld = parked;
+        (withheld.parties[0].who, withheld.parties[0].anonymous) = (outside, true);
+        assert_eq!(waiting(told(None, &withheld, true)).unwrap().call.parties[0].number, None);
+    }
 }

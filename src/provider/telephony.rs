@@ -7,7 +7,7 @@ use cas::permission::Caller;
 use cas::provider::{Ending, Graph, Telephony};
 use cas::text::{CallId, DeviceId, Line, UserName};
 use cas::topic::graph;
-use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media, PartyState};
+use cas::topic::tel::{self, Act, Acted, Call, MakeCall, Media, PartyState, Waitings};
 use media::Kinds;
 use sip::StatusCode;
 
@@ -17,7 +17,7 @@ use crate::call::Calls;
 use crate::call::command::Refusal;
 use crate::call::graph::{Leg, Standing, View};
 use crate::signaling::{Guide, NewCall, Purpose, Unable, Want};
-use crate::{call, device, history};
+use crate::{call, device, history, signaling};
 
 impl Telephony for Provider {
     async fn call(&self, call: &CallId) -> Result<Call, Error> {
@@ -27,6 +27,19 @@ impl Telephony for Provider {
     async fn calls(&self, user: Option<&UserName>) -> Result<Vec<Call>, Error> {
         let views = self.signaling.calls(user.map(ToString::to_string)).await?;
         Ok(views.iter().filter_map(|view| view::call(view)).collect())
+    }
+
+    async fn waiting(&self, user: Option<&UserName>) -> Result<Waitings, Error> {
+        let signaling::Waiting { calls, at } = self.signaling.waiting(user.map(ToString::to_string)).await?;
+        let calls = calls.iter().filter_map(|view| view::waiting(view)).map(|waiting| waiting.call).collect();
+        let at = at.map(|users| users.iter().filter_map(|user| UserName::parse(user).ok()).collect());
+        Ok(Waitings { calls, at })
+    }
+
+    async fn parked(&self, line: &Line) -> Result<Call, Error> {
+        let found = self.signaling.parked(slot(line)?).await?.and_then(|view| view::call(&view));
+        found
+            .ok_or_else(|| Error { field: Some("slot".into()), ..Error::new(Fault::NotFound, format!("no call is parked in slot {line}")) })
     }
 
     async fn make_call(&self, caller: &Caller, user: &UserName, request: MakeCall) -> Result<Acted, Error> {
@@ -66,8 +79,8 @@ impl Telephony for Provider {
         }
         let (call, action, named) = (act.call().clone(), act.action(), names_party(&act));
         let want = want(act)?.ok_or_else(|| Error::new(Fault::NotSupported, format!("this switch does not do {} yet", action.name())))?;
-        self.signaling.order(id(&call)?, user.as_str(), want).await?.map_err(|unable| refused(&unable, (action.name(), named)))?;
-        Ok(Acted { call: self.call(&call).await?, sdp: None })
+        let done = self.signaling.order(id(&call)?, user.as_str(), want).await?;
+        self.acted(done.map_err(|unable| refused(&unable, (action.name(), named)))?, &[]).await
     }
 
     async fn register(&self, caller: &Caller, request: tel::Register) -> Result<DeviceId, Error> {
@@ -110,10 +123,7 @@ impl Provider {
             name: name_hint.map(|name| name.as_str().to_owned()),
             answer,
         });
-        let call = made.await?.map_err(|unable| refused(&unable, MAKE_CALL))?;
-        let view = self.signaling.call(call).await?.and_then(|view| view::call(&view));
-        let call = view.ok_or_else(|| Error::new(Fault::NotFound, "the call is over and forgotten"))?;
-        Ok(Acted { call, sdp: None })
+        self.acted(made.await?.map_err(|unable| refused(&unable, MAKE_CALL))?, &[]).await
     }
 
     /// Returns the device that a caller asks from, if a call of this user rings there.
@@ -206,19 +216,19 @@ const MAKE_CALL: (&str, &str) = ("make-call", "destination");
 /// Tells why something was not done with a call: the message by which it was asked for, and the field with whoever is in the call already.
 fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
     use Refusal::{
-        BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall, NoConference,
-        NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking, NotYours,
-        NothingRegistered, OtherThread, Present, Removed, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices,
+        AsksPin, BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall,
+        NoConference, NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking,
+        NotYours, NothingRegistered, OtherThread, Present, Removed, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices,
         TooManyOfTrunk, TooManyOfUser, TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
     };
     let fault = match unable {
         Unable::TooMany => Fault::TooMany,
         Unable::Draining => Fault::Unavailable,
         Unable::UnknownDestination => {
-            return Error { field: Some("destination".into()), ..Error::new(Fault::NotFound, unable.to_string()) };
+            return Error { field: Some(named.into()), ..Error::new(Fault::NotFound, unable.to_string()) };
         }
         Unable::UnknownUser => return Error { field: Some("user".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
-        Unable::OwnNumber => return Error::field("destination", unable.to_string()),
+        Unable::OwnNumber | Unable::FeatureCode | Unable::RoomAlone => return Error::field(named, unable.to_string()),
         Unable::Refused(refusal) => match refusal {
             NoCall | NoParty | NoDevice | NoSlot => Fault::NotFound,
             NotYours => return Error { detail: unable.to_string().into(), ..Error::missing_right(&format!("tel.{message}")) },
@@ -230,7 +240,7 @@ fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
             UnknownDevice => return Error { field: Some("device".into()), ..Error::new(Fault::NotFound, unable.to_string()) },
             NotByItself => Fault::NotSupported,
             HoldsItself | NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver
-            | NoConference | NotModerator | Silenced | Locked | Full | IsRoom => Fault::NotNow,
+            | NoConference | NotModerator | Silenced | Locked | Full | IsRoom | AsksPin => Fault::NotNow,
             NothingRegistered | NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere
             | OtherThread | Removed => Fault::Conflict,
         },

@@ -69,7 +69,8 @@ impl Provider {
         self.signaling.wish(caller.login.0, caller.user.as_str(), what).await?.map_err(|refusal| refused(&refusal))
     }
 
-    async fn acted(&self, call: call::Id, sdp: &[u8]) -> Result<Acted, Error> {
+    /// Returns the call in which something was done, with the switch's description if there is one.
+    pub(super) async fn acted(&self, call: call::Id, sdp: &[u8]) -> Result<Acted, Error> {
         let known = self.signaling.call(call).await?.and_then(|view| view::call(&view));
         let call = known.ok_or_else(|| Error::new(Fault::NotFound, format!("no call {call}")))?;
         let sdp = view::sdp(sdp).ok_or_else(|| Error::new(Fault::Internal, "the switch's description is too long for CAS"))?;

@@ -2,11 +2,11 @@
 
 use cas::text::{CallId, DeviceId, Sdp, UserName};
 use cas::topic::graph::{Edge, Graph, Node};
-use cas::topic::tel::{Call, Carrying, Constructed, How, Media, Party, PartyState, State};
+use cas::topic::tel::{Call, Carrying, Constructed, How, Media, Party, PartyState, State, Waiting};
 use media::Kinds;
 
 use crate::call::graph::{self, Standing, View};
-use crate::call::party::Who;
+use crate::call::party::{PartyId, Who};
 
 /// Returns a session description; inside none for an empty one, outside none where it is too long.
 #[expect(clippy::option_option, reason = "there being none is no fault")]
@@ -23,12 +23,7 @@ pub(super) fn sdp(sdp: &[u8]) -> Option<Option<Sdp>> {
 pub(super) fn call(view: &View) -> Option<Call> {
     Some(Call {
         id: id(view)?,
-        state: match view.state {
-            graph::State::Ringing => State::Ringing,
-            graph::State::Connected => State::Connected,
-            graph::State::Parked => State::Parked,
-            graph::State::Ended => State::Ended,
-        },
+        state: state(view),
         parties: view.parties.iter().map(|one| party(view, one)).collect(),
         constructed: constructed(&view.constructed),
         started_at: view.started_at,
@@ -36,9 +31,55 @@ pub(super) fn call(view: &View) -> Option<Call> {
         ended_at: view.ended_at,
         slot: view.slot.map(|slot| slot.to_string()),
         room: view.conference.as_ref().and_then(|conference| conference.room.as_ref()).map(ToString::to_string),
+        asks_pin: view.conference.as_ref().is_some_and(|conference| conference.at_door),
         locked: is_locked(view),
         why: view.why.clone(),
+        joined: view.joined.and_then(|call| CallId::parse(&call.to_string()).ok()),
     })
+}
+
+/// Returns a call as those see it who may pick it up; none where nobody may. Of its parties they see what a lamp shows them: who is
+/// anonymous has no name, and nobody has devices.
+pub(super) fn waiting(view: &View) -> Option<Waiting> {
+    if !view.waits {
+        return None;
+    }
+    let at = match (view.slot, view.party(PartyId::CALLEE).and_then(|party| party.who.user())) {
+        (Some(_), _) => None,
+        (None, callee) => Some(UserName::parse(callee?).ok()?),
+    };
+    let shown = |one: &graph::Party| {
+        let party = party(view, one);
+        let (muted, silenced, devices) = Default::default();
+        let user = party.user.filter(|_| !one.anonymous);
+        Party { user, muted, silenced, devices, held_at_device: false, moderator: false, ..party }
+    };
+    let call = Call {
+        id: id(view)?,
+        state: state(view),
+        parties: view.waiting().map(shown).collect(),
+        constructed: Constructed { how: How::Direct, by: None },
+        started_at: view.started_at,
+        answered_at: None,
+        ended_at: None,
+        slot: view.slot.map(|slot| slot.to_string()),
+        room: None,
+        asks_pin: false,
+        locked: false,
+        why: None,
+        joined: None,
+    };
+    let of = view.waiting().filter_map(|party| UserName::parse(party.who.user()?).ok()).collect();
+    Some(Waiting { call, of, at, waits: true })
+}
+
+pub(super) fn state(view: &View) -> State {
+    match view.state {
+        graph::State::Ringing => State::Ringing,
+        graph::State::Connected => State::Connected,
+        graph::State::Parked => State::Parked,
+        graph::State::Ended => State::Ended,
+    }
 }
 
 /// Returns the graph of a call.

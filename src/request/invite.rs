@@ -20,7 +20,12 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     if let Some(visit) = visit(context, request, &sender)? {
         return Ok(Outcome::Visit(Box::new(visit)));
     }
-    let callee = context.user(&request.uri)?;
+    let callee = match (context.user(&request.uri), &sender) {
+        (Err(Rejection::UnknownUser), Sender::User(user)) => {
+            return Ok(Outcome::Nobody { user: user.clone(), dialled: request.uri.user().to_owned() });
+        }
+        (callee, _) => callee?,
+    };
     let (callee_srtp, callee_name) = (callee.srtp, callee.shown.clone().unwrap_or_default());
     let callee = context.aor(callee)?;
     let targets = context.targets(&callee)?;

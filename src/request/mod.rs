@@ -74,6 +74,13 @@ pub enum Outcome {
     Register(Box<Registration>),
     /// Connect a call.
     Call(Box<Invitation>),
+    /// Refuse a call of a user, by name, because what was dialled reaches nobody.
+    Nobody {
+        /// The user.
+        user: String,
+        /// What they dialled.
+        dialled: String,
+    },
     /// Let a device take a place in a call that there is, or do what its feature code says.
     Enter(Box<Entry>),
     /// Let the sender into a room.

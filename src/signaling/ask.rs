@@ -13,7 +13,9 @@ use super::drain::Draining;
 use super::guide::Guide;
 use super::thin::{Came, What, Wish};
 use super::{Signaling, Unwritten};
+use crate::call::party::PartyId;
 use crate::call::{self, graph::View};
+use crate::config::Group;
 use crate::location::{Former, Locations};
 use crate::presence::{Kept, Presence, Said};
 use crate::storage::{Batch, StorageError};
@@ -122,6 +124,19 @@ pub(crate) enum Ask {
     Guide(call::Id, Guide),
     /// The calls that are not over, of a user or all.
     Calls(Option<String>, oneshot::Sender<Vec<Arc<View>>>),
+    /// The calls that a user may pick up, or that anybody may.
+    Waiting(Option<String>, oneshot::Sender<Waiting>),
+    /// The call in a slot.
+    Parked(u16, oneshot::Sender<Option<Arc<View>>>),
+}
+
+/// Calls that may be picked up.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// The calls.
+    pub(crate) calls: Vec<Arc<View>>,
+    /// The user and those whose ringing calls they may pick up; none: everybody.
+    pub(crate) at: Option<Vec<String>>,
 }
 
 /// A way to ask the loop; clones ask the same one.
@@ -223,6 +238,18 @@ impl Handle {
         self.ask(Ask::Calls(user, answer), answered).await
     }
 
+    /// Returns the calls that a user may pick up, or that anybody may.
+    pub(crate) async fn waiting(&self, user: Option<String>) -> Result<Waiting, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Waiting(user, answer), answered).await
+    }
+
+    /// Finds the call in a slot.
+    pub(crate) async fn parked(&self, slot: u16) -> Result<Option<Arc<View>>, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Ask::Parked(slot, answer), answered).await
+    }
+
     /// Tells how users are; unknown ones are left out.
     pub(crate) async fn presence(&self, users: Vec<String>) -> Result<Vec<(String, Presence)>, Stopped> {
         let (answer, answered) = oneshot::channel();
@@ -273,6 +300,23 @@ impl Signaling {
         }
     }
 
+    /// Returns what a user may pick up: parked calls, but not where they are parked themself, and what rings at colleagues.
+    fn waiting(&self, user: Option<String>) -> Waiting {
+        let Some(user) = user else {
+            return Waiting { calls: self.calls.views().filter(|view| view.waits).collect(), at: None };
+        };
+        let colleagues = Group::colleagues(&self.groups, &user);
+        let is_another = |view: &Arc<View>| !view.waiting().any(|party| party.who.is_user(&user));
+        let rings_at = |view: &View, whom: &str| view.party(PartyId::CALLEE).is_some_and(|party| party.who.is_user(whom));
+        let ringing = colleagues.iter().flat_map(|colleague| {
+            self.calls.views_of(colleague).filter(move |view| view.waits && view.slot.is_none() && rings_at(view, colleague))
+        });
+        let mut calls: Vec<_> = self.calls.views_parked().chain(ringing).filter(is_another).collect();
+        calls.sort_unstable_by_key(|view| view.id);
+        let colleagues = colleagues.into_iter().map(str::to_owned);
+        Waiting { calls, at: Some(std::iter::once(user.clone()).chain(colleagues).collect()) }
+    }
+
     /// Takes a change back.
     pub(super) fn take_back(&mut self, undo: Undo) {
         let Undo { users, replaced, said } = undo;
@@ -321,6 +365,8 @@ impl Signaling {
             Ask::Say(user, kept, answer) => self.say(&user, kept, answer),
             Ask::Calls(Some(user), answer) => drop(answer.send(self.calls.views_of(&user).collect())),
             Ask::Calls(None, answer) => drop(answer.send(self.calls.views().collect())),
+            Ask::Waiting(user, answer) => drop(answer.send(self.waiting(user))),
+            Ask::Parked(slot, answer) => drop(answer.send(self.calls.in_slot(slot).and_then(|call| self.calls.view(call)))),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What client applications and the command line want of calls: users, devices and what was dialled become parties and targets, the command
 //! goes to the calls, and what takes time is answered when it is over.
 
+use std::sync::Arc;
+
 use media::Kinds;
 use sip::message::header::NameAddr;
 use sip::registrar;
@@ -8,11 +10,11 @@ use sip::{Aor, StatusCode};
 use tokio::sync::oneshot;
 
 use super::Signaling;
-use super::conference::{muting, named};
+use super::conference::{Dialled, muting, named};
 use super::refer::{is_one_of, reachable};
 use super::resolve::{Job, Way};
 use crate::call::command::{Answer, Command, Refusal};
-use crate::call::make::{Alert, Make};
+use crate::call::make::{Alert, Destination, Make};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::transfer::Referral;
 use crate::call::{self, Target};
@@ -107,6 +109,12 @@ pub(crate) enum Unable {
     /// There is no such user.
     #[error("there is no such user")]
     UnknownUser,
+    /// What was dialled is a feature code.
+    #[error("this is a feature code, which only phones dial: ask for pickup, park or move instead")]
+    FeatureCode,
+    /// A room is called, and somebody else besides.
+    #[error("a room is joined alone: call others into it when the call is there")]
+    RoomAlone,
     /// What was dialled is the user's own.
     #[error("this is the user's own number or address")]
     OwnNumber,
@@ -205,7 +213,10 @@ impl Signaling {
                 (targets, Box::new(finish))
             }
             Want::Transfer(destination) => {
-                let callee = self.users.dialled(&destination, &self.domain).ok_or(Unable::UnknownDestination)?;
+                let callee = match self.dialled(&destination)? {
+                    Dialled::Room(room) => return Ok(plain(Command::Send { call, party, room: Arc::clone(room) })),
+                    Dialled::User(callee) => callee,
+                };
                 let to = self.person(&callee.name).ok_or(Unable::UnknownDestination)?;
                 let mut targets = self.targets(&callee.name, None).unwrap_or_default();
                 // To oneself: to one's other devices.
@@ -283,34 +294,45 @@ impl Signaling {
         if self.ordered.len() >= MAX_UNDER_WAY {
             return Err(Unable::TooMany);
         }
-        let callee = self.users.dialled(&wanted.destination, &self.domain).ok_or(Unable::UnknownDestination)?;
-        if *callee.name == *wanted.user {
-            return Err(Unable::OwnNumber);
-        }
+        let (mut callee, is_named, others, to) = match self.dialled(&wanted.destination)? {
+            Dialled::User(callee) if *callee.name == *wanted.user => return Err(Unable::OwnNumber),
+            Dialled::User(callee) => {
+                let (ways, targets) = self.targets(&callee.name, None).unwrap_or_default().into_iter().unzip();
+                let person = self.person(&callee.name).ok_or(Unable::UnknownDestination)?;
+                (person, callee.shown.is_some(), ways, Destination::Devices(targets))
+            }
+            Dialled::Room(room) => {
+                let person = self.room_shown(room).ok_or(Unable::UnknownDestination)?;
+                (person, false, Vec::new(), Destination::Room(Arc::clone(room)))
+            }
+        };
         let caller = self.person(&wanted.user).ok_or(Unable::UnknownUser)?;
-        let mut to = self.person(&callee.name).ok_or(Unable::UnknownDestination)?;
-        if let Some(name) = wanted.name.as_deref().filter(|_| callee.shown.is_none()) {
-            to.shown = to.shown.with_display(name);
+        if let Some(name) = wanted.name.as_deref().filter(|_| !is_named) {
+            callee.shown = callee.shown.with_display(name);
         }
         let (mut ways, devices): (Vec<_>, Vec<_>) = self.targets(&wanted.user, wanted.device.as_ref())?.into_iter().unzip();
         let video = wanted.video.as_ref().filter(|video| Some(*video) != wanted.device.as_ref());
         let video = video.map(|device| self.targets(&wanted.user, Some(device))).transpose()?.unwrap_or_default().pop();
         let (way, video) = video.unzip();
-        let (others, targets): (Vec<_>, Vec<_>) = self.targets(&callee.name, None).unwrap_or_default().into_iter().unzip();
         ways.extend(way.into_iter().chain(others));
         let alert = wanted.device.as_ref().map_or(Alert::Ring, |_| Alert::Answer);
-        let (kinds, dialled) = (wanted.kinds, wanted.destination.clone());
-        Ok((ways, Make { caller, devices, alert, video, kinds, dialled, callee: to, targets }))
+        let kinds = wanted.kinds;
+        let dialled = if let Destination::Room(room) = &to { room.number.to_string() } else { wanted.destination.clone() };
+        Ok((ways, Make { caller, devices, alert, video, kinds, dialled, callee, to }))
     }
 
     /// Starts a call that was wanted, now that its ways are known.
     pub(super) fn start_made(&mut self, planned: Planned, hops: Vec<Vec<sip::Hop>>) {
         let Planned { mut make, answer } = planned;
-        let devices = make.devices.iter_mut().chain(&mut make.video).chain(&mut make.targets);
+        let others = if let Destination::Devices(targets) = &mut make.to { targets.as_mut_slice() } else { &mut [] };
+        let devices = make.devices.iter_mut().chain(&mut make.video).chain(others);
         for (target, hops) in devices.zip(hops) {
             target.hops = hops;
         }
-        (make.devices, make.targets) = (reachable(make.devices), reachable(make.targets));
+        make.devices = reachable(make.devices);
+        if let Destination::Devices(targets) = &mut make.to {
+            *targets = reachable(std::mem::take(targets));
+        }
         let (calls, mut switch) = self.calls();
         match calls.make(&mut switch, make) {
             Ok((call, ticket)) => {

@@ -1,9 +1,11 @@
 //! Conferences at the wish of phones and client applications: who dials a room, and which calls and destinations become one.
 
+use std::sync::Arc;
+
 use media::Kinds;
-use sip::message::Headers;
-use sip::{Incoming, StatusCode};
-use tracing::info;
+use sip::message::{Headers, NameAddr};
+use sip::{Aor, Incoming, StatusCode};
+use tracing::{info, warn};
 
 use super::command::{Finish, Unable};
 use super::outside::{protection, who};
@@ -12,10 +14,22 @@ use super::resolve::Way;
 use super::{Signaling, source};
 use crate::call::command::{Command, Refusal};
 use crate::call::conference::Guest;
+use crate::call::conference::room::Room;
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::Entrant;
 use crate::call::{self, Target, graph};
+use crate::history::detail;
 use crate::request::Visit;
+use crate::storage::Batch;
+use crate::user::{self, User};
+
+/// Who or what is meant by what was dialled.
+pub(super) enum Dialled<'a> {
+    /// A user.
+    User(&'a User),
+    /// A room.
+    Room(&'a Arc<Room>),
+}
 
 impl Signaling {
     /// A phone or a trunk dialled a room.
@@ -41,7 +55,14 @@ impl Signaling {
     ) -> Result<(Vec<(Way, Target)>, Finish), Unable> {
         let (mut all, mut guests) = (Vec::new(), Vec::new());
         for destination in destinations {
-            let user = self.users.dialled(destination, &self.domain).ok_or(Unable::UnknownDestination)?;
+            let user = match self.dialled(destination)? {
+                Dialled::Room(_) if destinations.len() > 1 => return Err(Unable::RoomAlone),
+                Dialled::Room(room) => {
+                    let room = Arc::clone(room);
+                    return Ok((Vec::new(), Box::new(move |_| Ok(Command::Enter { call, party, calls, room }))));
+                }
+                Dialled::User(user) => user,
+            };
             let person = self.person(&user.name).ok_or(Unable::UnknownDestination)?;
             let targets = self.targets(&user.name, None).map_err(|_| Refusal::Unreachable)?;
             guests.push((person, targets.len()));
@@ -56,6 +77,36 @@ impl Signaling {
             Ok(Command::Gather { call, party, calls, guests: guests.into_iter().map(guest).collect() })
         };
         Ok((all, Box::new(finish)))
+    }
+
+    /// Finds whom a client application means.
+    pub(super) fn dialled(&self, destination: &str) -> Result<Dialled<'_>, Unable> {
+        let dialled = user::part(destination, &self.domain).ok_or(Unable::UnknownDestination)?;
+        match (self.rooms.get(dialled), self.features.find(dialled)) {
+            (Some(room), _) => Ok(Dialled::Room(room)),
+            (None, Some(_)) => Err(Unable::FeatureCode),
+            (None, None) => self.users.find(dialled).map(Dialled::User).ok_or(Unable::UnknownDestination),
+        }
+    }
+
+    /// Returns what of a room a device is shown.
+    pub(super) fn room_shown(&self, room: &Room) -> Option<Person> {
+        let aor = Aor::new(&room.number, &self.domain)?;
+        Some(Person { who: Who::User(Arc::clone(&room.number)), address: Arc::clone(&room.number), shown: NameAddr::new(aor.uri()?) })
+    }
+
+    /// A call became part of another one: what waits for something in it waits for it there.
+    pub(super) fn merged(&mut self, call: call::Id, into: call::Id) {
+        let mut batch = Batch::new();
+        detail::forget_call(call, &mut batch);
+        if let Err(error) = self.writer.submit(&batch, 0) {
+            warn!(%call, %error, "after the next start there will be a record of a call that another one's tells of");
+            self.note_failure(error);
+        }
+        self.ordered.values_mut().filter(|(waits, _)| *waits == call).for_each(|(waits, _)| *waits = into);
+        if let Some(guide) = self.guided.remove(&call) {
+            self.guide(into, guide);
+        }
     }
 
     /// A REFER sends the other party of a call into a room, if that is what its target is.

@@ -1,7 +1,7 @@
 //! What happens in the loop, for whoever tells client applications. The loop never waits for them: beyond the bound news are lost, counted
 //! and reported.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{Description, Signaling, Unwritten};
 use crate::call;
-use crate::call::graph::{Event, Party, Standing, State, View};
+use crate::call::graph::{Constructed, Event, Party, Standing, State, View};
 use crate::call::party::{PartyId, Who};
 use crate::history::{Change, Kept, Kind, Part, detail};
 use crate::presence::Presence;
@@ -19,6 +19,32 @@ use crate::storage::Batch;
 const QUEUE: usize = 65_536;
 /// Calls that are over and can still be asked about. Where one more ends, the one that ended first is forgotten: its record stays.
 const ENDED: usize = 1000;
+
+/// Calls of a user to numbers that there are not, that are noted within a minute; further ones are not, so that a phone gone wild does not
+/// fill the store.
+const UNKNOWN_A_MINUTE: u8 = 10;
+
+/// The longest number, in bytes, that is noted where there is none such; an entry does without a longer one.
+const MAX_DIALLED: usize = 128;
+
+/// Who dialled how often what nobody is reached by, in this minute: no more than there are users.
+#[derive(Default)]
+pub(super) struct DialledWrongly {
+    minute: u64,
+    of_user: HashMap<String, u8>,
+}
+
+impl DialledWrongly {
+    fn admits(&mut self, now: u64, user: &str) -> bool {
+        let minute = now / 60_000;
+        if minute != self.minute {
+            (self.minute, self.of_user) = (minute, HashMap::new());
+        }
+        let count = self.of_user.entry(user.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        *count <= UNKNOWN_A_MINUTE
+    }
+}
 
 /// Parts of users in a call that one write has, at most.
 const NOTED: usize = 8;
@@ -94,7 +120,7 @@ impl Signaling {
     pub(super) fn call_changed(&mut self, event: Box<Event>) {
         let now = super::millis(self.unix);
         let before = event.before.as_ref().unwrap_or(&event.after);
-        let kept: Vec<Kept> = done(&event).filter_map(|(party, why)| part(before, &event.after, (party, why), now)).collect();
+        let kept: Vec<Kept> = done(&event).filter_map(|done| part(before, &event.after, &done, now)).collect();
         kept.into_iter().for_each(|kept| self.keep(kept));
         self.note_under_way(&event, now);
         if event.after.state == State::Ended && event.after.parties.iter().all(|party| self.is_known(&party.who)) {
@@ -112,7 +138,8 @@ impl Signaling {
         let before = event.before.as_ref().filter(|before| before.answered_at.is_some());
         let is_in = |party: &Party| matches!(party.state, Standing::Connected | Standing::Holding);
         let came = |party: &&Party| is_in(party) && !before.and_then(|before| before.party(party.id)).is_some_and(is_in);
-        let entries: Vec<Kept> = after.parties.iter().filter(came).filter_map(|party| part(after, after, (party, None), now)).collect();
+        let entries: Vec<Kept> =
+            after.parties.iter().filter(came).filter_map(|party| part(after, after, &Done::of(party, None)?, now)).collect();
         let mut batches = Vec::new();
         if before.is_none() {
             let mut batch = Batch::new();
@@ -137,6 +164,30 @@ impl Signaling {
         who.user().is_none_or(|name| self.users.named(name).is_some())
     }
 
+    /// Notes that a user dialled what nobody is reached by. Beyond [`UNKNOWN_A_MINUTE`] they are answered, and nothing is noted.
+    pub(super) fn note_unknown(&mut self, user: &str, dialled: &str) {
+        let now = super::millis(self.unix);
+        if !self.dialled_wrongly.admits(now, user) {
+            return;
+        }
+        let part = Part {
+            call: self.calls.take_id(now).0,
+            party: 0,
+            user,
+            kind: Kind::Placed,
+            number: Some(dialled).filter(|dialled| dialled.len() <= MAX_DIALLED),
+            name: None,
+            device: None,
+            rang: &[],
+            started_at: now,
+            talked: None,
+            why: "no such number",
+        };
+        if let Some(kept) = Kept::of(&part) {
+            self.keep(kept);
+        }
+    }
+
     fn keep(&mut self, kept: Kept) {
         let mut batch = Batch::new();
         if self.users.named(kept.entry.user.as_str()).is_none() {
@@ -159,28 +210,106 @@ impl Signaling {
     }
 }
 
-/// Returns those whose part in a call is over now, and why they missed it, if they did while it goes on. Whoever rings and is neither the
-/// callee nor sent the call (a colleague who picks it up, the one who parked it) misses nothing.
-fn done(event: &Event) -> impl Iterator<Item = (&Party, Option<&str>)> {
+/// The number of the entry of who was called and did not get it, because another one has taken their place in the call: parties have lower
+/// ones.
+const DISPLACED: u16 = u16::MAX;
+
+/// A party whose part in a call is over now.
+struct Done<'a> {
+    /// As they were last.
+    party: &'a Party,
+    /// The number of their entry.
+    entry: u16,
+    why: Option<String>,
+}
+
+impl<'a> Done<'a> {
+    fn of(party: &'a Party, why: Option<String>) -> Option<Self> {
+        Some(party.id.0).filter(|number| *number != DISPLACED).map(|entry| Self { party, entry, why })
+    }
+}
+
+/// Returns those whose part in a call is over now. Whoever rings and is neither the callee nor sent the call (a colleague who picks it up,
+/// the one who parked it) misses nothing.
+fn done(event: &Event) -> impl Iterator<Item = Done<'_>> {
     let is_over = event.after.state == State::Ended;
-    let ended = event.after.parties.iter().filter(move |_| is_over).map(|party| (party, None));
+    // Who rings on in another call, or is a visitor who was let into a room, has the entry of that call.
+    let is_visit = event.after.joined.is_some() && event.after.conference.as_ref().is_some_and(|conference| conference.room.is_some());
+    let rang = |id| event.before.as_ref().and_then(|before| before.party(id)).is_some_and(|party| party.state == Standing::Ringing);
+    let has_part = move |party: &&Party| is_over && !is_visit && !(event.after.joined.is_some() && rang(party.id));
+    let ended = event.after.parties.iter().filter(has_part);
+    let ended = ended.filter_map(move |party| Done::of(party, at_the_end(event, party)));
     let before = event.before.iter().flat_map(|before| &before.parties);
-    let gone = before.filter(|party| event.after.party(party.id).is_none()).filter_map(move |party| {
-        let missed = event.missed.iter().find(|missed| missed.party == party.id);
-        let is_done = missed.is_some() || !is_over && party.state != Standing::Ringing;
-        is_done.then_some((party, missed.map(|missed| &*missed.why)))
+    let gone = before.filter_map(move |party| match event.after.party(party.id) {
+        Some(now) if now.who == party.who => None,
+        Some(now) => Some(Done { party, entry: DISPLACED, why: Some(format!("picked up by {}", now.who.told())) }),
+        None => {
+            let missed = event.missed.iter().find(|missed| missed.party == party.id);
+            let is_done = missed.is_some() || !is_over && party.state != Standing::Ringing;
+            let why = || missed.map(|missed| missed.why.clone()).or_else(|| on_leaving(event, party));
+            is_done.then(|| Done::of(party, why()))?
+        }
     });
     ended.chain(gone)
 }
 
+/// Tells why a party has left a call that goes on.
+fn on_leaving(event: &Event, party: &Party) -> Option<String> {
+    let (before, after) = (event.before.as_ref()?, &event.after);
+    match &after.constructed {
+        _ if after.state == State::Ended => after.why.clone(),
+        _ if before.slot.is_none() && after.slot.is_some() => after.slot.map(|slot| format!("parked in slot {slot}")),
+        Constructed::Transferred(who) if before.constructed != after.constructed => {
+            let other = before.parties.iter().find(|other| other.id != party.id && other.state != Standing::Ringing)?.id;
+            let came = after.parties.iter().find(|came| came.id != other).filter(|_| *who == party.who)?;
+            Some(format!("transferred to {}", named(came)))
+        }
+        Constructed::Direct
+        | Constructed::Forwarded(_)
+        | Constructed::Transferred(_)
+        | Constructed::PickedUp(_)
+        | Constructed::Conference => None,
+    }
+}
+
+/// Tells a party why a call is over, and before that who took it or sent it elsewhere meanwhile.
+fn at_the_end(event: &Event, party: &Party) -> Option<String> {
+    let view = &event.after;
+    let other = view.parties.iter().find(|other| other.id != party.id);
+    let others_left = || matches!(party.id, PartyId::CALLER | PartyId::CALLEE) && other.is_some_and(|other| other.id > PartyId::CALLEE);
+    let turn = match (&view.constructed, other) {
+        (Constructed::PickedUp(who), _) if *who == party.who => Some("picked up".to_owned()),
+        (Constructed::PickedUp(who), _) => Some(format!("picked up by {}", who.told())),
+        (Constructed::Transferred(who), Some(other)) if others_left() => Some(format!("transferred to {} by {}", named(other), who.told())),
+        (Constructed::Transferred(who), _) => Some(format!("transferred by {}", who.told())),
+        (Constructed::Direct, Some(other)) if others_left() => Some(format!("taken by {}", named(other))),
+        (Constructed::Direct | Constructed::Forwarded(_) | Constructed::Conference, _) => None,
+    };
+    let why = view.why.as_deref().filter(|why| !why.is_empty());
+    let said: Vec<&str> = turn.as_deref().into_iter().chain(why).collect();
+    Some(said.join("; ")).filter(|said| !said.is_empty())
+}
+
+/// Returns what a party is called where others read it.
+fn named(party: &Party) -> &str {
+    match &party.who {
+        _ if party.anonymous => "somebody",
+        Who::User(name) => name,
+        Who::Outside { number, .. } => number,
+    }
+}
+
 /// Makes the entry of a user's history, whose part in the call is over now.
-fn part(before: &View, view: &View, (party, missed): (&Party, Option<&str>), now: u64) -> Option<Kept> {
+fn part(before: &View, view: &View, done: &Done<'_>, now: u64) -> Option<Kept> {
+    let party = done.party;
     let user = party.who.user()?;
     let room = view.conference.as_ref().and_then(|conference| conference.room.as_deref());
     let is_other = |other: &&Party| other.id != party.id;
     let other = view.parties.iter().find(is_other).or_else(|| before.parties.iter().find(is_other));
     let (other_number, other_name) = match other {
         _ if room.is_some() => (room, None),
+        // what was dialled is to be dialled again, whoever took it or came to have it
+        _ if party.id == PartyId::CALLER && is_anothers(view) => (Some(&*view.dialled), None),
         Some(other) if other.anonymous => (None, None),
         Some(Party { who: Who::Outside { number, .. }, name, .. }) => (Some(&**number), name.as_deref()),
         Some(Party { who: Who::User(name), name: shown, .. }) => (Some(&**name), shown.as_deref()),
@@ -193,7 +322,7 @@ fn part(before: &View, view: &View, (party, missed): (&Party, Option<&str>), now
     let rang: Vec<String> = before.legs.iter().filter_map(|leg| leg.device.as_ref().map(ToString::to_string)).collect();
     Kept::of(&Part {
         call: view.id.0,
-        party: party.id.0,
+        party: done.entry,
         user,
         kind: match (party.id, view.answered_at) {
             (PartyId::CALLER, _) => Kind::Placed,
@@ -210,6 +339,92 @@ fn part(before: &View, view: &View, (party, missed): (&Party, Option<&str>), now
             let until = view.ended_at.unwrap_or(now);
             until.saturating_sub(answered.max(party.came_at))
         }),
-        why: missed.or(view.why.as_deref()).unwrap_or_default(),
+        why: done.why.as_deref().unwrap_or_default(),
     })
+}
+
+/// Returns whether the place of who was called is another's, or nobody's any more.
+fn is_anothers(view: &View) -> bool {
+    matches!(view.constructed, Constructed::PickedUp(_)) || view.answered_at.is_some() && view.party(PartyId::CALLEE).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::graph::sample::view;
+
+    const UNTIL: u64 = 10_000;
+
+    /// Whose entry, of which number, its kind, whom it names, and why.
+    type Written = (String, String, Kind, Option<String>, Option<String>);
+
+    /// What is written of a change.
+    fn written(before: &View, after: &View) -> Vec<Written> {
+        let event =
+            Event { number: 1, call: after.id, before: Some(Arc::new(before.clone())), after: Arc::new(after.clone()), missed: Vec::new() };
+        let kept = done(&event).filter_map(|done| part(before, &event.after, &done, UNTIL));
+        kept.map(|kept| kept.entry)
+            .map(|entry| (entry.user.to_string(), entry.id.to_string(), entry.kind, entry.number, entry.why))
+            .collect()
+    }
+
+    fn entry(user: &str, party: u16, kind: Kind, number: &str, why: &str) -> Written {
+        (user.to_owned(), format!("{:016x}-{party}", 7), kind, Some(number.to_owned()), Some(why.to_owned()))
+    }
+
+    fn over(view: &View) -> View {
+        View { state: State::Ended, ended_at: Some(UNTIL), why: Some("the caller hung up".to_owned()), ..view.clone() }
+    }
+
+    use Standing::{Calling, Connected, Ringing};
+
+    #[test]
+    fn who_picks_up_has_received_it_and_who_was_called_has_missed_it() {
+        let rings = view(State::Ringing, &[(0, "ann", Calling), (1, "bob", Ringing), (2, "carol", Ringing)]);
+        let carol = Who::User("carol".into());
+        let picked =
+            View { constructed: Constructed::PickedUp(carol), ..view(State::Connected, &[(0, "ann", Connected), (1, "carol", Connected)]) };
+        assert_eq!(written(&rings, &picked), [entry("bob", DISPLACED, Kind::Missed, "ann", "picked up by carol")]);
+        let expected = [
+            entry("ann", 0, Kind::Placed, "502", "picked up by carol; the caller hung up"),
+            entry("carol", 1, Kind::Received, "ann", "picked up; the caller hung up"),
+        ];
+        assert_eq!(written(&picked, &over(&picked)), expected);
+    }
+
+    #[test]
+    fn a_call_that_is_parked_and_taken_is_in_three_histories() {
+        let talk = view(State::Connected, &[(0, "ann", Connected), (1, "bob", Connected)]);
+        let parked = View { slot: Some(7), ..view(State::Parked, &[(0, "ann", Connected)]) };
+        assert_eq!(written(&talk, &parked), [entry("bob", 1, Kind::Received, "ann", "parked in slot 7")]);
+        let taken = view(State::Connected, &[(0, "ann", Connected), (2, "carol", Connected)]);
+        assert_eq!(written(&parked, &taken), []);
+        let expected = [
+            entry("ann", 0, Kind::Placed, "502", "taken by carol; the caller hung up"),
+            entry("carol", 2, Kind::Received, "ann", "the caller hung up"),
+        ];
+        assert_eq!(written(&taken, &over(&taken)), expected);
+    }
+
+    #[test]
+    fn a_transfer_says_who_sent_whom_where() {
+        let talk = view(State::Connected, &[(0, "ann", Connected), (1, "bob", Connected), (2, "carol", Ringing)]);
+        let constructed = Constructed::Transferred(Who::User("bob".into()));
+        let sent = View { constructed, ..view(State::Connected, &[(0, "ann", Connected), (2, "carol", Connected)]) };
+        assert_eq!(written(&talk, &sent), [entry("bob", 1, Kind::Received, "ann", "transferred to carol")]);
+        let expected = [
+            entry("ann", 0, Kind::Placed, "502", "transferred to carol by bob; the caller hung up"),
+            entry("carol", 2, Kind::Received, "ann", "transferred by bob; the caller hung up"),
+        ];
+        assert_eq!(written(&sent, &over(&sent)), expected);
+    }
+
+    #[test]
+    fn what_a_user_dials_wrongly_is_noted_ten_times_a_minute() {
+        // S11
+        let mut dialled = DialledWrongly::default();
+        let noted = |dialled: &mut DialledWrongly, now, user| (0..100).filter(|_| dialled.admits(now, user)).count();
+        assert_eq!([noted(&mut dialled, 0, "ann"), noted(&mut dialled, 0, "bob"), noted(&mut dialled, 59_999, "ann")], [10, 10, 0]);
+        assert_eq!((noted(&mut dialled, 60_000, "ann"), dialled.of_user.len()), (10, 1));
+    }
 }

@@ -122,6 +122,13 @@ impl Signaling {
             Outcome::Register(registration) => self.register(&incoming, *registration),
             Outcome::Subscribe(watch) => self.watch(&incoming, watch),
             Outcome::Publish(publication) => self.publish(&incoming, *publication),
+            Outcome::Nobody { user, dialled } => {
+                info!(source = %incoming.flow.remote, "nobody is reached by what was dialled");
+                let server = self.sip.admit(self.now, &incoming);
+                let response = self.sip.reply(&incoming.request, StatusCode::NOT_FOUND);
+                self.sip.respond(self.now, server, &response);
+                self.note_unknown(&user, &dialled);
+            }
             Outcome::Call(invitation) => self.call(incoming, *invitation),
             Outcome::Enter(entry) => self.enter(incoming, *entry),
             Outcome::Visit(visit) => self.visit(incoming, *visit),

@@ -270,16 +270,20 @@ def hold_brings_music_and_resume_the_tones_back(world, who):
     hear_each_other(alice, bob, 0.5)
     at_bob = bob.ear()  # on the wire: baresip's recording ends at a re-INVITE
     holder, held = (alice, bob) if who == "browser" else (bob, alice)
-    for _ in range(2):
+    cas = Cas(switch)
+    order = functools.partial(cas.ask, "tel", call=cas.only_call(), user=holder.user)
+    for hold, resume in ((holder.hold, holder.resume), (lambda: order("hold"), lambda: order("resume"))):
         since = alice.mark()
-        holder.hold()
+        hold()
         if held is alice:
             alice.wait_event("hold", since, by="remote")
         ears = {alice: (alice, BOB), bob: (at_bob, ALICE)}
         world.wait("the held side hears music", lambda: hears_music(*ears[held]), 8)
         world.wait("who holds hears nothing", ears[holder][0].silent, 8)
         resumed = time.monotonic()
-        holder.resume()
+        resume()
+        if held is alice:
+            alice.wait_event("unhold", since, by="remote")
         world.wait("the desk phone hears the browser again", lambda: at_bob.heard(ALICE, resumed) > 0.5)
         world.wait("the browser hears the desk phone again", lambda: alice.heard(BOB, resumed) > 0.5)
     hang_up(held, holder)
@@ -557,6 +561,44 @@ def pages_without_sip_see_each_other(world):
     hear_each_other(alice, bob, 0.5)
     see_each_other(alice, bob)
     hang_up(bob, alice)
+    switch.finish()
+
+
+@case
+def page_without_sip_follows_its_call_to_another_device_and_into_another_call(world):
+    switch = switch_for_browsers(world, https=True)
+    desk, bob, carol = Phone(world, switch, "alice", ALICE), Phone(world, switch, "bob", BOB), Phone(world, switch, "carol", CAROL)
+    alice, host = Browser(world).page_without_sip(switch, "alice", ALICE), Cas(switch)
+    connect(alice, bob)
+    call = host.only_call()
+    (page,) = host.carried(call, "alice")
+    (other,) = (device["device"] for device in host.devices("alice") if device["device"] != page)
+
+    at_alice, at_desk = alice.mark(), desk.mark()
+    moved = host.begin("tel", "move", call=call, user="alice", device=other)
+    desk.wait_event("CALL_INCOMING", at_desk)
+    desk.command("accept")
+    moved()
+    alice.wait_event("CALL_CLOSED", at_alice)
+    hear_each_other(desk, bob, 0.5)
+    at_alice = alice.mark()
+    moved = host.begin("tel", "move", call=call, user="alice", device=page)
+    alice.answer(since=at_alice)
+    moved()
+    hear_each_other(alice, bob, 0.5)
+
+    # bob brings who calls him together with the page, whose call has another number then
+    at_alice, at_bob, at_carol = alice.mark(), bob.mark(), carol.mark()
+    carol.dial("bob")
+    bob.wait_event("CALL_INCOMING", at_bob)
+    bob.command("accept")
+    carol.wait_event("CALL_ESTABLISHED", at_carol)
+    (second,) = (other["id"] for other in host.calls() if other["id"] != call)
+    host.ask("tel", "transfer", call=second, user="bob", consult=call)
+    hear_each_other(alice, carol, 0.5)
+    equal(host.only_call(), second, "the call that is left")
+    equal(alice.count("CALL_CLOSED", at_alice), 0, "ends of the page's call")
+    hang_up(alice, carol)
     switch.finish()
 
 

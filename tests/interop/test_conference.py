@@ -12,6 +12,7 @@ from harness.sut import Switch, needs_tandem
 from harness.tone import ULAW, share
 from harness.wire import Agent, Media
 from harness.world import Failed, check, equal
+from test_orders import taken
 from test_transfer import notified
 
 case = cases.case
@@ -240,12 +241,98 @@ def a_room_asks_for_its_pin_and_a_lock_keeps_people_out(world):
     switch.finish()
 
 
+@case
+def an_application_has_rooms_called_and_sends_calls_into_them(world):
+    # a room is a destination like any other: of a call that is made, of a transfer, of a conference, and of a guided call
+    needs_tandem()
+    switch = Switch(world, extra=ROOMS)
+    cas = Cas(switch)
+    alice, bob, carol = (Phone(world, switch, name, hertz) for name, hertz in (("alice", ALICE), ("bob", BOB), ("carol", CAROL)))
+    names = lambda call: [p["user"] for p in cas.call(call)["parties"]]
+
+    def called(phone, destination, **besides):
+        at = phone.mark()
+        made = cas.begin("tel", "make-call", user=phone.user, device=cas.device(phone.user), destination=destination, **besides)
+        incoming = phone.wait_event("CALL_INCOMING", at)
+        taken(phone, at)
+        return made()["call"], incoming
+
+    def all_hear():
+        hears(world, "alice", alice.ear(), (BOB, CAROL), ALICE)
+        hears(world, "bob", bob.ear(), (ALICE, CAROL), BOB)
+        hears(world, "carol", carol.ear(), (ALICE, BOB), CAROL)
+
+    def leaves(phone):
+        at = phone.mark()
+        cas.ask("tel", "drop", call=room, user=phone.user)
+        phone.wait_event("CALL_CLOSED", at)
+
+    def talk_to_bob():
+        at_bob, at_carol = bob.mark(), carol.mark()
+        carol.dial("bob")
+        taken(bob, at_bob)
+        carol.wait_event("CALL_ESTABLISHED", at_carol)
+        return next(c["id"] for c in cas.calls() if c["id"] != room)
+
+    shown, incoming = called(alice, "800")
+    room = shown["id"]
+    check("800" in incoming["peeruri"], f"alice's phone is shown {incoming['peeruri']}")
+    equal((shown["room"], shown["state"], shown["parties"][0]["state"]), ("800", "connected", "connected"), "the reply when she is in the room")
+    at = bob.mark()
+    bob.dial("800")
+    bob.wait_event("CALL_ESTABLISHED", at)
+    shown, _ = called(carol, f"sip:800@{switch.domain}")
+    equal((shown["id"], [p["user"] for p in shown["parties"]]), (room, ["alice", "bob", "carol"]), "the call that carol is in")
+    all_hear()
+    # what rooms and codes refuse is said at once
+    leaves(carol)
+    cas.ask("tel", "lock", call=room, user="alice")
+    at, ask = carol.mark(), {"user": "carol", "device": cas.device("carol"), "destination": "800"}
+    said = cas.refused("tel", "make-call", **ask)
+    equal((said["error"], said["detail"]), ("not-now", "the conference is locked"), "a call to a locked room")
+    cas.ask("tel", "unlock", call=room, user="alice")
+    for code in ("*717", "*8", "**bob", "*70", "*11"):
+        said = cas.refused("tel", "make-call", **{**ask, "destination": code})
+        check((said["error"], said["field"]) == ("bad-message", "destination") and "ask for pickup, park or move" in said["detail"], f"{code}: {said}")
+    equal(carol.count("CALL_INCOMING", at), 0, "calls of carol's phone")
+    entry = world.wait("carol's history", lambda: cas.ask("history", "list", user="carol")["entries"], 5)[0]
+    equal((entry["kind"], entry["number"], entry["call"]), ("placed", "800", room), "her entry")
+    equal(cas.ask("tel", "why", call=room)["why"], "the call goes on", "why")
+    # who is transferred there, and who takes a call along
+    leaves(bob)
+    call, at = talk_to_bob(), carol.mark()
+    said = cas.refused("tel", "conference", call=call, user="carol", destinations=["800", "alice"])
+    equal((said["error"], said["field"]), ("bad-message", "destinations"), "a room and somebody else")
+    equal(cas.refused("tel", "conference", call=call, user="carol", destinations=["801"])["error"], "not-now", "a room with a PIN")
+    sent = cas.ask("tel", "transfer", call=call, user="carol", destination="800")["call"]
+    equal((sent["id"], sent["why"]), (call, f"joined with call {room}"), "the call that was transferred")
+    carol.wait_event("CALL_CLOSED", at)
+    equal(names(room), ["alice", "bob"], "who is in the room")
+    leaves(bob)
+    call = talk_to_bob()
+    equal(cas.ask("tel", "conference", call=call, user="carol", destinations=["800"])["call"]["id"], room, "the call that carol is in")
+    equal(sorted(names(room)), ["alice", "bob", "carol"], "who is in the room")
+    all_hear()
+    leaves(bob), leaves(carol)
+    # a call waits while the room is called
+    call, at = talk_to_bob(), carol.mark()
+    called(carol, "800", guided={"call": call, "purpose": "transfer"})
+    world.wait("bob is in the room, and carol is not", lambda: sorted(names(room)) == ["alice", "bob"], 5)
+    world.wait("carol's phone is free", lambda: carol.count("CALL_CLOSED", at) == 2, 5)
+    # the PIN by command
+    shown, _ = called(carol, "801")
+    check(shown["asks-pin"] and "conference" not in shown["actions"], f"at the door: {shown}")
+    shown = cas.ask("tel", "dtmf", call=shown["id"], user="carol", digits="2468")["call"]
+    equal((shown["room"], shown.get("asks-pin"), shown["state"]), ("801", None, "connected"), "in the room")
+    switch.finish()
+
+
 @case(seconds=60)
 def fifty_people_are_in_a_room(world):
     # each of fifty is heard by each other one, and by nobody else: ten at a time have a tone of their own
     needs_tandem()
     trunk = world.address(50)
-    switch = Switch(world, trunks=[("test", trunk)], extra=ROOMS, capture=False)
+    switch = Switch(world, trunks=[("test", trunk)], extra=ROOMS, limits="calls_per_trunk = 50", capture=False)
     crowd = Crowd(trunk, (switch.address, switch.ports["udp"]), switch.domain)
     people = [crowd.dial("800") for _ in range(50)]
     equal(len(Cas(switch).calls()[0]["parties"]), 50, "parties")

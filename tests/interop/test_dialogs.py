@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 
+from harness.cas import Cas
 from harness.cases import case
 from harness.sut import Switch, needs_tandem
 from harness.wire import Agent, Media, token
@@ -214,6 +215,52 @@ def hold_in_the_old_way_with_address_0_0_0_0_stops_the_media(world):
     equal(outgoing.response(lambda s: s >= 200).status, 200, "answer to the re-INVITE")
     outgoing.ack()
     world.wait("no media arrives", lambda: quiet(at_alice, 0.5), 5)
+    outgoing.bye(incoming)
+    switch.finish()
+
+
+@case
+def hold_by_command_is_offered_to_the_held_phone(world):
+    needs_tandem()
+    switch, alice, bob = pair(world)
+    outgoing, incoming, at_alice, at_bob = connected(world, alice, bob)
+    cas = Cas(switch)
+    call = cas.only_call()
+    at_alice.play(), at_bob.play()
+    at_alice.wait_hears(700), at_bob.wait_hears(500)
+
+    def order(what):
+        cas.ask("tel", what, call=call, user="alice")
+        return bob.wait_request("INVITE", **{"Call-ID": incoming.call_id})
+
+    offer = order("hold")
+    check(b"a=sendonly" in offer.body, "the offer does not say sendonly")
+    # music flows before the phone has answered, and after it, as long as it is told
+    at = time.monotonic()
+    world.wait("bob hears music", lambda: len(at_bob.received) and at_bob.received[-1][0] > at + 0.3 and at_bob.heard(500, at + 0.2) == 0, 5)
+    bob.respond(offer, 200, "OK", body=at_bob.sdp("recvonly"))
+    incoming.wait_ack()
+    world.wait("alice hears nothing", lambda: quiet(at_alice, 0.3), 5)
+    states = {party["user"]: (party["state"], party.get("held-at-device", False)) for party in cas.call(call)["parties"]}
+    equal(states, {"alice": ("held", False), "bob": ("connected", False)}, "the parties")
+    refreshed = incoming.request("INVITE", body=at_bob.sdp("recvonly"))
+    incoming.ack()
+    check(refreshed.status == 200 and b"a=sendonly" in refreshed.body, f"a refresh was answered {refreshed.start}")
+
+    # refused with 491, and made again; then a hold that the phone does not take at all
+    offer = order("resume")
+    bob.respond(offer, 491, "Request Pending")
+    incoming.wait_ack()
+    offer = bob.wait_request("INVITE", seconds=6, **{"Call-ID": incoming.call_id})
+    check(b"a=sendonly" not in offer.body, "the offer does not take bob off hold")
+    bob.respond(offer, 200, "OK", body=at_bob.sdp())
+    incoming.wait_ack()
+    at_alice.wait_hears(700, since=time.monotonic()), at_bob.wait_hears(500, since=time.monotonic())
+    bob.respond(order("hold"), 488, "Not Acceptable Here")
+    incoming.wait_ack()
+    world.wait("alice hears nothing", lambda: quiet(at_alice, 0.3), 5)
+    cas.ask("tel", "resume", call=call, user="alice")
+    at_alice.wait_hears(700, since=time.monotonic()), at_bob.wait_hears(500, since=time.monotonic())
     outgoing.bye(incoming)
     switch.finish()
 

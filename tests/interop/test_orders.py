@@ -9,11 +9,12 @@ from harness.cases import case
 from harness.phone import Phone
 from harness.sut import Switch, needs_tandem
 from harness.switch import BINARY
+from harness.tone import hears_music
 from harness.wire import Agent, Media
 from harness.world import check, equal, fails
 
 ALICE, BOB, CAROL, RINGBACK = 400, 650, 1000, 425  # Hz
-GROUP = '[[group]]\nname = "house"\nmembers = ["bob", "carol"]\n'
+GROUP = '[[group]]\nname = "house"\nmembers = ["bob", "carol"]\n[[user]]\nname = "dave"\npassword = "dave-secret"\n'
 
 
 def house(world, *names, extra=""):
@@ -43,6 +44,12 @@ def taken(phone, at):
     phone.wait_event("CALL_INCOMING", at)
     phone.command("accept")
     phone.wait_event("CALL_ESTABLISHED", at)
+
+
+def entries(cas, user, call):
+    """What a user's history has of a call, the last part first: kind, number, why."""
+    of_call = (e for e in cas.ask("history", "list", user=user)["entries"] if e["call"] == call)
+    return [(e["kind"], e.get("number"), e.get("why")) for e in of_call]
 
 
 def states(cas, call):
@@ -223,39 +230,97 @@ def an_application_parks_and_picks_up(world):
     switch, cas, alice, bob, carol = house(world, "alice", "bob", "carol", extra=GROUP)
     connect(alice, bob)
     call = cas.only_call()
+    panel, stranger, caller = Cas(switch, "carol"), Cas(switch, "dave"), Cas(switch, "alice")
+    for client in (panel, stranger):
+        equal(client.ask("tel", "list", pickup=True, subscribe=True)["calls"], [], "nothing waits")
     ear, at_bob = alice.ear(), bob.mark()
     for wrong in ("0", "100", "x"):
         equal(cas.refused("tel", "park", call=call, user="bob", slot=wrong)["field"], "slot", f"slot {wrong}")
+        equal(panel.refused("tel", "pickup", slot=wrong)["field"], "slot", f"slot {wrong}")
+    empty = panel.refused("tel", "pickup", slot="7")
+    equal((empty["error"], empty["field"]), ("not-found", "slot"), "an empty slot")
     equal(cas.ask("tel", "park", call=call, user="bob", slot="7")["call"]["slot"], "7", "the slot")
     bob.wait_event("CALL_CLOSED", at_bob)
     world.wait("alice hears music", lambda: not ear.silent(0.2), 5)
+    for client in (panel, stranger):
+        (waits,) = client.ask("tel", "list", pickup=True)["calls"]
+        equal((waits["id"], waits["slot"], waits["actions"]), (call, "7", ["pickup"]), "a parked call is for everybody")
+        equal([(p["user"], p["state"]) for p in waits["parties"]], [("alice", "parked")], "who waits")
+        equal([event["call"] for event in client.events("tel.pickup")], [waits], "the event")
     at_carol = carol.mark()
-    picked = cas.begin("tel", "pickup", call=call, user="carol", device=cas.device("carol"))
+    picked = panel.begin("tel", "pickup", slot="7", device=cas.device("carol"))
     taken(carol, at_carol)
     equal("slot" in picked()["call"], False, "a slot after it was picked up")
+    gone = stranger.events("tel.pickup")[-1]["call"]
+    equal((gone["id"], gone["parties"], gone["actions"]), (call, [], []), "it waits no more, and who took it is nobody's affair")
+    equal(stranger.ask("tel", "list", pickup=True)["calls"], [], "nothing waits")
     hear_each_other(world, alice, carol)
     at_alice = alice.mark()
     carol.hang_up()
     alice.wait_event("CALL_CLOSED", at_alice)
+    hung_up = "the callee hung up"
+    world.wait("the histories have it", lambda: entries(cas, "alice", call) and entries(cas, "carol", call), 5)
+    equal([entries(cas, user, call) for user in ("alice", "bob", "carol")],
+          [[("placed", "bob", f"taken by carol; {hung_up}")], [("received", "alice", "parked in slot 7")], [("received", "alice", hung_up)]],
+          "the histories of alice, bob and carol")
     # what rings at bob is answered by carol, who is in a group with him, and not by one who is not
     at_alice, at_bob, at_carol = alice.mark(), bob.mark(), carol.mark()
     alice.dial("bob")
     bob.wait_event("CALL_INCOMING", at_bob)
-    (call,) = (c["id"] for c in cas.calls())
-    equal(cas.refused("tel", "pickup", call=call, user="dave")["error"], "missing-right", "pickup by a stranger")
-    picked = cas.begin("tel", "pickup", call=call, user="carol")
+    (rings,) = (e["call"] for e in panel.events("tel.pickup") if e["call"]["state"] == "ringing")
+    call = rings["id"]
+    equal([(p["user"], p["state"]) for p in rings["parties"]], [("alice", "dialing"), ("bob", "ringing")], "who calls whom")
+    equal(panel.ask("tel", "list", pickup=True)["calls"], [rings], "what may be picked up")
+    equal((stranger.ask("tel", "list", pickup=True)["calls"], len(stranger.events("tel.pickup"))), ([], 2), "nobody's colleague")
+    equal(stranger.refused("tel", "pickup", call=call)["error"], "missing-right", "pickup by a stranger")
+    picked = panel.begin("tel", "pickup", call=call)
     taken(carol, at_carol)
     bob.wait_event("CALL_CLOSED", at_bob)
     equal(picked()["call"]["constructed"], {"how": "picked-up", "by": "carol"}, "how it came about")
     hear_each_other(world, alice, carol)
     carol.hang_up()
     alice.wait_event("CALL_CLOSED", at_alice)
+    world.wait("the histories have it", lambda: entries(cas, "alice", call) and entries(cas, "carol", call), 5)
+    equal([entries(cas, user, call) for user in ("alice", "bob", "carol")],
+          [[("placed", "bob", f"picked up by carol; {hung_up}")], [("missed", "alice", "picked up by carol")],
+           [("received", "alice", f"picked up; {hung_up}")]], "the histories of alice, bob and carol")
+    # each event shows something else than the one before
+    told = [(name, body["call"]) for name, body in caller.all_events() if body.get("call", {}).get("id") == call]
+    equal([name for name, _ in told][:1] + [name for name, _ in told][-1:], ["tel.ringing", "tel.ended"], "the first and the last event of alice")
+    equal([after for (_, before), (_, after) in zip(told, told[1:]) if before == after], [], "events that say the same again")
+    # a number that nobody has
+    at_alice = alice.mark()
+    alice.dial("nobody")
+    check("404" in alice.wait_event("CALL_CLOSED", at_alice)["param"], "alice is told that there is no such number")
+    newest = lambda: cas.ask("history", "list", user="alice")["entries"][0]
+    world.wait("alice's history has it", lambda: newest().get("why") == "no such number", 5)
+    equal((newest()["kind"], newest()["number"]), ("placed", "nobody"), "her newest entry")
+    equal(cas.ask("tel", "why", call=newest()["call"])["why"], "no such number", "why")
     # declined as busy
     at_alice, at_bob = alice.mark(), bob.mark()
     alice.dial("bob")
     bob.wait_event("CALL_INCOMING", at_bob)
     cas.ask("tel", "decline", call=cas.only_call(), user="bob", reason="busy")
     check("486" in alice.wait_event("CALL_CLOSED", at_alice)["param"], "alice is told that he is busy")
+    switch.finish()
+
+
+@case
+def hold_by_command_is_seen_on_the_phone(world):
+    switch, cas, alice, bob = house(world, "alice", "bob")
+    connect(alice, bob)
+    hear_each_other(world, alice, bob)
+    call, at_bob = cas.only_call(), bob.ear()
+    for times in (1, 2):
+        cas.ask("tel", "hold", call=call, user="alice")
+        world.wait("bob hears music", lambda: hears_music(at_bob, ALICE), 8)
+        world.wait("bob's phone is held", lambda: bob.trace().count("a=recvonly") >= times, 5)
+        equal(states(cas, call), {"alice": "held", "bob": "connected"}, "the parties")
+        equal("resume" in cas.call(call)["actions"], True, "resume is offered")
+        cas.ask("tel", "resume", call=call, user="alice")
+        hear_each_other(world, alice, bob)
+    equal((alice.trace().count("a=sendonly"), alice.count("CALL_CLOSED")), (0, 0), "what the holding phone was told")
+    cas.ask("tel", "drop", call=call, user="alice")
     switch.finish()
 
 

@@ -116,8 +116,10 @@ impl Server {
         let users = happening.users();
         let timestamp = self.unix(now);
         let mut written: Vec<(u32, Arc<Event>)> = Vec::with_capacity(2);
-        let logins = happening.login().map_or_else(|| self.subscribers.of(happening.topic(), users.as_deref()), |login| vec![login]);
-        let (right, owner) = (event_right(happening.topic()), users.as_deref().map_or(Owner::Service, Owner::Users));
+        let logins = happening.login().map_or_else(|| self.subscribers.of(happening.subscription(), users.as_deref()), |login| vec![login]);
+        // At whom something waits to be picked up is not who may: that was decided for each who subscribed.
+        let owners = users.as_deref().filter(|_| !matches!(happening, Happening::Waiting(_)));
+        let (right, owner) = (event_right(happening.subscription()), owners.map_or(Owner::Service, Owner::Users));
         for id in logins {
             let Some(login) = self.logins.find_mut(id).filter(|login| permits(&login.caller, right, owner)) else { continue };
             if !happening.is_for(&login.caller) {

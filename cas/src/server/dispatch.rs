@@ -295,7 +295,7 @@ impl Server {
             match effect {
                 Effect::Subscribe { topic, users } => {
                     let topic = crate::text::Name::parse(topic).expect("a topic of ours is a name");
-                    let id = self.add_subscription(login, Subscription { id: 0, topic, users: Some(users) })?;
+                    let id = self.add_subscription(login, Subscription { id: 0, topic, users })?;
                     body["subscription"] = id.into();
                 }
                 Effect::Rights { user, rights } => self.change_rights(now, &user, &rights),

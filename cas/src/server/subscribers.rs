@@ -66,6 +66,11 @@ impl Subscribers {
         self.0.values().map(|topic| topic.of_user.len() + usize::from(!topic.of_all.is_empty())).sum()
     }
 
+    /// Returns whether anybody subscribed to anything in a topic.
+    pub(super) fn has(&self, topic: &str) -> bool {
+        self.0.contains_key(topic)
+    }
+
     /// Returns who subscribed to events about some of the users; about nobody in particular where none are named.
     pub(super) fn of(&self, topic: &str, users: Option<&[UserName]>) -> Vec<LoginId> {
         let Some(topic) = self.0.get(topic) else { return Vec::new() };

@@ -102,8 +102,8 @@ pub struct Done {
 /// What the server does besides replying.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// The login is told of changes from now on.
-    Subscribe { topic: &'static str, users: Vec<UserName> },
+    /// The login is told of changes from now on: of these users, or of everybody.
+    Subscribe { topic: &'static str, users: Option<Vec<UserName>> },
     /// A user's rights are others now.
     Rights { user: UserName, rights: Arc<Rights> },
     /// The application of the login is a device from now on, or none any more.
@@ -185,6 +185,7 @@ pub(crate) fn may_subscribe(caller: &Caller, topic: &str, users: Option<&[UserNa
 pub(crate) fn event_right(topic: &str) -> Right<'_> {
     match topic {
         "tel" => tel::SHOW,
+        tel::PICKUP => tel::TAKE,
         "graph" => graph::GET,
         "history" => history::LIST,
         "presence" => presence::GET,
@@ -202,6 +203,8 @@ pub enum Happening {
     Left(tel::Left),
     /// The switch describes media to an application that is itself a device.
     Described(tel::Described),
+    /// A call may be picked up, or no longer may.
+    Waiting(tel::Waiting),
     /// A call's graph changed.
     Graph(graph::Changed),
     /// A history changed.
@@ -228,7 +231,7 @@ impl Happening {
     #[must_use]
     pub fn topic(&self) -> &str {
         match self {
-            Self::Tel(_) | Self::Left(_) | Self::Described(_) => "tel",
+            Self::Tel(_) | Self::Left(_) | Self::Described(_) | Self::Waiting(_) => "tel",
             Self::Graph(_) => "graph",
             Self::History(_) => "history",
             Self::Presence(_) => "presence",
@@ -237,11 +240,17 @@ impl Happening {
         }
     }
 
+    /// Returns what logins subscribed to that are told.
+    pub(crate) fn subscription(&self) -> &str {
+        if let Self::Waiting(_) = self { tel::PICKUP } else { self.topic() }
+    }
+
     /// Returns whose business it is; none: everybody's.
     pub(crate) fn users(&self) -> Option<Vec<UserName>> {
         match self {
             Self::Tel(event) => Some(event.call.users()),
             Self::Left(event) => Some(event.users.clone()),
+            Self::Waiting(event) => event.at.clone().map(|user| vec![user]),
             Self::Described(event) => Some(vec![event.user.clone()]),
             Self::Graph(event) => {
                 let mut users = event.new.users();
@@ -259,7 +268,12 @@ impl Happening {
 
     /// Returns true if somebody who may know is to be told: what is over for those who left is not over for who sees it all the same.
     pub(crate) fn is_for(&self, caller: &Caller) -> bool {
-        !matches!(self, Self::Left(_)) || caller.reach(event_right(self.topic())) == Reach::Own
+        #[expect(clippy::wildcard_enum_match_arm, reason = "everything else is for all who may know")]
+        match self {
+            Self::Left(_) => caller.reach(event_right(self.topic())) == Reach::Own,
+            Self::Waiting(event) => event.is_for(caller),
+            _ => true,
+        }
     }
 
     /// Returns the one login that is told; none: all that subscribed.
@@ -273,6 +287,7 @@ impl Seen for Happening {
         match self {
             Self::Tel(event) => event.message(),
             Self::Left(_) => tel::Change::Ended.name(),
+            Self::Waiting(_) => tel::Action::Pickup.name(),
             Self::Described(_) => "sdp",
             Self::Graph(event) => event.message(),
             Self::History(event) => event.message(),
@@ -286,7 +301,13 @@ impl Seen for Happening {
         match self {
             Self::Tel(event) => event.view(caller),
             Self::History(event) => event.view(caller),
-            Self::Left(_) | Self::Described(_) | Self::Graph(_) | Self::Presence(_) | Self::Admin(_) | Self::Plugin { .. } => 0,
+            Self::Left(_)
+            | Self::Described(_)
+            | Self::Waiting(_)
+            | Self::Graph(_)
+            | Self::Presence(_)
+            | Self::Admin(_)
+            | Self::Plugin { .. } => 0,
         }
     }
 
@@ -294,6 +315,7 @@ impl Seen for Happening {
         match self {
             Self::Tel(event) => event.write(view, out),
             Self::Left(event) => tel::write_call(&event.call, 0, out),
+            Self::Waiting(event) => event.write(out),
             Self::Described(event) => write_body(&event.description, out),
             Self::Graph(event) => event.write(view, out),
             Self::History(event) => event.write(view, out),

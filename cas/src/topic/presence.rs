@@ -237,7 +237,7 @@ async fn get<P: Provider>(provider: &P, caller: &Caller, right: Right<'_>, reque
     });
     let mut done = reply(&Listing { users: listed.collect(), subscription: None })?;
     if request.subscribe {
-        done.effects.push(Effect::Subscribe { topic: "presence", users: visible });
+        done.effects.push(Effect::Subscribe { topic: "presence", users: Some(visible) });
     }
     Ok(done)
 }

@@ -22,7 +22,7 @@ pub struct Request {
 pub(crate) async fn serve<P: Providers>(providers: &P, caller: &Caller, request: Request) -> Result<Done, Error> {
     let mut snapshot = Snapshot { tel: None, presence: None, ask: request.ask };
     if request.tel && caller.reach(tel::SHOW) != Reach::None {
-        let list = tel::Request::List(Box::new(tel::List { user: None }));
+        let list = tel::Request::List(Box::new(tel::List { user: None, pickup: false, subscribe: false }));
         snapshot.tel = Some(tel::serve(providers, caller, list).await?.body);
     }
     if !request.presence.is_empty() && caller.reach(presence::GET) != Reach::None {

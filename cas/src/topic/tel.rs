@@ -4,11 +4,12 @@
 pub(crate) mod action;
 pub(crate) mod types;
 
-pub use action::{Act, Actions};
+pub use action::{Act, Actions, Take};
 pub use types::*;
 
 use super::login::Nothing;
 use super::operation::operations;
+use super::subscription::MAX_USERS;
 use super::{Done, Effect, Seen, reply, write_body};
 use crate::error::{Error, Fault};
 use crate::login::LoginId;
@@ -47,7 +48,7 @@ operations! { "tel";
     "moderate" Moderate(Member) -> CallReply, Slow, Own;
     /// Parks the call.
     "park" Park(Park) -> CallReply, Slow, Own;
-    /// Picks up a parked call, or one that rings elsewhere.
+    /// Picks up a parked call, or one that rings elsewhere: one of `call` and `slot`.
     "pickup" Pickup(Pickup) -> CallReply, Slow, Own;
     /// Sends DTMF digits to the other party.
     "dtmf" Dtmf(Dtmf) -> CallReply, Slow, Own;
@@ -62,7 +63,7 @@ operations! { "tel";
     "register" Register(Register) -> Registered, Quick, Own;
     /// Lets the application ring no more; its calls go on.
     "unregister" Unregister(Nothing) -> Nothing, Quick, Own;
-    /// Lists the calls in progress.
+    /// Lists the calls in progress, or with `pickup` those that may be picked up.
     "list" List(List) -> CallList, Quick, Own;
     /// Shows one call.
     "show" Show(Show) -> CallReply, Quick, Own;
@@ -72,6 +73,9 @@ operations! { "tel";
 
 /// The right to see a call, in replies and in events.
 pub(crate) const SHOW: Right<'static> = Right { topic: "tel", message: "show", user: Reach::Own };
+
+/// The right to pick up, and to hear of what may be picked up.
+pub(crate) const TAKE: Right<'static> = Right { topic: "tel", message: "pickup", user: Reach::Own };
 
 /// Serves a request.
 pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request: Request) -> Result<Done, Error> {
@@ -86,6 +90,7 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
             let acted = telephony.make_call(caller, &user, *request).await?;
             return reply(&CallReply::new(acted, caller));
         }
+        Request::List(request) if request.pickup => return list_waiting(telephony, caller, *request).await,
         Request::List(request) => return list(telephony, caller, right, *request).await,
         Request::Show(request) => {
             let call = telephony.call(&request.call).await?;
@@ -121,7 +126,7 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
         Request::Kick(request) => Act::Kick(*request),
         Request::Moderate(request) => Act::Moderate(*request),
         Request::Park(request) => Act::Park(*request),
-        Request::Pickup(request) => Act::Pickup(*request),
+        Request::Pickup(request) => Act::Pickup(take(telephony, caller, right, *request).await?),
         Request::Dtmf(request) => Act::Dtmf(*request),
         Request::Move(request) => Act::Move(*request),
         Request::Split(request) => Act::Split(*request),
@@ -131,20 +136,62 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
 }
 
 async fn list<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, request: List) -> Result<Done, Error> {
+    if request.subscribe {
+        return Err(Error::field("subscribe", "field subscribe: expected with pickup; a login hears of its user's calls without it"));
+    }
     if let Some(user) = &request.user {
         decide(caller, right, Owner::User(user))?;
     }
     let mut calls = telephony.calls(request.user.as_ref().or((caller.reach(right) != Reach::All).then_some(&caller.user))).await?;
     calls.retain(|call| decide(caller, right, Owner::Users(&call.users())).is_ok());
-    let actions = [Action::MakeCall].into_iter().filter(|action| may(caller, *action, &[])).collect();
-    reply(&CallList { calls: calls.into_iter().map(|call| CallView::new(call, caller)).collect(), actions })
+    let calls = calls.into_iter().map(|call| CallView::new(call, caller)).collect();
+    reply(&CallList { calls, actions: of_telephony(caller), subscription: None })
+}
+
+/// Returns what the caller may do with telephony as a whole.
+fn of_telephony(caller: &Caller) -> Actions {
+    [Action::MakeCall].into_iter().filter(|action| may(caller, *action, &[])).collect()
+}
+
+/// Lists what may be picked up, which takes the right to do so.
+async fn list_waiting<T: Telephony>(telephony: &T, caller: &Caller, request: List) -> Result<Done, Error> {
+    let right = TAKE;
+    let user = request.user.or_else(|| (caller.reach(right) != Reach::All).then(|| caller.user.clone()));
+    decide(caller, right, user.as_ref().map_or(Owner::Service, Owner::User))?;
+    let waiting = telephony.waiting(user.as_ref()).await?;
+    let actions: Actions = [Action::Pickup].into_iter().collect();
+    let calls = waiting.calls.into_iter().map(|call| CallView { call, actions }).collect();
+    let mut done = reply(&CallList { calls, actions: of_telephony(caller), subscription: None })?;
+    if request.subscribe {
+        if waiting.at.as_ref().is_some_and(|users| users.len() > MAX_USERS) {
+            return Err(Error::new(Fault::TooMany, format!("the user has more than {MAX_USERS} colleagues")));
+        }
+        done.effects.push(Effect::Subscribe { topic: PICKUP, users: waiting.at });
+    }
+    Ok(done)
+}
+
+/// Finds the call that is to be picked up. A slot is looked into once it is known that the caller may pick up at all.
+async fn take<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, request: Pickup) -> Result<Take, Error> {
+    let Pickup { call, slot, user, device } = request;
+    let call = match (call, slot) {
+        (Some(call), None) => call,
+        (None, Some(slot)) => {
+            decide(caller, right, Owner::User(user.as_ref().unwrap_or(&caller.user)))?;
+            telephony.parked(&slot).await?.id
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Error::field("call", "expected one of the fields call and slot").accepting(["call", "slot"]));
+        }
+    };
+    Ok(Take { call, user, device })
 }
 
 /// Does something with a call that exists: right first, then state, then the provider.
 async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, act: Act) -> Result<Done, Error> {
     act.check()?;
     let call = telephony.call(act.call()).await?;
-    let user = act.user().cloned().unwrap_or_else(|| default_side(&call, caller, act.is_moderation()));
+    let user = act.user().cloned().unwrap_or_else(|| default_side(&call, caller, &act));
     // Who acts for a party needs the right over that party; who is none of them is a stranger to the call. A call that is picked up is
     // always another's: what counts is for whom.
     let is_party = call.party(&user).is_some();
@@ -197,13 +244,13 @@ async fn check_guided<T: Telephony>(telephony: &T, caller: &Caller, user: &UserN
 }
 
 /// Whose side is meant if the request does not say: one's own, or the moderator's for what only that may do, or the only other one, or
-/// one's own in vain.
-fn default_side(call: &Call, caller: &Caller, is_moderation: bool) -> UserName {
+/// one's own in vain. Who picks up is nobody who is in it.
+fn default_side(call: &Call, caller: &Caller, act: &Act) -> UserName {
     let users = call.users();
     let moderator = call.parties.iter().find(|party| party.moderator).and_then(|party| party.user.as_ref());
     match (users.as_slice(), moderator) {
-        (_, Some(moderator)) if is_moderation && call.party(&caller.user).is_none() => moderator.clone(),
-        ([only], _) if call.party(&caller.user).is_none() && call.state != State::Parked => only.clone(),
+        (_, Some(moderator)) if act.is_moderation() && call.party(&caller.user).is_none() => moderator.clone(),
+        ([only], _) if call.party(&caller.user).is_none() && act.action() != Action::Pickup => only.clone(),
         _ => caller.user.clone(),
     }
 }
@@ -270,6 +317,42 @@ impl Seen for CallEvent {
 pub(crate) fn write_call(call: &Call, actions: u32, out: &mut Vec<u8>) {
     let call = Seeing { call, actions: Actions::from_bits(actions) };
     write_body(&std::collections::BTreeMap::from([("call", call)]), out);
+}
+
+/// The name under which subscriptions to [`Waiting`] are kept.
+pub(crate) const PICKUP: &str = "pickup";
+
+/// A call that somebody may pick up, as it is shown to those who may; also an event of this topic, for those who subscribed to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// The call, with nothing but what they may see.
+    pub call: Call,
+    /// Whose call it is: they are told of it otherwise.
+    pub of: Vec<UserName>,
+    /// At whom it rings; none: it is parked, for everybody to take.
+    pub at: Option<UserName>,
+    /// Whether it may be picked up now; else it no longer may.
+    pub waits: bool,
+}
+
+/// What a user may pick up.
+#[derive(Clone, Debug, Default)]
+pub struct Waitings {
+    /// The calls, each as [`Waiting`] shows it, the oldest first.
+    pub calls: Vec<Call>,
+    /// The user and those whose ringing calls they may pick up; none: everybody.
+    pub at: Option<Vec<UserName>>,
+}
+
+impl Waiting {
+    pub(crate) fn is_for(&self, caller: &Caller) -> bool {
+        !self.of.contains(&caller.user)
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let actions: Actions = [Action::Pickup].into_iter().filter(|_| self.waits).collect();
+        write_call(&self.call, actions.bits(), out);
+    }
 }
 
 /// An event of this topic for users who left a call that goes on: to them it is over.

@@ -79,7 +79,9 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         slot: None,
         room: None,
         locked: false,
+        asks_pin: false,
         why: None,
+        joined: None,
     }
 }
 
@@ -111,6 +113,19 @@ impl Telephony for Switch {
     async fn calls(&self, of: Option<&UserName>) -> Result<Vec<Call>, Error> {
         let calls = self.calls.lock().unwrap();
         Ok(calls.values().filter(|call| of.is_none_or(|user| call.party(user).is_some())).cloned().collect())
+    }
+
+    async fn waiting(&self, of: Option<&UserName>) -> Result<tel::Waitings, Error> {
+        let calls = self.calls.lock().unwrap();
+        let waits =
+            |call: &&Call| call.state == State::Parked || call.state == State::Ringing && of.is_none_or(|user| call.party(user).is_none());
+        Ok(tel::Waitings { calls: calls.values().filter(waits).cloned().collect(), at: of.map(|of| vec![of.clone(), user("bob")]) })
+    }
+
+    async fn parked(&self, slot: &Line) -> Result<Call, Error> {
+        let calls = self.calls.lock().unwrap();
+        let found = calls.values().find(|call| call.slot.as_deref() == Some(slot.as_str()));
+        found.cloned().ok_or_else(|| not_found("call in the slot"))
     }
 
     async fn make_call(&self, _: &Caller, of: &UserName, request: tel::MakeCall) -> Result<Acted, Error> {

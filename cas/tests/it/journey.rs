@@ -9,7 +9,7 @@ use cas::message::Encoding;
 use cas::server::{AWAY_LIMIT, Channel, Input, Peer, StreamId, Wire};
 use cas::text::{DeviceId, Sdp, UserName};
 use cas::topic::Happening;
-use cas::topic::tel::{CallEvent, Change, Described, Description, Left, PartyState, SdpType, State};
+use cas::topic::tel::{CallEvent, Change, Described, Description, Left, PartyState, SdpType, State, Waiting};
 use serde_json::{Value, json};
 
 fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
@@ -41,6 +41,63 @@ fn who_leaves_a_call_that_goes_on_is_told_that_it_is_over_for_them() {
     });
     let expected = |name, messages: &[&str], is_over| (name, messages.iter().map(ToString::to_string).collect::<Vec<_>>(), is_over);
     assert_eq!(told, [expected("ann", &["ended"], true), expected("bob", &["changed"], false), expected("root", &["changed"], false)]);
+}
+
+#[test]
+fn who_asked_for_it_hears_what_may_be_picked_up_and_when_no_longer() {
+    let mut host = Host::new();
+    let names = ["ann", "bob", "eve", "root"];
+    let logins = names.map(|name| host.sign_in(name));
+    assert_eq!(host.post(&logins[0], "tel", "list", json!({ "subscribe": true })).body["field"], "subscribe");
+    // the switch says that bob is ann's and eve's only colleague
+    for login in &logins[..3] {
+        assert!(host.post(login, "tel", "list", json!({ "pickup": true, "subscribe": true })).body["subscription"].is_u64());
+    }
+    let mut tell = |call: &cas::topic::tel::Call, at: Option<&str>, waits| {
+        let waiting = Waiting { call: call.clone(), of: vec![user("eve"), user("bob")], at: at.map(user), waits };
+        host.input(Input::Happened(Happening::Waiting(waiting)));
+        logins.each_ref().map(|token| {
+            let poll = host.poll(token, None, Some(0));
+            let events = host.reply(poll).unwrap().body["events"].as_array().unwrap().clone();
+            let told = events.iter().filter(|event| (&event["topic"], &event["message"]) == (&json!("tel"), &json!("pickup")));
+            told.map(|event| actions(&event["body"]).len()).collect::<Vec<_>>()
+        })
+    };
+    let rings = call("77", State::Ringing, &[("eve", PartyState::Dialing), ("bob", PartyState::Ringing)]);
+    let nobody: [Vec<usize>; 4] = Default::default();
+    assert_eq!(tell(&rings, Some("joe"), true), nobody, "he is nobody's colleague");
+    assert_eq!(tell(&rings, Some("bob"), true), [vec![1], vec![], vec![], vec![]], "not who is in it, not who did not ask");
+    assert_eq!(tell(&rings, Some("bob"), false), [vec![0], vec![], vec![], vec![]]);
+    assert_eq!(tell(&rings, None, true), [vec![1], vec![], vec![], vec![]], "parked");
+    // who loses the right hears no more
+    host.post(&logins[3], "permission", "set", json!({ "user": "ann", "right": "tel.pickup", "reach": "none" }));
+    let waiting = Waiting { call: rings, of: Vec::new(), at: None, waits: true };
+    host.input(Input::Happened(Happening::Waiting(waiting)));
+    let heard = [0, 2].map(|at| {
+        let poll = host.poll(&logins[at], None, Some(0));
+        let events = host.reply(poll).unwrap().body["events"].as_array().unwrap().clone();
+        events.iter().filter(|event| event["message"] == "pickup").count()
+    });
+    assert_eq!(heard, [0, 1]);
+}
+
+#[test]
+fn what_is_picked_up_is_named_by_its_number_or_its_slot() {
+    let mut host = Host::new();
+    let eve = host.sign_in("eve");
+    let rings = call("77", State::Ringing, &[("bob", PartyState::Ringing)]); // somebody outside calls him
+    let parked = call("78", State::Parked, &[("bob", PartyState::Parked)]);
+    host.switch.put(rings);
+    host.switch.put(cas::topic::tel::Call { slot: Some("7".to_owned()), ..parked });
+    let mut ask = |body: Value| host.post_preferring(&eve, Some("wait=5"), "tel", "pickup", body).body;
+    for body in [json!({}), json!({ "call": "78", "slot": "7" })] {
+        let refused = ask(body);
+        assert_eq!((&refused["error"], &refused["accepted"]), (&json!("bad-message"), &json!(["call", "slot"])));
+    }
+    assert_eq!(ask(json!({ "slot": "8" }))["error"], "not-found", "an empty slot");
+    assert_eq!(ask(json!({ "slot": "7" }))["call"]["id"], "78");
+    assert_eq!(ask(json!({ "call": "77" }))["call"]["id"], "77", "for herself, though only bob is in it");
+    assert_eq!(host.switch.asked(), ["tel.pickup eve 78", "tel.pickup eve 77"]);
 }
 
 #[test]

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use cas::message::Encoding;
-use cas::permission::{Pattern, Reach, Rights, Role};
+use cas::permission::{Caller, Pattern, Reach, Right, Rights, Role};
 use cas::server::{Channel, Peer, StreamId};
 use cas::topic::tel::{PartyState, State};
 use cas::topic::{Mode, OPERATIONS};
 use serde_json::{Value, json};
 
-use crate::host::{Host, bytes, call, entry, user};
+use crate::host::{Host, bytes, call, caller, entry, user};
 use Reach::{All, None as Nowhere, Own};
 
 /// What a row of the matrix is about.
@@ -56,6 +56,7 @@ fn rows() -> Vec<(&'static str, Reach, Object, Value)> {
         ("tel.moderate", Own, Anns, with("meeting", json!({ "party": "bob" }))),
         ("tel.park", Own, Anns, on("talking")),
         ("tel.pickup", Own, Anns, on("parked")),
+        ("tel.pickup", Own, Anns, json!({ "slot": "7", "user": "ann" })),
         ("tel.dtmf", Own, Anns, with("talking", json!({ "digits": "1" }))),
         ("tel.move", Own, Anns, with("talking", json!({ "device": "desk" }))),
         ("tel.split", Own, Anns, with("talking", json!({ "audio": "desk", "video": "app" }))),
@@ -151,7 +152,8 @@ fn host() -> Host {
     host.switch.put(meeting);
     host.switch.put(call("held", State::Connected, &pair(PartyState::Held)));
     host.switch.put(call("ringing", State::Ringing, &pair(PartyState::Ringing)));
-    host.switch.put(call("parked", State::Parked, &pair(PartyState::Parked)));
+    let parked = call("parked", State::Parked, &[("bob", PartyState::Parked)]);
+    host.switch.put(cas::topic::tel::Call { slot: Some("7".to_owned()), ..parked });
     let entry = entry("1", "ann", 1);
     host.switch.entries.lock().unwrap().insert(entry.id.clone(), entry);
     host
@@ -297,6 +299,30 @@ fn other_calls_that_a_request_names_need_the_right_too() {
         let reply = host.post_preferring(&token, Some("wait=5"), "tel", message, body);
         assert_eq!(reply.body["right"], format!("tel.{message}"));
         assert_eq!(host.switch.asked(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_may_be_picked_up_is_listed_and_told_for_whom_the_right_reaches() {
+    // S15
+    for (name, rights, scopes, reach) in callers("tel.pickup", Own) {
+        for whose in [None, Some("ann"), Some("eve")] {
+            let case = format!("{whose:?} by {name} {rights:?} {scopes:?}");
+            let mut host = host();
+            let (token, _) = caller_on(&mut host, name, rights.clone(), scopes.as_ref());
+            let scopes = scopes.as_ref().map(|scopes| scopes.split(',').map(|scope| Pattern::parse(scope).unwrap()).collect());
+            let caller = Caller { scopes, ..caller(name, rights.clone()) };
+            let lists = caller.reach(Right { topic: "tel", message: "list", user: Own }) != Nowhere;
+            let allowed = reach == All || reach == Own && whose.is_none_or(|user| user == name);
+            let reply = host.post(&token, "tel", "list", json!({ "pickup": true, "subscribe": true, "user": whose }));
+            let subscribed = host.post(&token, "subscription", "list", json!({})).body["subscriptions"].as_array().map_or(0, Vec::len);
+            if lists && allowed {
+                assert_eq!((reply.response, reply.body["subscription"].is_u64()), (Some(0), true), "{case}: {reply:?}");
+            } else {
+                let right = if lists { "tel.pickup" } else { "tel.list" };
+                assert_eq!((reply.response, &reply.body["right"], subscribed), (Some(403), &json!(right), 1), "{case}: {reply:?}");
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod wishes;
 use bytes::Bytes;
 
 pub use self::agreed::{Handshake, Security, Shared, Stream, passes_unchanged};
+pub use self::hold::takes_no_sound;
 pub use self::wishes::{KeyFrameRequest, Wishes};
 use self::{
     agreed::{Agreed, Slots, handshake},
@@ -224,7 +225,7 @@ impl Negotiation {
         self.group(&mut answer);
         let body = self.print(&mut answer);
         self.generation = generation;
-        self.holds = hold::by_offer(&offer);
+        self.holds = hold::takes_no_sound(&offer);
         self.agreed = Some(Agreed { local: answer, remote: offer, slots });
         self.state = State::Stable;
         self.answer = Some(body.clone());

@@ -13,6 +13,7 @@ use sip::message::{Headers, Name};
 use tracing::{debug, info};
 
 use super::MAX_PARTIES;
+use super::room::Room;
 use crate::call::command::{Answer, Refusal};
 use crate::call::graph::{Constructed, Missed};
 use crate::call::leg::{Leg, LegId, Stage};
@@ -94,6 +95,51 @@ impl Calls {
         Ok(Answer::Pending(ticket))
     }
 
+    /// A party, everybody in its call, and whoever is in its other calls go into a room.
+    pub(in crate::call) fn gather_in_room(
+        &mut self,
+        switch: &mut Switch<'_>,
+        (id, by): (Id, PartyId),
+        others: Vec<Id>,
+        room: &Arc<Room>,
+    ) -> Result<Answer, Refusal> {
+        if let Some(into) = self.may_take_along((id, by), &others, room)? {
+            self.bring_beside(switch, id, into)?;
+        }
+        self.gather(switch, (id, by), others, Vec::new())?;
+        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
+        call.confer(by);
+        call.constructed = Constructed::Conference;
+        if let Some(party) = call.party_mut(by) {
+            party.holding = false;
+        }
+        let ticket = self.take_ticket();
+        let result = self.approach(switch, id, room);
+        self.outputs.push_back(Output::Outcome { ticket, result });
+        Ok(Answer::Pending(ticket))
+    }
+
+    /// Returns the call of a room, if it is open, whose visitors all the parties of these calls may become.
+    fn may_take_along(&self, (id, by): (Id, PartyId), others: &[Id], room: &Room) -> Result<Option<Id>, Refusal> {
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
+        call.party(by).ok_or(Refusal::NoParty)?;
+        call.may_merge(by)?;
+        let into = self.open_room(room);
+        if into.is_some_and(|into| into == id || others.contains(&into)) {
+            return Err(Refusal::Present);
+        }
+        if room.pin.is_some() {
+            return Err(Refusal::AsksPin);
+        }
+        let Some(hall) = into.and_then(|into| self.calls.get(&into)) else { return Ok(None) };
+        if hall.conference.as_ref().is_some_and(|conference| conference.locked) {
+            return Err(Refusal::Locked);
+        }
+        let theirs = others.iter().filter(|other| **other != id).filter_map(|other| self.calls.get(other));
+        let parties = theirs.fold(call.parties.len(), |parties, other| parties + other.parties.len().saturating_sub(1));
+        if hall.parties.len() + parties > MAX_PARTIES { Err(Refusal::Full) } else { Ok(into) }
+    }
+
     /// Calls somebody into a conference at the wish of a party's phone.
     pub(in crate::call) fn bring(
         &mut self,
@@ -124,7 +170,7 @@ impl Calls {
     /// Of two calls on a phone the one on hold goes: its user hears the other one.
     fn leave_held(&mut self, switch: &mut Switch<'_>, (id, party): (Id, PartyId)) {
         let Some(call) = self.calls.get(&id) else { return };
-        let is_held = |leg: &&Leg| leg.party == party && leg.is_up() && !leg.media.is_open();
+        let is_held = |leg: &&Leg| leg.party == party && leg.is_up() && leg.media.holds();
         for leg in call.legs.iter().filter(is_held).map(|leg| leg.id).collect::<Vec<_>>() {
             self.let_leave(switch, id, leg, None);
         }
@@ -169,19 +215,25 @@ impl Calls {
 
     /// Takes all parties but one, with their legs, from a call into another one. The first is over, and that one is hung up there.
     pub(super) fn absorb(&mut self, switch: &mut Switch<'_>, id: Id, (from, but): (Id, Option<PartyId>)) {
+        self.outputs.push_back(Output::Merged { call: from, into: id });
+        let is_room = self.calls.get(&id).is_some_and(|call| call.fewest() == 1);
+        if is_room {
+            self.charge_parties(from);
+        }
         let Some(other) = self.calls.get_mut(&from) else { return };
         let comers: Vec<Party> = other.parties.extract_if(.., |party| Some(party.id) != but).collect();
         let mut legs: Vec<Leg> = other.legs.extract_if(.., |leg| Some(leg.party) != but).collect();
         info!(call = %id, with = %from, "joined");
         other.record.ended_by = EndedBy::Switch;
         other.record.reason = format!("joined with call {id}");
+        other.joined = Some((id, comers.iter().map(Party::gone_on).collect()));
         for user in comers.iter().filter_map(|comer| comer.person.who.user()) {
             self.by_user.remove(&(Arc::clone(user), from));
         }
         // A port is in one bridge at a time.
         self.arrange(switch, from);
         self.hang_up(switch, from, None, Some(&Reason::sip(200, "Joined with another call")));
-        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (mut released, Some(call)) = (Vec::new(), self.calls.get_mut(&id)) else { return };
         for mut comer in comers {
             let known = if comer.moving.is_none() { call.same_user(&comer.person.who) } else { None };
             let party = known.unwrap_or_else(|| call.next_party());
@@ -195,6 +247,7 @@ impl Calls {
                 call.legs.push(leg);
             }
             if known.is_some() {
+                released.extend(comer.account);
                 continue;
             }
             if let Some(user) = comer.person.who.user() {
@@ -204,6 +257,7 @@ impl Calls {
             call.parties.push(comer);
             call.came(party, switch.unix);
         }
+        released.iter().for_each(|account| self.forget_account(Some(account)));
     }
 
     /// Rings the devices of a guest.
@@ -387,7 +441,7 @@ impl Call {
 
     /// Returns true for a party with a device that has not put the others on hold.
     fn talks(&self, party: PartyId) -> bool {
-        self.legs.iter().any(|leg| leg.party == party && leg.is_up() && leg.media.is_open())
+        self.legs.iter().any(|leg| leg.party == party && leg.is_up() && !leg.media.holds())
     }
 
     /// Returns the party of a user who is in the call, while it may have another device.

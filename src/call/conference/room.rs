@@ -17,7 +17,7 @@ use sip::message::header::Reason;
 use tracing::{debug, info};
 
 use super::{Conference, MAX_PARTIES};
-use crate::call::command::Refusal;
+use crate::call::command::{Refusal, Ticket};
 use crate::call::graph::Constructed;
 use crate::call::leg::{Leg, LegId, Media, Stage};
 use crate::call::party::{Party, PartyId, Person, Who};
@@ -26,7 +26,7 @@ use crate::call::reach::refusal;
 use crate::call::record::{EndedBy, Record};
 use crate::call::template::{self, Unwanted};
 use crate::call::transfer::Report;
-use crate::call::{Call, Calls, Id, State, Switch, Talk};
+use crate::call::{Account, Call, Calls, Id, Output, State, Switch, Talk};
 
 /// Wrong PINs of one visitor; then they are hung up.
 const MAX_WRONG: u8 = 3;
@@ -170,8 +170,12 @@ impl Calls {
         }
         let Some(id) = self.rooms.of(room).call.filter(|_| room.pin.is_none()) else { return self.open_visit(switch, visitor, room) };
         self.may_enter(id, &visitor.person.who)?;
-        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         let known = call.same_user(&visitor.person.who);
+        if known.is_none() {
+            self.may_start(&visitor.person.who)?;
+        }
+        let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         let party = known.unwrap_or_else(|| call.next_party());
         let person = visitor.person.clone();
         self.seat(switch, visitor, (id, party))?;
@@ -185,14 +189,14 @@ impl Calls {
     /// A visitor comes with a call of their own: that of the room, or one at its door.
     fn open_visit(&mut self, switch: &mut Switch<'_>, visitor: Entrant, room: &Arc<Room>) -> Result<(), Refusal> {
         self.may_start(&visitor.person.who)?;
-        let id = self.id(switch.unix);
+        let id = self.take_id(switch.unix);
         let person = visitor.person.clone();
         let mut call = Call::new(Record::visit(id, &person, &room.number, switch.unix));
         call.state = State::Established(Talk::default());
         call.constructed = Constructed::Conference;
         call.is_managed = true;
         call.conference = Some(Box::new(Conference::at_door(room, switch.now)));
-        self.begin(id, call, &person.who);
+        self.calls.insert(id, call);
         self.rooms.of(room).at_door.insert(id);
         if let Err(refusal) = self.seat(switch, visitor, (id, PartyId::CALLER)) {
             if let Some(call) = self.calls.get_mut(&id) {
@@ -204,14 +208,51 @@ impl Calls {
         self.sit_down(id, Party::new(PartyId::CALLER, person), switch.unix);
         self.arrange(switch, id);
         if room.pin.is_none() {
-            self.admit(switch, id);
+            self.admit(switch, id)?;
         }
         self.touch(id);
         Ok(())
     }
 
-    /// A party is in a room, or at its door.
-    fn sit_down(&mut self, id: Id, party: Party, unix: u64) {
+    /// Who has had a room called is there: their call goes into it, or to its door.
+    pub(in crate::call) fn visit_by_command(&mut self, switch: &mut Switch<'_>, id: Id, room: &Arc<Room>, ticket: Ticket) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.record.answered(switch.unix, label(&room.number));
+        call.constructed = Constructed::Conference;
+        let result = self.approach(switch, id, room);
+        self.outputs.push_back(Output::Outcome { ticket, result });
+    }
+
+    /// A call of people who talk, or of one who is alone, goes into a room, or to its door.
+    pub(super) fn approach(&mut self, switch: &mut Switch<'_>, id: Id, room: &Arc<Room>) -> Result<(), Refusal> {
+        self.charge_parties(id);
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        call.is_managed = true;
+        let before = call.conference.replace(Box::new(Conference::at_door(room, switch.now)));
+        match before {
+            Some(before) => {
+                let moderator = before.moderator.filter(|_| room.moderator.is_none());
+                call.conference.iter_mut().for_each(|conference| conference.moderator = moderator);
+            }
+            None => {
+                call.parties.iter().map(|party| party.id).collect::<Vec<_>>().into_iter().for_each(|party| call.came(party, switch.unix))
+            }
+        }
+        self.rooms.of(room).at_door.insert(id);
+        let result = match room.pin {
+            None => self.admit(switch, id),
+            Some(_) => {
+                self.meet_all(switch, id);
+                Ok(())
+            }
+        };
+        self.touch(id);
+        result
+    }
+
+    /// A party is in a room, or at its door: that counts as a call of theirs.
+    fn sit_down(&mut self, id: Id, mut party: Party, unix: u64) {
+        party.account = Some(self.charge(&party.person.who));
         let Some(call) = self.calls.get_mut(&id) else { return };
         if let Some(user) = party.person.who.user() {
             self.by_user.insert((Arc::clone(user), id));
@@ -219,6 +260,17 @@ impl Calls {
         let name = party.id;
         call.parties.push(party);
         call.came(name, unix);
+    }
+
+    /// A call becomes that of a room: of who made it the party is counted from now on, if it is there.
+    pub(super) fn charge_parties(&mut self, id: Id) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(account) = call.account.take() else { return };
+        let made = |party: &&mut Party| party.account.is_none() && Account::of(&party.person.who) == account;
+        match call.parties.iter_mut().find(made) {
+            Some(party) => party.account = Some(account),
+            None => self.forget_account(Some(&account)),
+        }
     }
 
     fn met_in_room(&mut self, switch: &mut Switch<'_>, id: Id) {
@@ -271,6 +323,16 @@ impl Calls {
         call.any_port().or(near).or_else(|| self.port_of(who))
     }
 
+    /// Returns the call of a room that somebody is in.
+    pub(super) fn open_room(&self, room: &Room) -> Option<Id> {
+        self.rooms.0.get(&room.number).and_then(|hall| hall.call)
+    }
+
+    /// Whether somebody may call a room now: of one with a PIN nobody learns more before they have shown it.
+    pub(in crate::call) fn may_visit(&self, who: &Who, room: &Room) -> Result<(), Refusal> {
+        self.open_room(room).filter(|_| room.pin.is_none()).map_or(Ok(()), |id| self.may_enter(id, who))
+    }
+
     /// Whether somebody may come into the call of a room.
     fn may_enter(&self, id: Id, who: &Who) -> Result<(), Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
@@ -286,10 +348,12 @@ impl Calls {
     }
 
     /// The visitor at the door is in: their call is the room's, or becomes part of it.
-    fn admit(&mut self, switch: &mut Switch<'_>, id: Id) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Some(room) = call.conference.as_ref().and_then(|conference| conference.room.clone()) else { return };
-        let Some(who) = call.parties.first().map(|party| party.person.who.clone()) else { return };
+    fn admit(&mut self, switch: &mut Switch<'_>, id: Id) -> Result<(), Refusal> {
+        let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        let room = call.conference.as_ref().and_then(|conference| conference.room.clone()).ok_or(Refusal::NoConference)?;
+        let who = call.parties.first().map(|party| party.person.who.clone()).ok_or(Refusal::NoParty)?;
+        // the room's record tells of a visit; who was sent, or taken along, has had a call of their own before
+        let is_visit = call.record.callee == room.number;
         let hall = self.rooms.of(&room);
         hall.at_door.remove(&id);
         let Some(into) = hall.call else {
@@ -299,17 +363,20 @@ impl Calls {
                 conference.door = None;
             }
             call.choose_moderator();
-            return self.meet_all(switch, id);
+            self.meet_all(switch, id);
+            return Ok(());
         };
         if let Err(refusal) = self.may_enter(into, &who).and_then(|()| self.bring_beside(switch, id, into)) {
-            return self.turn_away(switch, id, &refusal.to_string(), refusal.status());
+            self.turn_away(switch, id, &refusal.to_string(), refusal.status());
+            return Err(refusal);
         }
         if let Some(call) = self.calls.get_mut(&id) {
-            call.is_visit = true;
+            call.is_visit = is_visit;
         }
         self.absorb(switch, into, (id, None));
         self.meet_all(switch, into);
         self.touch(into);
+        Ok(())
     }
 
     /// Who is on hold for somebody who has left hears the others.
@@ -327,7 +394,8 @@ impl Calls {
 
     /// A visitor at the door has pressed a key. Returns false if there is no door.
     pub(in crate::call) fn door_pressed(&mut self, switch: &mut Switch<'_>, id: Id, digit: Digit) -> bool {
-        let Some(call) = self.calls.get_mut(&id) else { return false };
+        // one that was turned away may still have keys on their way
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.is_at_door()) else { return false };
         let Some(who) = call.parties.first().map(|party| party.person.who.clone()) else { return false };
         let conference = call.conference.as_deref_mut();
         let Some((room, door)) = conference.and_then(|conference| conference.room.as_ref().zip(conference.door.as_mut())) else {
@@ -352,7 +420,7 @@ impl Calls {
         }
         let (typed, guesses) = (std::mem::take(&mut door.typed), &mut self.rooms.of(room).guesses);
         if !guesses.is_over(switch.now, &who) && typed == *pin.0 {
-            self.admit(switch, id);
+            let _turned_away = self.admit(switch, id);
         } else {
             guesses.add(switch.now, who);
             door.wrong += 1;
@@ -362,6 +430,16 @@ impl Calls {
             }
         }
         true
+    }
+
+    /// A visitor at the door has the digits of the PIN sent by command.
+    pub(in crate::call) fn show_pin(&mut self, switch: &mut Switch<'_>, id: Id, digits: impl Iterator<Item = Digit>) {
+        for digit in digits {
+            if !self.calls.get(&id).is_some_and(Call::is_at_door) {
+                return;
+            }
+            self.door_pressed(switch, id, digit);
+        }
     }
 
     /// Nobody stands at a door for ever.
@@ -392,7 +470,11 @@ impl Calls {
         room: &Arc<Room>,
         report: Option<Report>,
     ) -> Result<(), Refusal> {
-        let result = self.may_be_sent((id, by), room);
+        let beside = |calls: &mut Self, switch: &mut Switch<'_>| match calls.open_room(room).filter(|_| room.pin.is_none()) {
+            Some(into) => calls.bring_beside(switch, id, into),
+            None => Ok(()),
+        };
+        let result = self.may_be_sent((id, by), room).and_then(|()| beside(self, switch));
         match (result, report) {
             (Err(refusal), Some(Report::Refer { dialog, refer })) => {
                 let _gone = switch.sip.refuse_refer(switch.now, dialog, refer, refusal.status());
@@ -415,28 +497,15 @@ impl Calls {
             }
             self.depart(switch, id, leg);
         }
-        let Some(call) = self.calls.get_mut(&id) else { return Err(Refusal::NoCall) };
-        call.conference = Some(Box::new(Conference::at_door(room, switch.now)));
-        call.is_managed = true;
-        for party in call.parties.iter().map(|party| party.id).collect::<Vec<_>>() {
-            call.came(party, switch.unix);
-        }
-        self.rooms.of(room).at_door.insert(id);
-        match room.pin {
-            None => self.admit(switch, id),
-            Some(_) => self.meet_all(switch, id),
-        }
-        self.touch(id);
-        Ok(())
+        self.approach(switch, id, room)
     }
 
-    fn may_be_sent(&mut self, (id, by): (Id, PartyId), room: &Room) -> Result<(), Refusal> {
-        let into = self.rooms.of(room).call;
+    fn may_be_sent(&self, (id, by): (Id, PartyId), room: &Room) -> Result<(), Refusal> {
         let call = self.calls.get(&id).ok_or(Refusal::NoCall)?;
         call.party(by).ok_or(Refusal::NoParty)?;
         call.two_talk()?;
         let sent = call.parties.iter().find(|party| party.id != by).ok_or(Refusal::NoParty)?;
-        into.map_or(Ok(()), |into| self.may_enter(into, &sent.person.who))
+        self.open_room(room).map_or(Ok(()), |into| self.may_enter(into, &sent.person.who))
     }
 }
 
@@ -446,6 +515,11 @@ impl Conference {
         let door = Door { typed: String::new(), wrong: 0, until: now + PATIENCE };
         Self { room: Some(Arc::clone(room)), door: Some(door), ..Self::default() }
     }
+}
+
+/// What has answered, for the record.
+fn label(room: &str) -> String {
+    format!("room {room}")
 }
 
 impl Record {
@@ -460,7 +534,7 @@ impl Record {
             ringing_at: None,
             answered_at: Some(unix),
             ended_at: unix,
-            answered_by: Some(format!("room {room}")),
+            answered_by: Some(label(room)),
             status: StatusCode::OK.code(),
             ended_by: EndedBy::Switch,
             reason: String::new(),

@@ -10,18 +10,18 @@ use sip::message::{Headers, Message, Name};
 use sip::{DialogEvent, DialogId, StatusCode};
 
 use super::scene::*;
-use crate::call::Id;
 use crate::call::command::{Answer, Command, Refusal, Ticket};
 use crate::call::conference::room::{Pin, Room};
 use crate::call::conference::{Guest, MAX_PARTIES};
 use crate::call::graph::{Constructed, Standing, State, View};
+use crate::call::make::Destination;
 use crate::call::party::PartyId;
 use crate::call::pickup::Place;
 use crate::call::record::EndedBy;
+use crate::call::{Account, Id};
 
 const ANN: usize = CALLER;
 const BOB: usize = DESK;
-const LISTENING: &str = "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n";
 const P0: PartyId = PartyId(0);
 const P1: PartyId = PartyId(1);
 const P2: PartyId = PartyId(2);
@@ -753,6 +753,47 @@ fn a_pin_is_not_guessed() {
 }
 
 #[test]
+fn a_room_counts_among_the_calls_of_whoever_is_in_it() {
+    // S11
+    let (mut scene, open, closed) = (Scene::house(), room(None, None), room(Some("2468"), None));
+    let charged = |scene: &Scene, user: &str| scene.calls.made.get(&Account::User(user.into())).copied().unwrap_or(0);
+    assert_eq!((charged(&scene, "ann"), charged(&scene, "bob")), (1, 0), "ann called bob");
+    let talk = scene.call();
+    scene.visit(CAROL, "carol", &open, PCMU);
+    scene.calls.policy.calls_per_user = 1;
+    let sent = scene.with_calls(|calls, switch| calls.send_to_room(switch, (talk, P1), &open, None));
+    scene.settle();
+    let hall = scene.call();
+    assert_eq!((sent, scene.names(hall)), (Ok(()), vec!["carol".to_owned(), "ann".to_owned()]));
+    assert_eq!((charged(&scene, "ann"), charged(&scene, "carol")), (1, 1), "what ann called counts as before");
+    scene.place_from(DAVE, ("carol", "bob"), PCMU);
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, DAVE, "486 INVITE"), 1);
+    scene.visit(DAVE, "carol", &open, PCMU);
+    assert_eq!((scene.visited, charged(&scene, "carol")), (Some(Ok(())), 1), "another device of who is in");
+    scene.visit(BOB, "bob", &open, PCMU);
+    assert_eq!((scene.visited, charged(&scene, "bob")), (Some(Ok(())), 1));
+    // who has opened it may leave, and is free for other calls
+    for phone in [CAROL, DAVE] {
+        scene.hangs_up(phone);
+    }
+    assert_eq!((charged(&scene, "carol"), scene.names(hall)), (0, vec!["ann".to_owned(), "bob".to_owned()]));
+    scene.visit(CAROL, "carol", &closed, PCMU);
+    assert_eq!((scene.visited, charged(&scene, "carol")), (Some(Ok(())), 1), "at a door");
+    scene.visit(DAVE, "carol", &open, PCMU);
+    assert_eq!((scene.visited, scene.count(SWITCH, DAVE, "486 INVITE")), (Some(Err(Refusal::TooManyOfUser)), 2));
+    scene.dial(CAROL, "2468");
+    assert_eq!((scene.names(hall).len(), charged(&scene, "carol")), (3, 1), "and inside");
+    assert_eq!(scene.command(Command::Kick { call: hall, by: PartyId(1), party: PartyId(3) }), Ok(Answer::Done));
+    assert_eq!((scene.names(hall), charged(&scene, "carol")), (vec!["ann".to_owned(), "bob".to_owned()], 0));
+    for phone in [ANN, BOB] {
+        scene.hangs_up(phone);
+    }
+    scene.started = scene.records.len();
+    scene.assert_over();
+}
+
+#[test]
 fn a_hash_behind_a_pin_that_was_judged_is_no_other_guess() {
     let mut scene = Scene::new(2);
     let room = room(Some("2468"), None);
@@ -802,8 +843,7 @@ fn a_party_is_sent_into_a_room() {
         let mut scene = Scene::house();
         let id = scene.call();
         let room = room(pin, None);
-        let sent = scene.with_calls(|calls, switch| calls.send_to_room(switch, (id, P1), &room, None));
-        assert_eq!(sent, Ok(()));
+        assert_eq!(scene.command(Command::Send { call: id, party: P1, room: Arc::clone(&room) }), Ok(Answer::Done));
         scene.settle();
         assert_eq!((scene.count(SWITCH, BOB, "BYE"), scene.names(id)), (1, vec!["ann".to_owned()]));
         assert_eq!(scene.moderator(id), pin.is_none().then_some(P0));
@@ -817,17 +857,190 @@ fn a_party_is_sent_into_a_room() {
         scene.settle();
         scene.answers(BOB, PCMU);
         let other = scene.calls.views().last().expect("a call").id;
-        assert_eq!(scene.with_calls(|calls, switch| calls.send_to_room(switch, (other, P1), &room, None)), Ok(()));
+        let send = |call| Command::Send { call, party: P1, room: Arc::clone(&room) };
+        assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: true }), Ok(Answer::Done));
+        assert_eq!(scene.command(send(other)), Err(Refusal::Locked));
+        assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: false }), Ok(Answer::Done));
+        assert_eq!((scene.names(other), scene.command(send(other))), (vec!["dave".to_owned(), "bob".to_owned()], Ok(Answer::Done)));
         scene.settle();
         scene.dial(DAVE, pin.unwrap_or_default());
         assert_eq!(scene.names(id), ["ann", "carol", "dave"]);
         scene.assert_all_hear(id, &[ANN, CAROL, DAVE]);
+        let record = scene.record();
+        assert_eq!(
+            (record.id, &*record.callee, &*record.reason),
+            (other, "bob@h", &*format!("joined with call {id}")),
+            "bob's call is known"
+        );
         for phone in [ANN, CAROL, DAVE] {
             scene.hangs_up(phone);
         }
-        scene.started = scene.records.len();
+        scene.started = 2;
         scene.assert_over();
     }
+}
+
+// ---- rooms that client applications have called
+
+/// A user wants to be in a room by a phone.
+fn call_room(scene: &mut Scene, (phone, user): (usize, &str), room: &Arc<Room>) -> Result<(Id, Ticket), Refusal> {
+    scene.make_to((user, phone), (Kinds::AUDIO, None), (&room.number, Destination::Room(Arc::clone(room))))
+}
+
+#[test]
+fn who_has_a_room_called_is_in_it_when_their_phone_answers() {
+    let (mut scene, room) = (Scene::new(3), room(None, None));
+    let (id, ticket) = call_room(&mut scene, (ANN, "ann"), &room).expect("it is made");
+    let invite = scene.last(SWITCH, ANN, "INVITE").headers();
+    assert_eq!(invite.get_text(Name::From).map(|from| from.starts_with("<sip:800@h>")), Some(true), "it is shown the room");
+    assert!(invite.get_text(Name::AlertInfo).is_some());
+    let view = scene.of(id);
+    assert_eq!(
+        (view.state, view.parties[0].state, &*view.dialled, &scene.outcomes),
+        (State::Ringing, Standing::Calling, "800", &Vec::new())
+    );
+    scene.advance(Duration::from_secs(2));
+    scene.answers(ANN, PCMU);
+    let view = scene.of(id);
+    assert_eq!((scene.outcomes.as_slice(), view.state), ([(ticket, Ok(()))].as_slice(), State::Connected));
+    assert_eq!((view.answered_at, view.conference.as_ref().and_then(|it| it.room.as_deref())), (Some(UNIX + 2000), Some("800")));
+    assert_eq!((scene.moderator(id), &view.constructed), (Some(P0), &Constructed::Conference));
+    assert_eq!(scene.media.arranged[&BridgeId(id.0)][0].plays, Some(SoundId::HOLD));
+    scene.visit(BOB, "bob", &room, PCMU);
+    scene.assert_all_hear(id, &[ANN, BOB]);
+    // somebody is in it: the call becomes part of theirs
+    let (own, ticket) = call_room(&mut scene, (CAROL, "carol"), &room).expect("it is made");
+    assert_eq!((scene.names(id).len(), scene.names(own)), (2, vec!["carol".to_owned()]), "nobody is told before she is there");
+    scene.answers(CAROL, PCMU);
+    assert_eq!((scene.outcomes.last(), scene.merged.as_slice()), (Some(&(ticket, Ok(()))), [(own, id)].as_slice()));
+    assert_eq!((scene.names(id), scene.calls.view(own)), (["ann", "bob", "carol"].map(str::to_owned).to_vec(), None));
+    scene.assert_all_hear(id, &[ANN, BOB, CAROL]);
+    // and by another phone, with a camera on a further one
+    let to = Destination::Room(Arc::clone(&room));
+    scene.make_to(("ann", DAVE), (Kinds::BOTH, None), ("800", to)).expect("it is made");
+    scene.accept_fitting(DAVE, true);
+    scene.settle();
+    assert_eq!((scene.names(id).len(), scene.of(id).parties[0].legs.len()), (3, 2), "ann is there once");
+    for phone in [ANN, DAVE, BOB, CAROL] {
+        scene.hangs_up(phone);
+    }
+    let record = scene.record();
+    assert_eq!((&*record.callee, record.answered_by.as_deref(), record.parties.len()), ("800", Some("room 800"), 3));
+    scene.started = 1;
+    scene.assert_over();
+}
+
+#[test]
+fn who_has_a_room_called_shows_its_pin_by_the_phone_or_by_command() {
+    let (mut scene, room) = (Scene::new(3), room(Some("2468"), None));
+    let digits = |call, digits: &str| Command::Digits { call, party: P0, digits: digits.to_owned() };
+    let door = |scene: &mut Scene, phone, user| {
+        let (call, ticket) = call_room(scene, (phone, user), &room).expect("it is made");
+        scene.answers(phone, PCMU);
+        assert_eq!(scene.outcomes.last(), Some(&(ticket, Ok(()))), "the room has answered");
+        assert!(scene.of(call).conference.as_ref().is_some_and(|it| it.at_door && it.moderator.is_none()));
+        call
+    };
+    let id = door(&mut scene, ANN, "ann");
+    scene.dial(ANN, "2468");
+    assert!(scene.of(id).conference.as_ref().is_some_and(|it| !it.at_door));
+    let own = door(&mut scene, BOB, "bob");
+    assert_eq!((scene.names(id), scene.command(digits(own, "112468"))), (vec!["ann".to_owned()], Ok(Answer::Done)), "one is wrong");
+    assert_eq!(scene.command(digits(own, "*2468")), Ok(Answer::Done));
+    scene.settle();
+    assert_eq!((scene.names(id), scene.merged.as_slice()), (vec!["ann".to_owned(), "bob".to_owned()], [(own, id)].as_slice()));
+    scene.assert_all_hear(id, &[ANN, BOB]);
+    // the wrong ones end the call, whoever sent them
+    let own = door(&mut scene, CAROL, "carol");
+    assert_eq!(scene.command(digits(own, "1#2#3#2468")), Ok(Answer::Done), "what comes too late is dropped");
+    scene.settle();
+    assert_eq!((scene.count(SWITCH, CAROL, "BYE"), &*scene.record().reason), (1, "three wrong PINs"));
+    // nobody learns at the door that the room is locked
+    assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: true }), Ok(Answer::Done));
+    let own = door(&mut scene, CAROL, "carol");
+    assert_eq!(scene.command(digits(own, "2468")), Ok(Answer::Done));
+    scene.settle();
+    assert_eq!((scene.calls.view(own), &*scene.records[1].reason), (None, "the conference is locked"));
+    for phone in [ANN, BOB] {
+        scene.hangs_up(phone);
+    }
+    scene.started = 3;
+    scene.assert_over();
+}
+
+#[test]
+fn a_room_that_takes_nobody_is_not_called() {
+    let (mut scene, room) = (Scene::new(3), room(None, None));
+    scene.visit(ANN, "ann", &room, PCMU);
+    let id = scene.call();
+    let (own, ticket) = call_room(&mut scene, (BOB, "bob"), &room).expect("it is made");
+    assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: true }), Ok(Answer::Done));
+    assert_eq!(call_room(&mut scene, (CAROL, "carol"), &room), Err(Refusal::Locked));
+    assert_eq!(scene.count(SWITCH, CAROL, "INVITE"), 0);
+    scene.answers(BOB, PCMU);
+    assert_eq!((scene.outcomes.as_slice(), scene.calls.view(own)), ([(ticket, Err(Refusal::Locked))].as_slice(), None), "locked meanwhile");
+    assert_eq!((scene.count(SWITCH, BOB, "BYE"), scene.record().id), (1, own));
+    assert_eq!(scene.command(Command::Lock { call: id, by: P0, locked: false }), Ok(Answer::Done));
+    scene.calls.policy.calls_per_user = 1; // S11
+    assert_eq!(call_room(&mut scene, (CAROL, "ann"), &room), Err(Refusal::TooManyOfUser));
+    let (_, ticket) = call_room(&mut scene, (CAROL, "carol"), &room).expect("it is made");
+    assert_eq!(call_room(&mut scene, (DAVE, "carol"), &room), Err(Refusal::TooManyOfUser));
+    scene.refuses(CAROL, StatusCode::BUSY_HERE);
+    assert_eq!(scene.outcomes.last(), Some(&(ticket, Err(Refusal::Busy))));
+    scene.hangs_up(ANN);
+    scene.started = 3;
+    scene.assert_over();
+}
+
+#[test]
+fn a_user_takes_their_calls_into_a_room() {
+    for (is_open, moderator) in [(false, None), (true, None), (false, Some("carol"))] {
+        let (mut scene, [first, second], dialogs) = two_calls();
+        let room = room(None, moderator);
+        if is_open {
+            scene.visit(DAVE, "dave", &room, PCMU);
+        }
+        let hall = scene.calls.views().last().filter(|_| is_open).map_or(first, |view| view.id);
+        let enter = Command::Enter { call: first, party: P0, calls: vec![second], room: Arc::clone(&room) };
+        assert_eq!(scene.command(enter), Ok(Answer::Pending(Ticket(1))));
+        scene.settle();
+        assert_eq!((scene.outcomes.as_slice(), scene.calls.views().count()), ([(Ticket(1), Ok(()))].as_slice(), 1));
+        scene.phones[ANN].dialog = Some(dialogs[1]);
+        let all: &[usize] = if is_open { &[DAVE, ANN, BOB, CAROL] } else { &[ANN, BOB, CAROL] };
+        scene.assert_all_hear(hall, all);
+        assert_eq!(scene.merged.contains(&(first, hall)), is_open);
+        let view = scene.of(hall);
+        assert_eq!(view.conference.as_ref().and_then(|it| it.room.as_deref()), Some("800"));
+        let moderates = scene.moderator(hall).and_then(|party| view.party(party)).and_then(|party| party.who.user());
+        assert_eq!(moderates.map(|user| &**user), Some(if is_open { "dave" } else { moderator.unwrap_or("ann") }));
+        for phone in all {
+            scene.hangs_up(*phone);
+        }
+        let reasons = scene.records.iter().filter(|record| record.reason.starts_with("joined with call")).count();
+        assert_eq!(reasons, if is_open { 2 } else { 1 });
+        scene.started = if is_open { 3 } else { 2 };
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn calls_that_cannot_go_into_a_room_stay_as_they_are() {
+    let (mut scene, [first, second], _) = two_calls();
+    let (open, closed) = (room(None, None), room(Some("2468"), None));
+    scene.visit(DAVE, "dave", &open, PCMU);
+    let hall = scene.calls.views().last().expect("a call").id;
+    let enter = |call, party, room: &Arc<Room>| Command::Enter { call, party, calls: vec![second], room: Arc::clone(room) };
+    assert_eq!(scene.command(Command::Lock { call: hall, by: P0, locked: true }), Ok(Answer::Done));
+    let before: Vec<_> = scene.calls.views().collect();
+    assert_eq!(scene.command(enter(first, P0, &closed)), Err(Refusal::AsksPin));
+    assert_eq!(scene.command(enter(first, P0, &open)), Err(Refusal::Locked));
+    assert_eq!(scene.command(enter(first, P2, &open)), Err(Refusal::NoParty));
+    assert_eq!(scene.command(enter(first, P1, &open)), Err(Refusal::Locked));
+    assert_eq!(scene.command(enter(hall, P0, &open)), Err(Refusal::Locked));
+    assert_eq!(scene.calls.views().collect::<Vec<_>>(), before);
+    assert_eq!(scene.command(Command::Lock { call: hall, by: P0, locked: false }), Ok(Answer::Done));
+    assert_eq!(scene.command(enter(hall, P0, &open)), Err(Refusal::IsRoom), "a room goes nowhere");
+    assert_eq!(scene.command(enter(first, P1, &open)), Err(Refusal::NoParty), "bob is not in the second call");
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn a_call_is_told_of_from_ringing_to_its_end() {
 #[test]
 fn a_device_that_holds_gives_and_gets_nothing_in_the_graph() {
     let mut scene = Scene::talking();
-    scene.phones[DESK].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.phones[DESK].on_offer = OnOffer::Accept(LISTENING);
     scene.offer(CALLER, HOLD);
     scene.settle();
     let flows: Vec<_> = legs(&scene).into_iter().map(|(_, _, _, gives, takes)| (gives, takes)).collect();

@@ -2,6 +2,7 @@
 
 mod conference;
 mod graph;
+mod hold;
 mod model;
 mod moving;
 mod orders;

@@ -3,6 +3,7 @@
 //! carry. Nothing is left in the end.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use media::sdp::MediaKind;
@@ -14,7 +15,8 @@ use sip::random::Random;
 use super::scene::*;
 use crate::call::command::{Command, Refusal};
 use crate::call::conference::Guest;
-use crate::call::make::{Alert, Make};
+use crate::call::conference::room::Room;
+use crate::call::make::{Alert, Destination, Make};
 use crate::call::party::{Party, PartyId};
 use crate::call::transfer::Referral;
 use crate::call::{Call, Id, State};
@@ -40,6 +42,7 @@ fn step(scene: &mut Scene, random: &mut Random) {
     let device = if party == PartyId::CALLER { [CALLER, 4][below(2)] } else { [DESK, MOBILE][below(2)] };
     let target = scene.target(device);
     match (below(34), call) {
+        (30, Some(call)) if below(4) == 0 => into_room(scene, call, below(2) == 0),
         (24..=28, _) => order(scene, random),
         (29, _) => call_back(scene, below(2) == 0),
         (30..=33, Some(call)) => confer(scene, call, below(8), video),
@@ -114,6 +117,21 @@ fn confer(scene: &mut Scene, call: Id, what: usize, video: bool) {
     }
 }
 
+fn room() -> Arc<Room> {
+    Arc::new(Room { number: "800".into(), pin: None, moderator: None })
+}
+
+/// A call goes into the room, whole or without who sends it there.
+fn into_room(scene: &mut Scene, call: Id, is_whole: bool) {
+    let others = scene.calls.views().map(|view| view.id).filter(|other| *other != call).collect();
+    let command = match is_whole {
+        true => Command::Enter { call, party: PartyId::CALLEE, calls: others, room: room() },
+        false => Command::Send { call, party: PartyId::CALLEE, room: room() },
+    };
+    let _refused: Result<_, Refusal> = scene.command(command);
+    scene.settle();
+}
+
 /// What client applications want besides: with any user, by any phone.
 fn order(scene: &mut Scene, random: &mut Random) {
     let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).expect("small");
@@ -129,7 +147,7 @@ fn order(scene: &mut Scene, random: &mut Random) {
             kinds: [Kinds::AUDIO, Kinds::BOTH][below(2)],
             dialled: user.to_owned(),
             callee: person(user),
-            targets: devices,
+            to: if below(3) == 0 { Destination::Room(room()) } else { Destination::Devices(devices) },
         };
         scene.started += 1;
         let _made = scene.with_calls(|calls, switch| calls.make(switch, make)).expect("it has devices");
@@ -238,6 +256,9 @@ fn check_rest(scene: &mut Scene) {
             let wanted = call.wanted(leg);
             let is_so = !call.is_managed || wanted == leg.media.has() || wanted.is_empty() || leg.stuck == Some(wanted);
             assert!(is_so, "{wanted:?} {leg:?}");
+            let shown = leg.media.has().audio.then(|| call.on_hold(leg)).flatten().filter(|_| leg.unshown.is_none());
+            assert!(shown.is_none_or(|held| leg.media.is_held() == held), "{shown:?} {leg:?}");
+            assert!(shown != Some(true) || !leg.media.flows().0.audio, "who is on hold would be heard: {leg:?}");
         }
     }
 }

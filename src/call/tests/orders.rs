@@ -9,7 +9,7 @@ use sip::message::{Headers, Message, Name};
 use super::scene::*;
 use crate::call::command::{Answer, Command, Ticket};
 use crate::call::graph::{Constructed, Standing, State};
-use crate::call::make::{Alert, Make};
+use crate::call::make::{Alert, Destination, Make};
 use crate::call::party::{PartyId, Who};
 use crate::call::record::EndedBy;
 use crate::call::refusal::Refusal;
@@ -39,20 +39,8 @@ impl Scene {
 
     /// Ann wants to talk to bob by the phone CALLER.
     fn make(&mut self, media: (Kinds, Option<usize>)) -> (Id, Ticket) {
-        let make = Make {
-            caller: person("ann"),
-            devices: vec![self.target_of("ann", CALLER)],
-            alert: Alert::Answer,
-            video: media.1.map(|phone| self.target_of("ann", phone)),
-            kinds: media.0,
-            dialled: "bob".to_owned(),
-            callee: person("bob"),
-            targets: vec![self.target_of("bob", DESK)],
-        };
-        let made = self.with_calls(|calls, switch| calls.make(switch, make)).expect("it is made");
-        self.started += 1;
-        self.settle();
-        made
+        let to = Destination::Devices(vec![self.target_of("bob", DESK)]);
+        self.make_to(("ann", CALLER), media, ("bob", to)).expect("it is made")
     }
 
     /// Who is in the call, and where.
@@ -691,7 +679,7 @@ fn a_call_that_cannot_be_is_not_made() {
         kinds: Kinds::AUDIO,
         dialled: "bob".to_owned(),
         callee: person("bob"),
-        targets,
+        to: Destination::Devices(targets),
     };
     let (ours, theirs) = (vec![scene.target_of("ann", CALLER)], vec![scene.target_of("bob", DESK)]);
     for (make, refusal) in [(make(Vec::new(), theirs.clone()), Refusal::NoWay), (make(ours.clone(), Vec::new()), Refusal::Unreachable)] {

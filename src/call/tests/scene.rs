@@ -26,6 +26,7 @@ use crate::call::conference::room::Room;
 use crate::call::graph::{self, Missed, View};
 use crate::call::handoff::LINGER;
 use crate::call::leg::{Port, Ports};
+use crate::call::make::{Alert, Destination, Make};
 use crate::call::party::{PartyId, Person, Who};
 use crate::call::pickup::{Entrant, Place};
 use crate::call::record::Record;
@@ -51,6 +52,8 @@ pub(super) fn sdp(phone: usize, media: &str) -> Bytes {
 
 pub(super) const PCMU: &str = "m=audio 4000 RTP/AVP 0\r\n";
 pub(super) const HOLD: &str = "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n";
+/// What a phone on hold answers.
+pub(super) const LISTENING: &str = "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n";
 pub(super) const BOTH: &str = "m=audio 4000 RTP/AVP 0 8\r\n";
 pub(super) const PCMA: &str = "m=audio 4000 RTP/AVP 8\r\n";
 /// Audio and video.
@@ -242,7 +245,9 @@ impl Phone {
     /// The answer that fits an offer, or the phone's own when it is asked for one.
     fn fitting(&mut self, dialog: DialogId, offer: &Bytes, video: bool) -> String {
         let text = std::str::from_utf8(offer).expect("SDP is text");
-        let answer = if text.is_empty() { self.said.get(&dialog).map_or(PCMU, String::as_str).to_owned() } else { fit(text, video) };
+        // RFC 6337 §5.3: asked for an offer, who is on hold says what it can, not what it was told.
+        let own = || without(self.said.get(&dialog).map_or(PCMU, String::as_str), &["recvonly", "inactive"]);
+        let answer = if text.is_empty() { own() } else { fit(text, video) };
         self.said.insert(dialog, answer.clone());
         answer
     }
@@ -255,15 +260,27 @@ fn fit(offer: &str, video: bool) -> String {
         let mut words = part.split_whitespace();
         let (kind, port, protocol) = (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let h264 = part.lines().find_map(|line| line.strip_prefix("a=rtpmap:")?.strip_suffix(" H264/90000"));
+        let says = |direction: &str| part.lines().any(|line| line.strip_prefix("a=") == Some(direction));
+        let direction = match () {
+            () if says("sendonly") => "a=recvonly\r\n",
+            () if says("recvonly") => "a=sendonly\r\n",
+            () if says("inactive") => "a=inactive\r\n",
+            () => "",
+        };
         match (kind, h264) {
-            ("audio", _) if port != "0" => answer.push_str(&format!("m=audio 4000 {protocol} 0\r\n")),
+            ("audio", _) if port != "0" => answer.push_str(&format!("m=audio 4000 {protocol} 0\r\n{direction}")),
             ("video", Some(format)) if port != "0" && video => {
-                answer.push_str(&format!("m=video 4002 {protocol} {format}\r\na=rtpmap:{format} H264/90000\r\n"));
+                answer.push_str(&format!("m=video 4002 {protocol} {format}\r\na=rtpmap:{format} H264/90000\r\n{direction}"));
             }
             _ => answer.push_str(&format!("m={kind} 0 {protocol} 0\r\n")),
         }
     }
     answer
+}
+
+/// What a phone says without these directions.
+fn without(said: &str, directions: &[&str]) -> String {
+    directions.iter().fold(said.to_owned(), |said, direction| said.replace(&format!("a={direction}\r\n"), ""))
 }
 
 pub(super) struct Carried {
@@ -316,6 +333,8 @@ pub(super) struct Scene {
     pub(super) visited: Option<Result<(), Refusal>>,
     /// REFERs that wait.
     pub(super) refers: Vec<(DialogId, ReferId)>,
+    /// Calls that became part of another one.
+    pub(super) merged: Vec<(Id, Id)>,
     /// Users who are to be called back.
     pub(super) recalls: Vec<(Id, Arc<str>)>,
 }
@@ -389,6 +408,7 @@ impl Scene {
             room: None,
             visited: None,
             refers: Vec::new(),
+            merged: Vec::new(),
             recalls: Vec::new(),
         }
     }
@@ -464,7 +484,8 @@ impl Scene {
     pub(super) fn change(&mut self, phone: usize, video: bool, hold: bool) -> bool {
         let this = &self.phones[phone];
         let said = this.dialog.and_then(|dialog| this.said.get(&dialog)).filter(|said| said.contains("audio 4000"));
-        let Some(mut said) = said.map(|said| said.replace("a=sendonly\r\n", "")) else { return false };
+        let gone: &[&str] = if hold { &["sendonly", "recvonly", "inactive"] } else { &["sendonly"] };
+        let Some(mut said) = said.map(|said| without(said, gone)) else { return false };
         if video && !said.contains("m=video") {
             said.push_str(PICTURE);
         }
@@ -805,6 +826,7 @@ impl Scene {
                 match output {
                     Output::Record(record) => self.records.push(*record),
                     Output::Event(event) => self.follow(*event),
+                    Output::Merged { call, into } => self.merged.push((call, into)),
                     Output::Recall { call, user } => self.recalls.push((call, user)),
                     Output::Outcome { ticket, result } => self.outcomes.push((ticket, result)),
                 }
@@ -908,6 +930,29 @@ impl Scene {
     #[track_caller]
     pub(super) fn call(&self) -> Id {
         self.calls.views().next().expect("a call").id
+    }
+
+    /// A user wants to call somebody by a phone, with another one for video if there is one.
+    pub(super) fn make_to(
+        &mut self,
+        (user, phone): (&str, usize),
+        (kinds, video): (Kinds, Option<usize>),
+        (callee, to): (&str, Destination),
+    ) -> Result<(Id, Ticket), Refusal> {
+        let make = Make {
+            caller: person(user),
+            devices: vec![self.target_of(user, phone)],
+            alert: Alert::Answer,
+            video: video.map(|phone| self.target_of(user, phone)),
+            kinds,
+            dialled: callee.to_owned(),
+            callee: person(callee),
+            to,
+        };
+        let made = self.with_calls(|calls, switch| calls.make(switch, make));
+        self.started += usize::from(made.is_ok());
+        self.settle();
+        made
     }
 
     pub(super) fn command(&mut self, command: Command) -> Result<Answer, Refusal> {

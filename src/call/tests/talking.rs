@@ -17,7 +17,7 @@ use crate::call::record::EndedBy;
 fn either_side_holds_and_resumes() {
     for (side, other) in [(CALLER, DESK), (DESK, CALLER)] {
         let mut scene = Scene::talking();
-        scene.phones[other].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+        scene.phones[other].on_offer = OnOffer::Accept(LISTENING);
         scene.offer(side, HOLD);
         scene.settle();
         assert!(scene.body(SWITCH, other, "INVITE").contains("a=sendonly"));
@@ -45,7 +45,7 @@ fn either_side_holds_and_resumes() {
 fn what_a_phone_holds_it_alone_takes_off_hold() {
     // 004-36, 004-76
     let mut scene = Scene::talking();
-    scene.phones[CALLER].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.phones[CALLER].on_offer = OnOffer::Accept(LISTENING);
     scene.offer(DESK, HOLD);
     scene.settle();
     let view = scene.calls.views().next().unwrap();
@@ -121,7 +121,7 @@ fn a_withdrawn_offer_leaves_media_as_before_whatever_the_other_side_says() {
     for media in [HOLD, ""] {
         let mut scene = withdrawn(media);
         scene.phones[DESK].on_offer = OnOffer::Accept(PCMU);
-        scene.answers(DESK, if media.is_empty() { PCMU } else { "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n" });
+        scene.answers(DESK, if media.is_empty() { PCMU } else { LISTENING });
         scene.assert_talking();
         assert_eq!(scene.directions(), ["SendRecv", "SendRecv"]);
         assert_eq!(scene.count(SWITCH, DESK, "ACK"), scene.count(DESK, SWITCH, "200 INVITE"));
@@ -143,7 +143,7 @@ fn a_new_offer_after_a_withdrawn_one_waits_for_its_end() {
     scene.settle();
     assert_eq!(scene.count(SWITCH, CALLER, "491 INVITE"), 1);
     scene.phones[DESK].on_offer = OnOffer::Accept(PCMU);
-    scene.answers(DESK, "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.answers(DESK, LISTENING);
     scene.assert_talking();
     assert_eq!(scene.directions(), ["SendRecv", "SendRecv"]);
     scene.bye(DESK);
@@ -153,7 +153,7 @@ fn a_new_offer_after_a_withdrawn_one_waits_for_its_end() {
 #[test]
 fn an_offer_in_an_update_is_passed_as_a_re_invite() {
     let mut scene = Scene::talking();
-    scene.phones[DESK].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.phones[DESK].on_offer = OnOffer::Accept(LISTENING);
     scene.update(CALLER, HOLD);
     scene.settle();
     assert!(scene.body(SWITCH, CALLER, "200 UPDATE").contains("a=recvonly"));

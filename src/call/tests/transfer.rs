@@ -81,7 +81,7 @@ fn either_side_may_transfer_and_hang_up_at_once() {
 #[test]
 fn a_party_on_hold_is_taken_off_hold_when_it_is_transferred() {
     let mut scene = Scene::house();
-    scene.phones[CALLER].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+    scene.phones[CALLER].on_offer = OnOffer::Accept(LISTENING);
     scene.offer(DESK, HOLD);
     scene.settle();
     scene.phones[CALLER].on_offer = OnOffer::Accept(PCMU);
@@ -388,7 +388,7 @@ fn an_attended_transfer_joins_calls_of_two_media_threads() {
 fn an_attended_transfer_takes_both_off_hold() {
     let (mut scene, first, second, _) = consulting(true);
     for phone in [CALLER, CAROL] {
-        scene.phones[phone].on_offer = OnOffer::Accept("m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n");
+        scene.phones[phone].on_offer = OnOffer::Accept(LISTENING);
     }
     for dialog in scene.phones[DESK].endpoint_dialogs() {
         scene.phones[DESK].dialog = Some(dialog);
@@ -554,6 +554,14 @@ fn a_pickup_with_other_media_leaves_it_ringing() {
     scene.place_from(CAROL, ("carol", "bob"), "m=video 4000 RTP/AVP 31\r\n");
     scene.settle();
     assert_eq!(scene.count(SWITCH, CAROL, "488 INVITE"), 1);
+    // where no media port is free, it is the switch's fault, and passes
+    (scene.place, scene.media.left) = (place, Some(0));
+    scene.place_from(CAROL, ("carol", "bob"), PCMU);
+    scene.settle();
+    assert_eq!((scene.refusal, scene.count(SWITCH, CAROL, "503 INVITE")), (Some(Refusal::NoPorts), 1));
+    let Message::Response(refused) = scene.last(SWITCH, CAROL, "503 INVITE") else { unreachable!("503 is a response") };
+    assert!(refused.headers.get(Name::RetryAfter).is_some());
+    scene.media.left = None;
     scene.answers(DESK, PCMU);
     scene.assert_hear(CALLER, DESK);
     scene.place = place;

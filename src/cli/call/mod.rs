@@ -15,9 +15,12 @@ pub(super) use show::{COLUMNS, sentence};
 pub(super) enum Verb {
     /// List calls in progress
     List {
-        /// Only this user's
+        /// Only this user's; with --pickup what this user may pick up
         #[arg(long, value_parser = UserName::parse)]
         user: Option<UserName>,
+        /// What may be picked up instead: parked calls, and those that ring at colleagues
+        #[arg(long)]
+        pickup: bool,
     },
     /// Show a call: who is in it, with which devices, and what may be done with it
     Show(Call),
@@ -28,7 +31,7 @@ pub(super) enum Verb {
     /// Call somebody from a user's device, which rings first
     #[command(visible_alias = "add")]
     Make {
-        /// What is dialled: a number, a user or a URI
+        /// What is dialled: a number, a user, the number of a room, or a URI
         #[arg(value_parser = Destination::parse)]
         destination: Destination,
         /// For whom; absent: the caller
@@ -77,7 +80,7 @@ pub(super) enum Verb {
     Transfer {
         #[command(flatten)]
         side: Side,
-        /// Where to, without asking there first
+        /// Where to, without asking there first; also the number of a room
         #[arg(long, value_name = "DESTINATION", value_parser = Destination::parse, required_unless_present = "consult")]
         to: Option<Destination>,
         /// The call with the party that was asked first
@@ -91,7 +94,7 @@ pub(super) enum Verb {
         /// A call that joins; may be repeated
         #[arg(long = "join", value_name = "CALL", value_parser = CallId::parse, required_unless_present = "destinations")]
         calls: Vec<CallId>,
-        /// A destination that is called and joins; may be repeated
+        /// A destination that is called and joins, may be repeated; or the number of a room, into which all go
         #[arg(long = "to", value_name = "DESTINATION", value_parser = Destination::parse)]
         destinations: Vec<Destination>,
     },
@@ -137,8 +140,15 @@ pub(super) enum Verb {
     },
     /// Pick up a parked call, or one that rings elsewhere
     Pickup {
-        #[command(flatten)]
-        side: Side,
+        /// Number of the call
+        #[arg(value_parser = CallId::parse, required_unless_present = "slot")]
+        call: Option<CallId>,
+        /// The slot that it is parked in
+        #[arg(long, value_parser = Line::parse, conflicts_with = "call")]
+        slot: Option<Line>,
+        /// For whom; absent: the caller
+        #[arg(long, value_parser = UserName::parse)]
+        user: Option<UserName>,
         /// The device that gets the call
         #[arg(long, value_parser = DeviceId::parse)]
         device: Option<DeviceId>,
@@ -241,7 +251,10 @@ impl Side {
 
 pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
     let command = match verb {
-        Verb::List { user } => Command::reads("tel", "list", json!({ "user": user }), View::List("/calls", COLUMNS, "There are no calls.")),
+        Verb::List { user, pickup } => {
+            let none = if pickup { "There is nothing to pick up." } else { "There are no calls." };
+            Command::reads("tel", "list", json!({ "user": user, "pickup": pickup }), View::List("/calls", COLUMNS, none))
+        }
         Verb::Show(Call { call }) => Command::reads("tel", "show", json!({ "call": call }), View::By(show::whole)),
         Verb::Watch(args) => return watch::run(options, &args),
         Verb::Why(Call { call }) => {
@@ -272,7 +285,10 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
         Verb::Kick { side, party } => side.acts("kick", json!({ "party": party })),
         Verb::Moderate { side, party } => side.acts("moderate", json!({ "party": party })),
         Verb::Park { side, slot } => side.acts("park", json!({ "slot": slot })),
-        Verb::Pickup { side, device } => side.acts("pickup", json!({ "device": device })),
+        Verb::Pickup { call, slot, user, device } => {
+            let body = json!({ "call": call, "slot": slot, "user": user, "device": device });
+            Command::writes("tel", "pickup", body, View::By(|reply| sentence(&reply["call"])))
+        }
         Verb::Dtmf { side, digits } => side.acts("dtmf", json!({ "digits": digits })),
     };
     run_command(options, &command)

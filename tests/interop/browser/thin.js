@@ -31,7 +31,7 @@ function followed(it) {
         it.confirmed = true;
         say("confirmed", { call: it.id });
     }
-    if (it.state === "ended") say("ended", { call: it.id });
+    if (["ended", "elsewhere"].includes(it.state)) say("ended", { call: it.id });
 }
 
 const command = {

@@ -1,4 +1,4 @@
-"""A client of CAS on the switch's own Unix socket, with the administrator's rights: what `tandem call …` is, in a few lines."""
+"""A client of CAS on the switch's own Unix socket, with the administrator's rights (what `tandem call …` is, in a few lines), or a user's."""
 
 import http.client
 import itertools
@@ -24,9 +24,12 @@ class _UnixConnection(http.client.HTTPConnection):
 class Cas:
     """`Cas(switch).ask("tel", "list")` returns the body of the reply; a refusal fails the test, unless `refused` takes it."""
 
-    def __init__(self, switch):
+    def __init__(self, switch, user=None):
         self.switch, self.world = switch, switch.world
         self._numbers = itertools.count(1)
+        self._token, self._heard, self._events = None, 0, []
+        if user:
+            self._token = self.ask("login", "login", user=user, password=f"{user}-secret")["token"]
 
     def _post(self, topic, message, body, wait):
         number = next(self._numbers)
@@ -34,7 +37,7 @@ class Cas:
         try:
             request = {"topic": topic, "message": message, "timestamp": int(time.time() * 1000), "sequence-id": number,
                        "request-id": number, "body": body}
-            headers = {"Content-Type": "application/json", "Accept": "application/json"}
+            headers = {"Content-Type": "application/json", "Accept": "application/json"} | self._credential()
             if wait is not None:
                 headers["Prefer"] = f"wait={wait}"
             connection.request("POST", "/cas", json.dumps(request), headers)
@@ -43,6 +46,25 @@ class Cas:
             connection.close()
         check(reply.get("request-id") == number, f"a reply to another request: {reply}")
         return reply
+
+    def _credential(self):
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    def events(self, message):
+        """The bodies of the events `message` that the user's login has had since it began."""
+        return [body for name, body in self.all_events() if name == message]
+
+    def all_events(self):
+        """All events that the user's login has had since it began: topic.message and body."""
+        connection = _UnixConnection(os.path.join(self.switch.data, "tandem.sock"), 25)
+        try:
+            connection.request("GET", f"/cas/events?wait=0&after={self._heard}", headers=self._credential())
+            for event in json.loads(connection.getresponse().read())["body"]["events"]:
+                self._heard = event["sequence-id"]
+                self._events.append((f"{event['topic']}.{event['message']}", event["body"]))
+        finally:
+            connection.close()
+        return self._events
 
     def ask(self, topic, message, /, wait=20, **body):
         reply = self._post(topic, message, {name.replace("_", "-"): value for name, value in body.items()}, wait)

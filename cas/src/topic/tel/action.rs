@@ -4,11 +4,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::types::{
-    Action, Answer, Call, Conference, Decline, Dtmf, How, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Pickup,
-    Plain, SdpType, Split, State, Transfer,
+    Action, Answer, Call, Conference, Decline, Dtmf, How, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Plain,
+    SdpType, Split, State, Transfer,
 };
 use crate::error::Error;
-use crate::text::{CallId, UserName};
+use crate::text::{CallId, DeviceId, UserName};
 
 /// A set of actions; on the wire, their names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,7 +93,7 @@ pub enum Act {
     /// Park it.
     Park(Park),
     /// Pick it up.
-    Pickup(Pickup),
+    Pickup(Take),
     /// Send digits.
     Dtmf(Dtmf),
     /// Move the user's side.
@@ -114,6 +114,17 @@ pub enum Act {
     Kick(Member),
     /// Make a user the moderator.
     Moderate(Member),
+}
+
+/// Who takes a call, and by which device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Take {
+    /// The call.
+    pub call: CallId,
+    /// For whom; absent: the caller.
+    pub user: Option<UserName>,
+    /// The device that gets it; absent: whichever answers first.
+    pub device: Option<DeviceId>,
 }
 
 /// Lists, for each act, its action and its request.
@@ -254,7 +265,7 @@ impl Call {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others depend on nothing else")]
         let allowed = actions.iter().copied().filter(|action| match action {
             Negotiate => is_application,
-            Conference => !self.locked && is_settled,
+            Conference => !self.locked && !self.asks_pin && is_settled,
             Transfer | Park => !self.is_conference() && is_settled,
             Move | Split => is_settled,
             Resume => party.is_some_and(|party| !party.held_at_device),
@@ -299,7 +310,6 @@ pub(crate) mod tests {
     use super::*;
     use crate::permission::tests::caller;
     use crate::permission::{Reach, Rights, Role};
-    use crate::text::DeviceId;
 
     /// A call between ann and bob.
     pub(crate) fn call(state: State, ann: PartyState, bob: PartyState) -> Call {
@@ -324,7 +334,9 @@ pub(crate) mod tests {
             ended_at: None,
             slot: None,
             room: None,
+            asks_pin: false,
             locked: false,
+            joined: None,
             why: None,
         }
     }
@@ -388,6 +400,10 @@ pub(crate) mod tests {
         assert_eq!(names(&talking, "bob"), ["mute", "unmute"]);
         talking.state = State::Ended;
         assert_eq!(names(&talking, "ann"), [""; 0]);
+        // at the door of a room there is nobody to call in
+        let mut alone = call(State::Connected, PartyState::Connected, PartyState::Left);
+        (alone.room, alone.asks_pin) = (Some("800".to_owned()), true);
+        assert_eq!(names(&alone, "ann"), ["mute"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub const MAX_JOINED: usize = 16;
 bodies! {
     /// Request of `make-call`.
     MakeCall {
-        /// What is dialled.
+        /// What is dialled: a user, a number or the number of a room.
         destination: Destination,
         /// The device that calls, and is asked to answer by itself; absent: all devices of the user ring, and the first to answer calls.
         device: Option<DeviceId> = default,
@@ -73,7 +73,7 @@ bodies! {
         call: CallId,
         /// For whom; absent: the caller.
         user: Option<UserName> = default,
-        /// Where to, without asking there first.
+        /// Where to, without asking there first; also the number of a room.
         destination: Option<Destination> = default,
         /// The call with the party that was asked first.
         consult: Option<CallId> = default,
@@ -86,7 +86,7 @@ bodies! {
         user: Option<UserName> = default,
         /// Other calls of the user that join; at most 16.
         calls: Vec<CallId> = default,
-        /// Destinations that are called and join; at most 16.
+        /// Destinations that are called and join, at most 16; or the number of one room, into which all go.
         destinations: Vec<Destination> = default,
     }
     /// Request of `mute` and `unmute`.
@@ -118,10 +118,12 @@ bodies! {
         /// Where; absent: the next free slot.
         slot: Option<Line> = default,
     }
-    /// Request of `pickup`.
+    /// Request of `pickup`: one of `call` and `slot`.
     Pickup {
         /// The call.
-        call: CallId,
+        call: Option<CallId> = default,
+        /// The slot that it waits in.
+        slot: Option<Line> = default,
         /// For whom; absent: the caller.
         user: Option<UserName> = default,
         /// The device that gets the call.
@@ -185,6 +187,11 @@ bodies! {
     List {
         /// Whose calls; absent: all that the caller may see.
         user: Option<UserName> = default,
+        /// Instead, calls that the user may pick up: parked ones, and those that ring at colleagues. Absent `user`: the caller; for whom
+        /// the right `pickup` reaches to all, everybody.
+        pickup: bool = default,
+        /// With `pickup`: send changes, too, as events `pickup`.
+        subscribe: bool = default,
     }
     /// Request of `show` and `why`.
     Show {
@@ -204,6 +211,8 @@ bodies! {
         calls: Vec<CallView>,
         /// What the caller may do with telephony as a whole.
         actions: Actions,
+        /// The subscription that `subscribe` made.
+        subscription: Option<u32> = default,
     }
     /// Reply of `why`.
     Verdict {
@@ -293,12 +302,18 @@ pub struct Call {
     /// The number of the room that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
+    /// The room waits for its PIN, in digits.
+    #[serde(default, skip_serializing_if = "crate::topic::declare::is_absent")]
+    pub asks_pin: bool,
     /// Nobody may join.
     #[serde(default, skip_serializing_if = "crate::topic::declare::is_absent")]
     pub locked: bool,
     /// Why it ended or failed, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The call that it became part of when it ended: there its parties talk on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<CallId>,
 }
 
 /// A call as one login sees it.

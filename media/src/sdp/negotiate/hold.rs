@@ -7,18 +7,22 @@ fn is_sound(media: &MediaDescription) -> bool {
     media.kind == MediaKind::Audio && media.port != 0
 }
 
-/// Returns whether a peer that offers this holds.
-pub(super) fn by_offer(offer: &Description) -> bool {
+/// Returns true if whoever offers this takes no sound: it holds.
+#[must_use]
+pub fn takes_no_sound(offer: &Description) -> bool {
     let mut sound = offer.media.iter().filter(|media| is_sound(media)).map(|media| offer.direction_of(media)).peekable();
     sound.peek().is_some() && !sound.any(Direction::receives)
 }
 
-/// Returns whether a peer that answers our offer so holds. Where we offered to send nothing its answer says nothing: it is as it was before.
+/// Returns whether a peer that answers our offer so holds. Where we offered to send nothing its answer says nothing, and where we hold
+/// ourselves a refusal to listen says nothing new: it is as it was before.
 pub(super) fn by_answer(offer: &Description, answer: &Description, before: bool) -> bool {
     let lines = offer.media.iter().zip(&answer.media).filter(|(_, answered)| is_sound(answered));
     let mut taken =
         lines.filter(|(offered, _)| offer.direction_of(offered).sends()).map(|(_, answered)| answer.direction_of(answered)).peekable();
-    if taken.peek().is_none() { before } else { !taken.any(Direction::receives) }
+    let says_nothing = taken.peek().is_none();
+    let listens = taken.any(Direction::receives);
+    if says_nothing || takes_no_sound(offer) && !listens { before } else { !listens }
 }
 
 #[cfg(test)]
@@ -38,7 +42,7 @@ mod tests {
     #[test]
     fn who_offers_to_take_no_sound_holds() {
         for (direction, expected) in [("sendonly", true), ("inactive", true), ("sendrecv", false), ("recvonly", false)] {
-            assert_eq!(by_offer(&said(direction)), expected, "{direction}");
+            assert_eq!(takes_no_sound(&said(direction)), expected, "{direction}");
         }
     }
 
@@ -49,6 +53,9 @@ mod tests {
             ("sendrecv", "inactive", false, true),
             ("sendrecv", "sendrecv", true, false),
             ("sendonly", "recvonly", true, false),
+            ("sendonly", "recvonly", false, false),
+            ("sendonly", "inactive", false, false),
+            ("sendonly", "inactive", true, true),
             ("inactive", "inactive", false, false),
             ("inactive", "inactive", true, true),
             ("recvonly", "sendonly", false, false),
