@@ -8,9 +8,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
-use sip::Transport;
 use sip::message::Name;
 use sip::message::parse::parse;
+use sip::{Method, Transport};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
@@ -105,7 +105,7 @@ async fn a_removed_user_is_out_of_their_calls_and_who_has_the_name_next_inherits
         // and one that goes on
         let answered = talk(&mut eve, &mut bob).await;
         let bobs = Client::sign_in(web(switch), "bob").await;
-        let mut events = bobs.socket(Some(u64::MAX)).await;
+        let mut events = bobs.socket(None).await;
         let call = ok(&first.ask("tel", "list", json!({})).await)["calls"][0]["id"].clone();
         let second = replace_eve(switch).await;
         for phone in [&mut eve, &mut bob] {
@@ -114,7 +114,7 @@ async fn a_removed_user_is_out_of_their_calls_and_who_has_the_name_next_inherits
             phone.answer(&bye, "200 OK").await;
         }
         let ended = events.event("tel").await;
-        assert_eq!((&ended["message"], &ended["body"]["call"]["why"]), (&json!("ended"), &json!("the user was removed")), "{ended}");
+        assert_eq!(ended["body"]["call"]["why"], "the user was removed", "{ended}");
         for method in ["REFER", "INVITE"] {
             let sip::Message::Request(mut request) = parse(eve.within(method, &answered)).unwrap() else { panic!("a request") };
             request.headers.push(Name::ReferTo, "<sip:ann@tandem.test>");
@@ -621,7 +621,11 @@ async fn a_call_is_held_resumed_and_dropped_by_an_application_and_its_actions_fo
         assert_eq!(nowhere["body"]["error"], "not-found", "{nowhere}");
         assert_eq!(ok(&act("drop").await)["call"]["state"], "ended");
         for phone in [&mut ann, &mut bob] {
-            assert_eq!(phone.request().await.method.as_str(), "BYE");
+            let mut request = phone.request().await;
+            while request.method == Method::Invite {
+                request = phone.request().await; // who was on hold was offered that
+            }
+            assert_eq!(request.method, Method::Bye);
         }
         let why = act("why").await;
         assert!(ok(&why)["why"].as_str().unwrap().contains("by command"), "{why}");
