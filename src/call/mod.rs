@@ -29,6 +29,7 @@ mod plan;
 mod reach;
 pub mod record;
 pub mod refusal;
+mod remove;
 pub mod ring;
 mod ringing;
 mod state;

@@ -33,6 +33,16 @@ impl Parked {
     pub(super) fn by(&self) -> (PartyId, Person) {
         (self.by, self.parker.clone())
     }
+
+    /// Returns who parked it.
+    pub(super) fn parker(&self) -> &Person {
+        &self.parker
+    }
+
+    /// There is nobody to be called back: the call ends when it has waited for its time.
+    pub(super) fn return_no_more(&mut self) {
+        self.returns = MAX_RETURNS;
+    }
 }
 
 impl Calls {

@@ -59,6 +59,8 @@ pub(super) struct Transfer {
     /// Who sent the other party away, and may have left.
     by: PartyId,
     sender: Person,
+    /// Whether the sender is called back where nobody comes.
+    returns: bool,
     /// Since when their devices are called, in milliseconds since 1970.
     pub(super) since: u64,
     /// Who comes, and as which party: the sender's own if another device of theirs is called.
@@ -161,7 +163,7 @@ impl Calls {
         self.begin_arrival(
             switch,
             id,
-            Transfer { by, sender, since: switch.unix, party, to, ring, report, purpose, early: None },
+            Transfer { by, sender, returns: true, since: switch.unix, party, to, ring, report, purpose, early: None },
             failures,
         );
     }
@@ -179,8 +181,8 @@ impl Calls {
         let (legs, failures) = self.place_all(switch, (id, party), targets, invitation, carries);
         let ring = Ring::new(switch.now, legs, self.policy.no_answer);
         let (purpose, report) = (Purpose::Make(making), Some(Report::Outcome(ticket)));
-        let since = switch.unix;
-        let transfer = Transfer { by: party, sender: person.clone(), since, party, to: person, ring, report, purpose, early: None };
+        let mut transfer = Transfer::of(switch.unix, (party, person.clone()), (party, person), ring, report);
+        transfer.purpose = purpose;
         self.begin_arrival(switch, id, transfer, failures);
     }
 
@@ -352,7 +354,7 @@ impl Calls {
             Purpose::Refer | Purpose::Return | Purpose::Make(_) => {}
         }
         let is_there = call.legs.iter().any(|leg| leg.party == transfer.by);
-        let user = transfer.sender.who.user().filter(|_| transfer.party != transfer.by && !is_there).cloned();
+        let user = transfer.sender.who.user().filter(|_| transfer.returns && transfer.party != transfer.by && !is_there).cloned();
         match user {
             _ if is_there => {}
             Some(user) => self.call_back(id, (transfer.by, transfer.sender), user),
@@ -442,7 +444,22 @@ impl Transfer {
         ring: Ring,
         report: Option<Report>,
     ) -> Self {
-        Self { by, sender, since, party, to, ring, report, purpose: Purpose::Refer, early: None }
+        Self { by, sender, returns: true, since, party, to, ring, report, purpose: Purpose::Refer, early: None }
+    }
+
+    /// Returns who sent the other party away.
+    pub(super) fn sender(&self) -> &Person {
+        &self.sender
+    }
+
+    /// Returns who is called when who has the call made has answered.
+    pub(super) fn callee_to_be(&self) -> Option<&Person> {
+        if let Purpose::Make(making) = &self.purpose { Some(making.callee()) } else { None }
+    }
+
+    /// Nobody is called back to a user who is none any more.
+    pub(super) fn send_back_no_more(&mut self, user: &str) {
+        self.returns &= !is_user(&self.sender, user);
     }
 
     /// Returns who missed a call: somebody whom it was sent to.

@@ -20,7 +20,7 @@ const ORDERS: [Name; 4] = [Name::AlertInfo, Name::CallInfo, Name::Path, Name::Se
 const OTHER_ORDERS: [&str; 6] = ["Identity", "Identity-Info", "Answer-Mode", "Priv-Answer-Mode", "P-Auto-Answer", "X-AutoAnswer"];
 
 /// Returns the caller's identity as we assert it: for a user the AOR, for a trunk what it asserts, as somebody outside. The display name is
-/// the caller's choice, cleaned of control characters.
+/// what the administrator calls the user; of whom nobody has named it is their own choice, cleaned of control characters.
 pub(super) fn of(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<NameAddr, Rejection> {
     let from: NameAddr = request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
     let (aor, shown) = match sender {
@@ -33,7 +33,16 @@ pub(super) fn of(context: &Context<'_>, request: &Request, sender: &Sender) -> R
         }
     };
     let uri = aor.and_then(|aor| aor.uri()).ok_or(Rejection::Malformed("malformed From"))?;
-    Ok(NameAddr::new(uri).with_display(&shown.display_name().unwrap_or_default()))
+    let given = given_name(context, sender).map(ToOwned::to_owned);
+    Ok(NameAddr::new(uri).with_display(&given.or_else(|| shown.display_name()).unwrap_or_default()))
+}
+
+/// Returns what the administrator calls a user.
+fn given_name<'a>(context: &Context<'a>, sender: &Sender) -> Option<&'a str> {
+    match sender {
+        Sender::User(name) => context.users.named(name)?.shown.as_deref(),
+        Sender::Trunk(_) => None,
+    }
 }
 
 /// A number that is nobody's here is shown as one that can be dialled here; any other name of somebody outside has the trunk for a domain.
@@ -116,7 +125,10 @@ pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Se
 /// Returns the identity that we assert for a user (RFC 3325 §5).
 pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
     match sender {
-        Sender::User(name) => Aor::new(name, context.domain)?.uri().map(NameAddr::new),
+        Sender::User(name) => {
+            let uri = Aor::new(name, context.domain)?.uri()?;
+            Some(NameAddr::new(uri).with_display(given_name(context, sender).unwrap_or_default()))
+        }
         Sender::Trunk(_) => None,
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
         }
         (callee, _) => callee?,
     };
-    let callee_srtp = callee.srtp;
+    let (callee_srtp, callee_name) = (callee.srtp, callee.shown.clone().unwrap_or_default());
     let callee = context.aor(callee)?;
     let mut targets = context.targets(&callee)?;
     targets.retain(|target| !is_sips || is_secure(target));
@@ -51,7 +51,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let caller = identity::of(context, request, &sender)?;
     let from = identity::shown(request, &caller)?;
     let headers = identity::headers(request, &caller, hops)?;
-    let to = callee.uri().map(NameAddr::new).ok_or(Rejection::UnknownUser)?;
+    let to = NameAddr::new(callee.uri().ok_or(Rejection::UnknownUser)?).with_display(&callee_name);
     let who = caller_of(&sender, &caller);
     let dialled = request.uri.user().to_owned();
     let caller_srtp = context.srtp(&sender);

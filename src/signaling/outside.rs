@@ -193,7 +193,9 @@ impl Signaling {
         for (target, hops) in plan.targets.iter_mut().zip(hops) {
             target.hops = hops;
         }
-        plan.targets.retain(|target| !target.hops.is_empty());
+        let is_gone = |person: &Person| person.who.user().is_some_and(|name| self.users.named(name).is_none());
+        let is_between_users = !is_gone(&plan.caller) && !is_gone(&plan.callee);
+        plan.targets.retain(|target| is_between_users && !target.hops.is_empty());
         let (calls, mut switch) = self.calls();
         calls.start(&mut switch, plan);
     }

@@ -67,7 +67,10 @@ impl Users {
             let (key, value) = entry?;
             let (Ok(number), Ok(user)) = (String::from_utf8(key), String::from_utf8(value)) else { continue };
             let taken = self.find(&number).is_some();
-            let Some(whose) = self.by_name.get_mut(user.as_str()) else { continue };
+            let Some(whose) = self.by_name.get_mut(user.as_str()) else {
+                self.strays.push((number.into(), user.into()));
+                continue;
+            };
             if taken {
                 warn!("a number that was added here is the configuration file's now: that one counts");
                 continue;

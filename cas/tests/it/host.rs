@@ -79,6 +79,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         slot: None,
         room: None,
         locked: false,
+        asks_pin: false,
         why: None,
         joined: None,
     }
