@@ -83,6 +83,7 @@ fn call(number: u64, first: u64) -> Call {
         locked: false,
         why: None,
         joined: None,
+        asks_pin: false,
     }
 }
 
