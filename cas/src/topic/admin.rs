@@ -378,11 +378,11 @@ impl Seen for Notice {
         self.message
     }
 
-    fn view(&self, _: &Caller) -> u32 {
+    fn view(&self, _: &Caller) -> u64 {
         0
     }
 
-    fn write(&self, _: u32, out: &mut Vec<u8>) {
+    fn write(&self, _: u64, out: &mut Vec<u8>) {
         write_body(&self.body, out);
     }
 }

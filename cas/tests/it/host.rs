@@ -61,6 +61,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         user: Some(user(name)),
         number: None,
         name: None,
+        anonymous: false,
         state: *state,
         muted: Vec::new(),
         silenced: Vec::new(),
@@ -78,6 +79,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         ended_at: None,
         slot: None,
         room: None,
+        asks_pin: false,
         locked: false,
         why: None,
         joined: None,
@@ -134,6 +136,7 @@ impl Telephony for Switch {
             user: None,
             number: Some(request.destination.to_string()),
             name: None,
+            anonymous: false,
             state: PartyState::Ringing,
             muted: Vec::new(),
             silenced: Vec::new(),
@@ -182,11 +185,11 @@ impl Telephony for Switch {
 impl Graph for Switch {
     async fn graph(&self, call: &CallId) -> Result<graph::Graph, Error> {
         let call = Telephony::call(self, call).await?;
-        let nodes = call
-            .users()
-            .into_iter()
-            .map(|user| graph::Node { id: user.to_string(), user: Some(user), muted: Vec::new(), moderator: false })
-            .collect();
+        let node = |party: &Party| {
+            let (user, anonymous) = (party.user.clone()?, party.anonymous);
+            Some(graph::Node { id: user.to_string(), user: Some(user), anonymous, muted: Vec::new(), moderator: false })
+        };
+        let nodes = call.parties.iter().filter_map(node).collect();
         Ok(graph::Graph { call: call.id, nodes, edges: Vec::new(), locked: false })
     }
 }
