@@ -32,7 +32,7 @@ pub enum Who {
     Outside {
         /// The trunk's name.
         trunk: Arc<str>,
-        /// Their number.
+        /// Their number; of who has none, or claims one of ours, the address that phones are shown.
         number: Arc<str>,
     },
 }
