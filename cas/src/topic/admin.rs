@@ -238,6 +238,8 @@ bodies! {
         calls: u64,
         /// Whether it takes new calls.
         draining: bool,
+        /// What an administrator should mend, in sentences: names and numbers of the store that the configuration file uses otherwise.
+        warnings: Vec<String> = default,
     }
 }
 

@@ -327,7 +327,7 @@ impl Admin for Switch {
     }
 
     async fn status(&self) -> Result<admin::SwitchStatus, Error> {
-        Ok(admin::SwitchStatus { version: "0".into(), uptime: 1, users: 1, devices: 1, calls: 0, draining: false })
+        Ok(admin::SwitchStatus { version: "0".into(), uptime: 1, users: 1, devices: 1, calls: 0, draining: false, warnings: Vec::new() })
     }
 
     async fn drain(&self, _: admin::Drain) -> Result<admin::SwitchStatus, Error> {
