@@ -77,6 +77,12 @@ impl Person {
     pub fn is_anonymous(&self) -> bool {
         self.shown.uri.host().is_some_and(|host| host.to_string() == "anonymous.invalid")
     }
+
+    /// Returns what others are told of them in a sentence.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        if self.is_anonymous() { "somebody" } else { self.who.told() }
+    }
 }
 
 /// A person in a call.
