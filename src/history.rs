@@ -5,6 +5,7 @@
 //! over, so that later calls come first; a party beyond 255 has a zero byte before its number, which has two then.
 
 pub mod detail;
+mod removal;
 mod retention;
 
 use cas::provider::Ending;
@@ -13,6 +14,7 @@ use cas::topic::history::{Entry, Query};
 use serde::{Deserialize, Serialize};
 
 pub use cas::topic::history::{Change, Kind};
+pub use removal::remove_all;
 pub use retention::Retention;
 
 use crate::storage::{Batch, Storage, StorageError, Table};
@@ -243,6 +245,18 @@ mod tests {
         assert_eq!(ending(2), Some(Ending { users, why: "the caller hung up".to_owned() }));
         assert_eq!(ending(77), Some(Ending { users: Vec::new(), why: "too many calls".to_owned() }));
         assert_eq!(ending(0x11), None, "1 is not the beginning of it");
+    }
+
+    #[tokio::test]
+    async fn the_history_of_a_removed_user_goes_whole_and_that_of_others_stays() {
+        let storage = filled().await;
+        let mut batch = Batch::new();
+        (10..=30).for_each(|call| part(call, "ann", Kind::Placed).put(&mut batch));
+        storage.write(&batch).await.unwrap();
+        remove_all(&storage, &UserName::parse("ann").unwrap()).await.unwrap();
+        assert_eq!((calls(&storage, &query("ann")), calls(&storage, &query("ann2"))), (Vec::new(), vec![9, 8, 7]));
+        assert!(find(&storage, &EntryId::parse("000000000000001e-1").unwrap()).unwrap().is_none());
+        assert_eq!(storage.scan(Table::Entry, b"000000000000001e").count(), 0);
     }
 
     #[tokio::test]

@@ -137,6 +137,8 @@ pub struct Users {
     keys: BTreeMap<Box<str>, Key>,
     features: Features,
     rooms: BTreeSet<Box<str>>,
+    /// Numbers in the store of those who were users of the file, and whose they were.
+    strays: Vec<(Box<str>, Box<str>)>,
     former: Vec<Former>,
     warnings: Vec<String>,
 }
@@ -165,6 +167,7 @@ impl Users {
             keys: BTreeMap::new(),
             features: config.features.clone(),
             rooms: config.rooms.iter().map(|room| room.number.as_str().into()).collect(),
+            strays: Vec::new(),
             former: Vec::new(),
             warnings: Vec::new(),
         };
@@ -277,7 +280,7 @@ impl Users {
         self.former.push(Former::Key(name.into(), self.keys.get(name).cloned()));
     }
 
-    /// Adds a user.
+    /// Adds a user, of whom nothing is known: an earlier one of that name leaves nothing.
     ///
     /// # Errors
     ///
@@ -300,6 +303,7 @@ impl Users {
             rights: Arc::default(),
         };
         let mut batch = Batch::new();
+        self.clear(name, &mut batch);
         batch.put(Table::User, name.as_bytes(), &store::encode(&user));
         self.note_user(name);
         self.by_name.insert(name.into(), user);
@@ -337,13 +341,23 @@ impl Users {
         self.note_user(name);
         let numbers = self.by_name.remove(name).map(|user| user.numbers).unwrap_or_default();
         let mut batch = Batch::new();
-        for table in [Table::User, Table::Rights, Table::Presence, Table::Publication] {
-            batch.remove(table, name.as_bytes());
-        }
+        batch.remove(Table::User, name.as_bytes());
         for number in numbers {
             batch.remove(Table::Number, number.as_bytes());
             self.note_number(&number);
             self.by_number.remove(&number);
+        }
+        self.clear(name, &mut batch);
+        Ok(batch)
+    }
+
+    /// Removes what the store has of a user besides their record and the numbers that are theirs now.
+    fn clear(&mut self, name: &str, batch: &mut Batch) {
+        for table in [Table::Rights, Table::Presence, Table::Publication] {
+            batch.remove(table, name.as_bytes());
+        }
+        for (number, _) in self.strays.iter().filter(|(number, user)| **user == *name && !self.by_number.contains_key(number)) {
+            batch.remove(Table::Number, number.as_bytes());
         }
         let keys: Vec<Box<str>> = self.keys.iter().filter(|(_, key)| *key.user == *name).map(|(key, _)| key.clone()).collect();
         for key in keys {
@@ -351,7 +365,6 @@ impl Users {
             self.note_key(&key);
             self.keys.remove(&key);
         }
-        Ok(batch)
     }
 
     /// Gives a number to a user, and returns the form in which it is kept.
@@ -632,6 +645,27 @@ mod tests {
         storage.write(&batch).await.unwrap();
         let users = kept(&storage, ANN).await;
         assert!(users.verify("ann", "ann-secret").is_some() && users.verify("ann", "mine").is_none());
+    }
+
+    #[tokio::test]
+    async fn who_is_added_under_the_name_of_one_who_left_the_file_inherits_nothing() {
+        let (storage, _memory) = Storage::memory();
+        let mut users = kept(&storage, ANN).await;
+        let rights = users.change_rights("ann", RightsChange::Role(Role::Administrator)).unwrap().0;
+        let (first, second) = (users.add_number("601", "ann").unwrap().0, users.add_number("602", "ann").unwrap().0);
+        let key = users.add_key("crm", "ann", vec![Pattern::parse("*").unwrap()], "secret").unwrap();
+        for batch in [rights, first, second, key] {
+            storage.write(&batch).await.unwrap();
+        }
+        let mut users = kept(&storage, "").await;
+        storage.write(&users.add("bob", "other", None).unwrap()).await.unwrap();
+        storage.write(&users.add_number("602", "bob").unwrap().0).await.unwrap();
+        storage.write(&users.add("ann", "mine", None).unwrap()).await.unwrap();
+        for users in [users, kept(&storage, "").await] {
+            assert!(users.verify("ann", "mine").is_some_and(|rights| rights.role == Role::User));
+            assert!(users.verify_key("secret").is_none() && users.find("601").is_none() && users.keys_after(None).next().is_none());
+            assert_eq!(&*users.find("602").unwrap().name, "bob");
+        }
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use crate::topic::subscription::Subscription;
 /// Most logins at once. A further one is refused.
 pub const MAX_LOGINS: usize = 20_000;
 
-/// Most logins of a user. A further one ends the one of theirs that has been idle longest.
+/// Most logins of a user. A further one ends one of theirs: of those that nobody uses the one that has been idle longest, else of all.
 pub const MAX_LOGINS_OF_USER: usize = 64;
 
 /// How long an old token is good after a refresh, for requests that are under way.
@@ -70,6 +70,8 @@ pub(crate) struct Login {
     pub(crate) is_watched: bool,
     /// The client has gone without a word.
     pub(crate) is_away: bool,
+    /// The application is a registered device.
+    pub(crate) is_device: bool,
     /// Number of the last reply.
     pub(crate) replies: u64,
     /// Number of the last pending reply.
@@ -128,9 +130,10 @@ impl Logins {
     }
 
     /// Returns the user's login that should end if they get one more.
-    pub(crate) fn surplus(&self, user: &UserName) -> Option<LoginId> {
+    pub(crate) fn surplus(&self, user: &UserName, is_polling: impl Fn(LoginId) -> bool) -> Option<LoginId> {
         let own = self.by_user.get(user).filter(|own| own.len() >= MAX_LOGINS_OF_USER)?;
-        own.iter().copied().min_by_key(|id| self.by_id.get(id).map(|login| login.last_active))
+        let is_used = |id, login: &Login| !login.streams.is_empty() || login.is_device && !login.is_away || is_polling(id);
+        own.iter().copied().min_by_key(|id| self.find(*id).map(|login| (is_used(*id, login), login.last_active)))
     }
 
     /// Begins a login.
@@ -155,6 +158,7 @@ impl Logins {
             last_active: now,
             is_watched: false,
             is_away: false,
+            is_device: false,
             replies: 0,
             pending_ids: 0,
             waiting: 0,
@@ -288,7 +292,15 @@ mod tests {
         for id in ids.iter().filter(|id| **id != ids[7]) {
             logins.find_mut(*id).unwrap().last_active = now + GRACE;
         }
-        assert_eq!(logins.surplus(&UserName::parse("ann").unwrap()), Some(ids[7]));
-        assert_eq!(logins.surplus(&UserName::parse("bob").unwrap()), None);
+        let ann = UserName::parse("ann").unwrap();
+        assert_eq!(logins.surplus(&ann, |_| false), Some(ids[7]));
+        assert_eq!(logins.surplus(&UserName::parse("bob").unwrap(), |_| false), None);
+        // one that is used stays while there are others
+        assert_eq!(logins.surplus(&ann, |id| id == ids[7]), Some(ids[0]));
+        assert_eq!(logins.surplus(&ann, |_| true), Some(ids[7]));
+        logins.find_mut(ids[7]).unwrap().is_device = true;
+        assert_eq!(logins.surplus(&ann, |_| false), Some(ids[0]));
+        logins.find_mut(ids[7]).unwrap().is_away = true;
+        assert_eq!(logins.surplus(&ann, |_| false), Some(ids[7]), "its client has gone without a word");
     }
 }

@@ -268,17 +268,6 @@ fn early_answers_are_replaced_and_the_final_one_counts() {
 }
 
 #[test]
-fn an_early_answer_counts_when_the_final_response_has_none() {
-    let mut call = Call::new();
-    call.offer(body("192.0.2.1", AUDIO)).unwrap();
-    assert!(!call.b.confirm_early());
-    call.b.receive_answer(body("192.0.2.2", AUDIO), Finality::Early).unwrap();
-    assert!(call.b.confirm_early());
-    assert!(!call.b.has_local_offer());
-    assert_eq!(call.b.streams()[0].remote_rtp, Some("192.0.2.2:4000".parse().unwrap()));
-}
-
-#[test]
 fn a_refresh_says_the_same_again_and_concerns_one_leg() {
     let mut call = Call::established();
     let (said, streams) = (call.a.answer().unwrap().clone(), call.a.streams());

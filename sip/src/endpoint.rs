@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::dialog::body;
 use crate::dialog::invite::{DialogEvent, DialogId, Invite};
 use crate::dialog::subscription::{Subscription, SubscriptionEvent, SubscriptionId};
 use crate::dialog::uac::hang_up_stray;
@@ -26,7 +27,7 @@ use crate::message::{Headers, Message, Method, Name, NameAddr, Request, Response
 use crate::transaction::{ClientId, Failed, Key, Matched, Owner, Send, ServerId, bound};
 use crate::transport::{ConnectionId, Flow, Hop, Listeners, Transport};
 
-pub use self::core::{ALLOW, ALLOW_EVENTS, SUPPORTED};
+pub use self::core::{ACCEPT, ALLOW, ALLOW_EVENTS, SUPPORTED};
 pub(crate) use self::core::{Core, SUPPORTED_WITHOUT_100REL};
 pub use self::refer::Named;
 pub use self::within::Within;
@@ -58,6 +59,14 @@ pub struct Incoming {
     via: Via,
     key: Key,
     merge: Option<Key>,
+}
+
+impl Incoming {
+    /// Returns the session description of its body; empty where it has none that is understood: [`Endpoint::take`] refuses what it had to be.
+    #[must_use]
+    pub fn session(&self) -> Bytes {
+        body::session(&self.request.headers, &self.request.body).unwrap_or_default()
+    }
 }
 
 /// What the host has to know or decide.

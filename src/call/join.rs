@@ -7,7 +7,7 @@ use sip::message::header::Reason;
 use tracing::info;
 
 use super::graph::Constructed;
-use super::leg::{Leg, LegId};
+use super::leg::Leg;
 use super::party::PartyId;
 use super::record::EndedBy;
 use super::refusal::Refusal;
@@ -146,14 +146,7 @@ impl Calls {
 
     /// The party that joined two others leaves.
     pub(super) fn part(&mut self, switch: &mut Switch<'_>, (id, by): (Id, PartyId)) {
-        let Some(call) = self.calls.get(&id) else { return };
-        let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect();
-        for leg in leaving {
-            if let Some(dialog) = self.dialog(id, leg) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
-            }
-            self.depart(switch, id, leg);
-        }
+        self.dismiss(switch, (id, by), None, &Reason::sip(200, "Call completed elsewhere"));
         let came = self.calls.get(&id).and_then(|call| call.parties.last()).map(|party| party.id);
         self.meet(switch, id, came.unwrap_or(by));
     }

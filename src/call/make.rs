@@ -19,7 +19,7 @@ use super::record::{EndedBy, Record};
 use super::refusal::Refusal;
 use super::template::{self, Unwanted};
 use super::transfer::{Purpose, Referral, Report, Transfer, identify};
-use super::{Call, Calls, Id, Output, State, Switch, Talk, Target};
+use super::{Call, Calls, Id, Output, State, Switch, Talk, Target, remove};
 
 /// A call to make for a user.
 #[derive(Debug)]
@@ -68,6 +68,13 @@ pub(super) struct Making {
     alert: Alert,
     callee: Person,
     to: Destination,
+}
+
+impl Making {
+    /// Returns whom the user wants to call.
+    pub(super) fn callee(&self) -> &Person {
+        &self.callee
+    }
 }
 
 impl Alert {
@@ -175,6 +182,8 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if refusal == Refusal::NoAnswer {
             call.record.refused(status, EndedBy::NoAnswer, "nobody answered in time");
+        } else if refusal == Refusal::Removed {
+            call.record.refused(status, EndedBy::Switch, remove::REASON);
         } else {
             call.record.refused(status, EndedBy::Callee, format!("the callee's device said {status}"));
         }

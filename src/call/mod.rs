@@ -4,6 +4,7 @@
 //! `Calls` owns the calls. It drives the SIP endpoint and the media ports that it is handed ([`Switch`]) and asks for everything else as
 //! output. It knows no storage, no HTTP, no sockets.
 
+mod account;
 mod align;
 mod answer;
 mod arrange;
@@ -20,48 +21,46 @@ mod hold;
 pub mod join;
 pub mod leg;
 pub mod make;
+mod membership;
 pub mod park;
 pub mod party;
 pub mod pickup;
+mod plan;
 mod reach;
 pub mod record;
 pub mod refusal;
+mod remove;
 pub mod ring;
 mod ringing;
+mod state;
 mod template;
 #[cfg(test)]
 mod tests;
 pub mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media::sdp::secret::Secret;
 use media::sdp::transport::{Profile, Protection};
-use media::{Event as MediaEvent, Kinds, Member, PortId};
+use media::{Event as MediaEvent, Kinds, PortId};
 use serde::Serialize;
-use sip::message::{Headers, NameAddr};
+use sip::message::Headers;
 use sip::random::Random;
-use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, Hop, ServerId, StatusCode, Uri};
+use sip::{ClientId, DialogEvent, DialogId, Ender, Endpoint, ServerId, StatusCode};
 use tracing::{debug, info};
 
-use crate::device;
-use answer::Answering;
+use account::Account;
 use command::Ticket;
-use conference::Conference;
 use conference::room::Rooms;
-use graph::{Constructed, Event, Missed, View};
-use guest::Guest;
-use leg::{Leg, LegId, Manner, Ports};
-use park::Parked;
-use party::{Party, PartyId, Person, Who};
-use record::{EndedBy, LegMedia, Record};
+use graph::{Event, View};
+use leg::{LegId, Manner, Ports};
+pub use plan::{Plan, Target};
+use record::{EndedBy, Record};
 use refusal::Refusal;
-use ring::Ring;
-use transfer::Transfer;
+use state::{Call, Closing, Relayed, Ringing, State, Talk};
 
 /// Our number of a call: milliseconds since 1970 in the upper 42 bits, so that later calls have higher ones, also after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -114,48 +113,6 @@ pub struct Policy {
     pub calls_per_trunk: usize,
 }
 
-/// A call to set up: who, whom, and the devices to ring.
-#[derive(Debug)]
-pub struct Plan {
-    /// The caller's dialog, taken and not answered.
-    pub dialog: DialogId,
-    /// SDP of the INVITE; empty for none.
-    pub offer: Bytes,
-    /// Where the caller's signaling comes from.
-    pub signaling: IpAddr,
-    /// Whether the caller's media has to be protected.
-    pub protection: Protection,
-    /// Who calls.
-    pub caller: Person,
-    /// By which device, if it is one of a user's.
-    pub device: Option<device::Id>,
-    /// What was dialled, for the record.
-    pub dialled: String,
-    /// Who is called.
-    pub callee: Person,
-    /// Further headers of the outgoing INVITEs, such as P-Asserted-Identity and Max-Forwards.
-    pub headers: Headers,
-    /// The devices.
-    pub targets: Vec<Target>,
-}
-
-/// A device to ring.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Which device, if it is one of a user's.
-    pub device: Option<device::Id>,
-    /// The Request-URI.
-    pub uri: Uri,
-    /// Routes to it.
-    pub routes: Vec<NameAddr>,
-    /// Where to send the INVITE: at least one, in the order to try them.
-    pub hops: Vec<Hop>,
-    /// Whether its media has to be protected.
-    pub protection: Protection,
-    /// The ways to carry media, in the order to offer them; the next one when the device refuses (488).
-    pub profiles: Vec<Profile>,
-}
-
 /// What calls ask for.
 #[derive(Debug)]
 pub enum Output {
@@ -188,113 +145,6 @@ pub enum Output {
 
 /// Most devices of a party that are in a call, those that ring for a move included; a further one is refused.
 pub const MAX_DEVICES: usize = 4;
-
-/// An offer that one leg's peer made in the session and the other's has not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Relayed {
-    from: LegId,
-    to: LegId,
-    /// The offer is asked for: it comes in the response, and its answer in the ACK.
-    late: bool,
-    /// The side that made it took it back (CANCEL of a re-INVITE).
-    withdrawn: bool,
-}
-
-#[derive(Debug)]
-enum State {
-    /// Devices ring.
-    Ringing(Ringing),
-    /// One has answered.
-    Established(Talk),
-    /// Over; the ports' last figures are awaited.
-    Over,
-}
-
-#[derive(Debug)]
-struct Ringing {
-    ring: Ring,
-    /// Whose early media the caller hears.
-    early: Option<LegId>,
-    /// Who picks it up, by devices that ring too.
-    guests: Vec<Guest>,
-}
-
-#[derive(Debug, Default)]
-struct Talk {
-    /// The caller's ACK carries the answer to a late offer.
-    late_offer: bool,
-    relayed: Option<Relayed>,
-}
-
-/// A port whose last figures are awaited.
-#[derive(Debug)]
-struct Closing {
-    port: PortId,
-    leg: LegId,
-    /// It is in the record: somebody talked by it, or was to.
-    is_kept: bool,
-    verdict: Option<String>,
-}
-
-#[derive(Debug)]
-struct Call {
-    state: State,
-    parties: Vec<Party>,
-    legs: Vec<Leg>,
-    /// The number of the next leg.
-    next_leg: LegId,
-    constructed: Constructed,
-    /// The highest number of a party who has left: none has it again.
-    highest: u16,
-    /// Requests within the session that wait for their response.
-    passing: Vec<ClientId>,
-    record: Record,
-    /// Figures of ports that are closed.
-    heard: BTreeMap<LegId, LegMedia>,
-    closing: Vec<Closing>,
-    /// Somebody is on the way in, in the place of a party.
-    transfer: Option<Box<Transfer>>,
-    /// A device that rings is to answer by itself.
-    answering: Option<Answering>,
-    /// Whose devices are looked for, to be called back.
-    awaited: Option<(PartyId, Person)>,
-    /// It waits in a slot.
-    parked: Option<Parked>,
-    /// It is one of more than two, or is to be.
-    conference: Option<Box<Conference>>,
-    /// The call that it became part of, and who went on there.
-    joined: Option<(Id, Vec<Party>)>,
-    /// It was a visitor's at the door of a room, and became part of the room's: that has the record of it.
-    is_visit: bool,
-    /// The bridge as media knows it.
-    arranged: Vec<Member>,
-    /// Who did not come, since the call was told last.
-    missed: Vec<Missed>,
-    /// The call as it was told last.
-    told: Option<Arc<View>>,
-    /// When it is looked at again.
-    scheduled: Option<Instant>,
-    /// Its legs' lines follow what its parties use their devices for.
-    is_managed: bool,
-    /// Whose it is, as far as it is counted; in a room its parties are.
-    account: Option<Account>,
-}
-
-/// Who answers for a call: a user, or a trunk.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Account {
-    User(Arc<str>),
-    Trunk(Arc<str>),
-}
-
-impl Account {
-    fn of(who: &Who) -> Self {
-        match who {
-            Who::User(name) => Self::User(Arc::clone(name)),
-            Who::Outside { trunk, .. } => Self::Trunk(Arc::clone(trunk)),
-        }
-    }
-}
 
 /// All calls of a loop.
 #[derive(Debug)]
@@ -348,41 +198,6 @@ impl Calls {
             last_id: Id(0),
             last_event: 0,
             last_ticket: Ticket(0),
-        }
-    }
-
-    /// Whether somebody may make another call.
-    fn may_start(&self, who: &Who) -> Result<(), Refusal> {
-        let account = Account::of(who);
-        let made = self.made.get(&account).copied().unwrap_or(0);
-        match account {
-            _ if self.calls.len() >= Self::MAX => Err(Refusal::TooManyCalls),
-            Account::User(_) if made >= self.policy.calls_per_user => Err(Refusal::TooManyOfUser),
-            Account::Trunk(_) if made >= self.policy.calls_per_trunk => Err(Refusal::TooManyOfTrunk),
-            Account::User(_) | Account::Trunk(_) => Ok(()),
-        }
-    }
-
-    /// Takes a new call, and notes who has made it.
-    fn begin(&mut self, id: Id, mut call: Call, who: &Who) {
-        call.account = Some(self.charge(who));
-        self.calls.insert(id, call);
-    }
-
-    /// Counts a call of somebody.
-    fn charge(&mut self, who: &Who) -> Account {
-        let account = Account::of(who);
-        *self.made.entry(account.clone()).or_default() += 1;
-        account
-    }
-
-    /// A call is over that somebody has made, or they have left a room.
-    fn forget_account(&mut self, account: Option<&Account>) {
-        if let Some((account, made)) = account.and_then(|account| Some((account, self.made.get_mut(account)?))) {
-            *made -= 1;
-            if *made == 0 {
-                self.made.remove(account);
-            }
         }
     }
 
@@ -498,7 +313,7 @@ impl Calls {
 
     /// Returns the newest dialog with a device.
     #[cfg(test)]
-    fn dialog_of(&self, device: &device::Id) -> Option<DialogId> {
+    fn dialog_of(&self, device: &crate::device::Id) -> Option<DialogId> {
         let legs = self.calls.values().rev().flat_map(|call| call.legs.iter().rev());
         legs.filter(|leg| leg.device.as_ref() == Some(device)).map(|leg| leg.dialog).next()
     }
@@ -615,112 +430,6 @@ impl Calls {
         let before = if is_over { call.told.take() } else { call.told.replace(Arc::clone(&after)) };
         self.last_event += 1;
         self.outputs.push_back(Output::Event(Box::new(Event { number: self.last_event, call: id, before, after, missed })));
-    }
-}
-
-impl Call {
-    fn new(record: Record) -> Self {
-        Self {
-            state: State::Over,
-            parties: Vec::new(),
-            legs: Vec::new(),
-            next_leg: LegId::CALLER,
-            constructed: Constructed::Direct,
-            highest: 0,
-            passing: Vec::new(),
-            record,
-            heard: BTreeMap::new(),
-            closing: Vec::new(),
-            transfer: None,
-            answering: None,
-            awaited: None,
-            parked: None,
-            conference: None,
-            joined: None,
-            is_visit: false,
-            arranged: Vec::new(),
-            missed: Vec::new(),
-            told: None,
-            scheduled: None,
-            is_managed: false,
-            account: None,
-        }
-    }
-
-    fn take_leg_id(&mut self) -> LegId {
-        let id = self.next_leg;
-        self.next_leg = LegId(id.0 + 1);
-        id
-    }
-
-    fn party(&self, id: PartyId) -> Option<&Party> {
-        self.parties.iter().find(|party| party.id == id)
-    }
-
-    fn party_mut(&mut self, id: PartyId) -> Option<&mut Party> {
-        self.parties.iter_mut().find(|party| party.id == id)
-    }
-
-    fn leg(&self, id: LegId) -> Option<&Leg> {
-        self.legs.iter().find(|leg| leg.id == id)
-    }
-
-    fn leg_mut(&mut self, id: LegId) -> Option<&mut Leg> {
-        self.legs.iter_mut().find(|leg| leg.id == id)
-    }
-
-    /// Returns two legs.
-    fn two(&mut self, one: LegId, other: LegId) -> Option<(&mut Leg, &mut Leg)> {
-        let at = |id: LegId| self.legs.iter().position(|leg| leg.id == id);
-        let both = [at(one)?, at(other)?];
-        let [one, other] = self.legs.get_disjoint_mut(both).ok()?;
-        Some((one, other))
-    }
-
-    /// Returns the leg that a leg talks to, in a call of two parties with one leg each that is no conference.
-    fn other(&self, leg: LegId) -> Option<LegId> {
-        let State::Established(_) = self.state else { return None };
-        let mut up = self.legs.iter().filter(|leg| leg.is_up());
-        let (Some(one), Some(other), None) = (up.next(), up.next(), up.next()) else { return None };
-        let is_pair = one.party != other.party && self.parties.len() == 2 && self.conference.is_none();
-        match leg {
-            _ if !is_pair => None,
-            leg if leg == one.id => Some(other.id),
-            leg if leg == other.id => Some(one.id),
-            _ => None,
-        }
-    }
-
-    /// Returns a leg and the one it talks to, in a call of two parties with one leg each.
-    fn pair(&mut self, leg: LegId) -> Option<(&mut Leg, &mut Leg)> {
-        self.two(leg, self.other(leg)?)
-    }
-
-    fn talk(&mut self) -> Option<&mut Talk> {
-        if let State::Established(talk) = &mut self.state { Some(talk) } else { None }
-    }
-
-    /// Returns when it is to be looked at again.
-    fn poll_timeout(&self) -> Option<Instant> {
-        let ring = match &self.state {
-            State::Ringing(ringing) => Some(ringing.ring.poll_timeout()),
-            State::Established(_) => None,
-            State::Over => return None,
-        };
-        let legs = self.legs.iter().flat_map(|leg| [leg.patience(), leg.again]).flatten();
-        let handoffs = self.parties.iter().filter_map(|party| party.moving.as_ref()?.handoff.poll_timeout());
-        let arrivals = [
-            self.transfer.as_ref().map(|transfer| transfer.poll_timeout()),
-            self.poll_park_timeout(),
-            self.poll_answer_timeout(),
-            self.poll_conference_timeout(),
-        ];
-        legs.chain(handoffs).chain(ring).chain(arrivals.into_iter().flatten()).min()
-    }
-
-    /// Returns a port of the call, if it has one.
-    fn any_port(&self) -> Option<PortId> {
-        self.legs.iter().find_map(|leg| leg.media.port())
     }
 }
 

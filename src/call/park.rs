@@ -7,7 +7,7 @@ use sip::StatusCode;
 use sip::message::header::Reason;
 use tracing::info;
 
-use super::leg::{Leg, LegId};
+use super::leg::Leg;
 use super::party::{PartyId, Person};
 use super::refusal::Refusal;
 use super::transfer::{Report, is_user};
@@ -32,6 +32,16 @@ impl Parked {
     /// Returns who parked it, and as which party.
     pub(super) fn by(&self) -> (PartyId, Person) {
         (self.by, self.parker.clone())
+    }
+
+    /// Returns who parked it.
+    pub(super) fn parker(&self) -> &Person {
+        &self.parker
+    }
+
+    /// There is nobody to be called back: the call ends when it has waited for its time.
+    pub(super) fn return_no_more(&mut self) {
+        self.returns = MAX_RETURNS;
     }
 }
 
@@ -71,13 +81,7 @@ impl Calls {
         info!(call = %id, slot, "parked");
         call.parked = Some(Parked { slot, by, parker, until, returns: 0 });
         self.slots.insert(slot, id);
-        let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect();
-        for leg in leaving {
-            if let Some(dialog) = self.dialog(id, leg) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, &format!("Parked at {slot}"))));
-            }
-            self.depart(switch, id, leg);
-        }
+        self.dismiss(switch, (id, by), None, &Reason::sip(200, &format!("Parked at {slot}")));
         self.arrange(switch, id);
         self.touch(id);
         Ok(slot)

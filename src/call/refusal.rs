@@ -133,6 +133,9 @@ pub enum Refusal {
     /// The call ended meanwhile.
     #[error("the call ended meanwhile")]
     CallOver,
+    /// They are no user any more.
+    #[error("the user was removed")]
+    Removed,
 }
 
 /// When to try again; each hears something else, so that they do not come back all at once.
@@ -173,7 +176,7 @@ impl Refusal {
             Self::Busy | Self::Full | Self::SlotTaken | Self::TooManyOfUser | Self::TooManyParked => StatusCode::BUSY_HERE,
             Self::Declined => StatusCode::DECLINE,
             Self::NotTaken => StatusCode::NOT_ACCEPTABLE_HERE,
-            Self::NoSlot => StatusCode::NOT_FOUND,
+            Self::NoSlot | Self::Removed => StatusCode::NOT_FOUND,
             Self::TooManyCalls | Self::TooManyOfTrunk | Self::NoPorts => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

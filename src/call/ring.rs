@@ -11,6 +11,8 @@ use super::leg::LegId;
 pub struct Ring {
     ringing: Vec<LegId>,
     deadline: Instant,
+    /// When the caller's invitation is over (RFC 3261 §13.3.1).
+    expires: Option<Instant>,
     best: Option<StatusCode>,
     /// Which provisional statuses the caller was told: a bit for each from 100 to 199.
     told: u128,
@@ -29,7 +31,13 @@ impl Ring {
     /// Starts with the legs of these devices, for at most that long.
     #[must_use]
     pub fn new(now: Instant, devices: Vec<LegId>, no_answer: Duration) -> Self {
-        Self { ringing: devices, deadline: now + no_answer, best: None, told: 0 }
+        Self { ringing: devices, deadline: now + no_answer, expires: None, best: None, told: 0 }
+    }
+
+    /// Has it end when the caller's invitation does, if that is earlier.
+    #[must_use]
+    pub fn expiring(self, at: Option<Instant>) -> Self {
+        Self { expires: at.filter(|at| *at < self.deadline), ..self }
     }
 
     /// A device sent a provisional response: returns the status that the caller gets, once for each.
@@ -66,6 +74,9 @@ impl Ring {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) -> Verdict {
+        if self.expires.is_some_and(|at| now >= at) {
+            return Verdict::GiveUp(StatusCode::REQUEST_TERMINATED);
+        }
         // RFC 3261 §16.7 would say 408; 480 tells the caller that there is somebody who did not answer.
         if now >= self.deadline { Verdict::GiveUp(StatusCode::TEMPORARILY_UNAVAILABLE) } else { Verdict::Wait }
     }
@@ -73,7 +84,7 @@ impl Ring {
     /// Returns when nobody has answered.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        self.deadline
+        self.expires.unwrap_or(self.deadline)
     }
 }
 
@@ -141,5 +152,19 @@ mod tests {
         let end = ring.poll_timeout();
         assert_eq!(ring.handle_timeout(end - Duration::from_millis(1)), Verdict::Wait);
         assert_eq!(ring.handle_timeout(end), Verdict::GiveUp(StatusCode::TEMPORARILY_UNAVAILABLE));
+    }
+
+    #[test]
+    fn an_invitation_that_is_over_ends_the_ringing_if_that_is_earlier() {
+        let start = ring(1).poll_timeout() - Duration::from_secs(60);
+        for (seconds, end, status) in
+            [(5, 5, StatusCode::REQUEST_TERMINATED), (0, 0, StatusCode::REQUEST_TERMINATED), (120, 60, StatusCode::TEMPORARILY_UNAVAILABLE)]
+        {
+            let ring = Ring::new(start, vec![LegId(0)], Duration::from_secs(60));
+            let mut ring = ring.expiring(Some(start + Duration::from_secs(seconds)));
+            let end = start + Duration::from_secs(end);
+            assert_eq!(ring.poll_timeout(), end);
+            assert_eq!(ring.handle_timeout(end), Verdict::GiveUp(status), "{seconds}");
+        }
     }
 }

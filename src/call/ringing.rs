@@ -41,7 +41,8 @@ impl Calls {
         debug_assert_eq!(caller_id, LegId::CALLER);
         call.legs.push(caller);
         let devices: Vec<LegId> = plan.targets.iter().map(|_| call.take_leg_id()).collect();
-        let ring = Ring::new(switch.now, devices.clone(), self.policy.no_answer);
+        let expires = plan.expires.and_then(|expires| switch.now.checked_add(expires));
+        let ring = Ring::new(switch.now, devices.clone(), self.policy.no_answer).expiring(expires);
         call.state = State::Ringing(Ringing { ring, early: None, guests: Vec::new() });
         call.parties.extend([Party::new(PartyId::CALLER, plan.caller.clone()), Party::new(PartyId::CALLEE, plan.callee.clone())]);
         for user in call.parties.iter().filter_map(|party| party.person.who.user()) {

@@ -59,6 +59,8 @@ pub(super) struct Transfer {
     /// Who sent the other party away, and may have left.
     by: PartyId,
     sender: Person,
+    /// Whether the sender is called back where nobody comes.
+    returns: bool,
     /// Since when their devices are called, in milliseconds since 1970.
     pub(super) since: u64,
     /// Who comes, and as which party: the sender's own if another device of theirs is called.
@@ -161,7 +163,7 @@ impl Calls {
         self.begin_arrival(
             switch,
             id,
-            Transfer { by, sender, since: switch.unix, party, to, ring, report, purpose, early: None },
+            Transfer { by, sender, returns: true, since: switch.unix, party, to, ring, report, purpose, early: None },
             failures,
         );
     }
@@ -179,8 +181,8 @@ impl Calls {
         let (legs, failures) = self.place_all(switch, (id, party), targets, invitation, carries);
         let ring = Ring::new(switch.now, legs, self.policy.no_answer);
         let (purpose, report) = (Purpose::Make(making), Some(Report::Outcome(ticket)));
-        let since = switch.unix;
-        let transfer = Transfer { by: party, sender: person.clone(), since, party, to: person, ring, report, purpose, early: None };
+        let mut transfer = Transfer::of(switch.unix, (party, person.clone()), (party, person), ring, report);
+        transfer.purpose = purpose;
         self.begin_arrival(switch, id, transfer, failures);
     }
 
@@ -327,14 +329,6 @@ impl Calls {
         Some(transfer)
     }
 
-    /// A user is no longer listed with a call, unless they are in it.
-    pub(super) fn forget_user(&mut self, id: Id, who: &Who) {
-        let stays = self.calls.get(&id).is_some_and(|call| call.parties.iter().any(|party| party.person.who == *who));
-        if let Some(user) = who.user().filter(|_| !stays) {
-            self.by_user.remove(&(Arc::clone(user), id));
-        }
-    }
-
     /// Nobody came. The party that sent the other one away has it back: at once if it is still there, else its devices are called
     /// (RFC 5589 §6.3). Who cannot be called back to loses the call, unless it is parked.
     pub(super) fn fail_transfer(&mut self, switch: &mut Switch<'_>, id: Id, (status, refusal): (StatusCode, Refusal)) {
@@ -360,7 +354,7 @@ impl Calls {
             Purpose::Refer | Purpose::Return | Purpose::Make(_) => {}
         }
         let is_there = call.legs.iter().any(|leg| leg.party == transfer.by);
-        let user = transfer.sender.who.user().filter(|_| transfer.party != transfer.by && !is_there).cloned();
+        let user = transfer.sender.who.user().filter(|_| transfer.returns && transfer.party != transfer.by && !is_there).cloned();
         match user {
             _ if is_there => {}
             Some(user) => self.call_back(id, (transfer.by, transfer.sender), user),
@@ -435,58 +429,6 @@ impl Calls {
         }
         Ok(())
     }
-
-    /// A leg of a party is in: the party comes in with it, and the legs in whose place it is go.
-    pub(super) fn enter(&mut self, switch: &mut Switch<'_>, id: Id, device: LegId, party: Party, instead: PartyId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if let Some(user) = party.person.who.user() {
-            self.by_user.insert((Arc::clone(user), id));
-        }
-        match call.parties.iter_mut().find(|known| known.id == party.id) {
-            Some(known) => known.person = party.person,
-            None => call.parties.push(Party { since: Some(switch.unix), ..party }),
-        }
-        let leaving: Vec<LegId> = call.legs.iter().filter(|leg| leg.party == instead && leg.id != device).map(|leg| leg.id).collect();
-        for leg in leaving {
-            if let Some(dialog) = self.dialog(id, leg) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
-            }
-            self.depart(switch, id, leg);
-        }
-        let came = self.calls.get(&id).and_then(|call| call.leg(device)).map(|leg| leg.party);
-        self.meet(switch, id, came.unwrap_or(instead));
-    }
-
-    /// A leg is gone, and its party with it if it was the last one.
-    pub(super) fn depart(&mut self, switch: &mut Switch<'_>, id: Id, leg: LegId) {
-        let Some(party) = self.calls.get(&id).and_then(|call| call.leg(leg)).map(|leg| leg.party) else { return };
-        self.remove_leg(switch, id, leg);
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.legs.iter().any(|leg| leg.party == party) {
-            return;
-        }
-        let Some(at) = call.parties.iter().position(|known| known.id == party) else { return };
-        let gone = call.parties.remove(at);
-        call.went(&gone, switch.unix);
-        let is_user = |known: &Party| known.person.who == gone.person.who;
-        if let Some(user) = gone.person.who.user().filter(|_| !call.parties.iter().any(is_user)) {
-            self.by_user.remove(&(Arc::clone(user), id));
-        }
-        self.forget_account(gone.account.as_ref());
-        self.arrange(switch, id);
-    }
-
-    /// Two parties are together who were not before: who is on hold for somebody who has left, or does not fit, gets an offer.
-    pub(super) fn meet(&mut self, switch: &mut Switch<'_>, id: Id, came: PartyId) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        for leg in call.legs.iter_mut().filter(|leg| leg.is_up()) {
-            let may_not_fit = leg.party != came;
-            (leg.stale, leg.stuck) = (true, None);
-            leg.mends = u8::from(may_not_fit || !leg.media.is_open());
-        }
-        self.arrange(switch, id);
-        self.align(switch, id);
-    }
 }
 
 impl Transfer {
@@ -502,7 +444,22 @@ impl Transfer {
         ring: Ring,
         report: Option<Report>,
     ) -> Self {
-        Self { by, sender, since, party, to, ring, report, purpose: Purpose::Refer, early: None }
+        Self { by, sender, returns: true, since, party, to, ring, report, purpose: Purpose::Refer, early: None }
+    }
+
+    /// Returns who sent the other party away.
+    pub(super) fn sender(&self) -> &Person {
+        &self.sender
+    }
+
+    /// Returns who is called when who has the call made has answered.
+    pub(super) fn callee_to_be(&self) -> Option<&Person> {
+        if let Purpose::Make(making) = &self.purpose { Some(making.callee()) } else { None }
+    }
+
+    /// Nobody is called back to a user who is none any more.
+    pub(super) fn send_back_no_more(&mut self, user: &str) {
+        self.returns &= !is_user(&self.sender, user);
     }
 
     /// Returns who missed a call: somebody whom it was sent to.

@@ -48,7 +48,7 @@ pub(super) enum Verb {
         #[arg(long, value_name = "SOURCE", value_parser = source, num_args = 0..=1, default_missing_value = "ask")]
         password: Option<Source>,
     },
-    /// Remove a user with their devices and numbers
+    /// Remove a user with their devices, numbers and history; their calls end
     #[command(visible_alias = "remove")]
     Rm {
         /// Name of the user
@@ -81,7 +81,7 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
             Command::writes("admin", "set-user", body, View::Says(format!("User {user} is changed.")))
         }
         Verb::Rm { user } => {
-            let question = format!("Remove user {user} with their devices and numbers?");
+            let question = format!("Remove user {user} with their devices, numbers and history, and end their calls?");
             let done = View::Says(format!("User {user} is gone."));
             Command::destroys(question, "admin", "remove-user", json!({ "user": user }), done)
         }

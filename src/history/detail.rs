@@ -92,11 +92,12 @@ pub fn note_part(kept: &Kept, batch: &mut Batch) {
 }
 
 /// The part of a user in a call is over: their entry is kept with this batch.
-pub(super) fn forget(kept: &Kept, batch: &mut Batch) {
+pub(crate) fn forget(kept: &Kept, batch: &mut Batch) {
     batch.remove(Table::UnderWay, kept.entry.id.as_str().as_bytes());
 }
 
-/// Makes records and entries of the calls that an earlier process did not survive; returns how many calls there were.
+/// Makes records of the calls that an earlier process did not survive, and entries for those who are users; returns how many calls there
+/// were.
 ///
 /// # Errors
 ///
@@ -120,6 +121,7 @@ pub async fn take_up(storage: &Storage) -> Result<usize, StorageError> {
                 if let Ok(mut kept) = serde_json::from_slice::<Kept>(&value)
                     && u64::from_str_radix(kept.entry.call.as_str(), 16).is_ok_and(|call| calls.contains(&call))
                     && find(storage, &kept.entry.id)?.is_none()
+                    && storage.get(Table::User, kept.entry.user.as_str().as_bytes())?.is_some()
                 {
                     (kept.entry.talked, kept.entry.why) = (None, Some(INTERRUPTED.to_owned()));
                     kept.put(&mut batch);
@@ -141,7 +143,7 @@ fn number(key: &[u8]) -> Option<u64> {
 mod tests {
     use std::sync::Arc;
 
-    use cas::text::EntryId;
+    use cas::text::{EntryId, UserName};
     use cas::topic::history::Kind;
     use serde_json::json;
 
@@ -200,10 +202,13 @@ mod tests {
     async fn what_a_process_did_not_survive_gets_a_record_and_entries_and_what_is_over_stays_as_it_is() {
         let (storage, _memory) = Storage::memory();
         let mut batch = Batch::new();
+        batch.put(Table::User, b"ann", b"F");
         // 5 goes on with its first party; its second one has left it. 6 was over, and an entry of 4 is of nothing that is known.
         note_call(&record(5), &mut batch);
         note_call(&record(6), &mut batch);
-        for party in [part(5, 0), part(5, 300), part(6, 0), part(4, 0)] {
+        let mut removed = part(5, 1);
+        removed.entry.user = UserName::parse("eve").unwrap();
+        for party in [part(5, 0), part(5, 300), part(6, 0), part(4, 0), removed] {
             note_part(&party, &mut batch);
         }
         for mut over in [part(5, 300), part(6, 0)] {
@@ -229,7 +234,7 @@ mod tests {
         for over in ["0000000000000005-300", "0000000000000006-0"] {
             assert_eq!(why(&storage, over).as_deref(), Some("somebody hung up"), "{over}");
         }
-        for unknown in ["0000000000000004-0", "0000000000000007-0"] {
+        for unknown in ["0000000000000004-0", "0000000000000007-0", "0000000000000005-1"] {
             assert_eq!(find(&storage, &EntryId::parse(unknown).unwrap()).unwrap(), None, "{unknown}");
         }
         assert_eq!(records.len(), 2);

@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_secs(3600);
 /// Entries read at once.
 const READ: usize = 256;
 /// Entries removed at once: their keys fit into one batch.
-const REMOVED: usize = 12;
+pub(super) const REMOVED: usize = 12;
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
 /// What is kept.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -21,6 +23,9 @@ use super::connection::Connection;
 use super::{Web, cors, socket, stream};
 use crate::clients::{Ask, Poll, Refused};
 
+/// The only coding that messages are read in.
+const IDENTITY: &str = "identity";
+
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// Serves `POST /cas`.
@@ -34,13 +39,32 @@ pub(super) async fn request(State(web): State<Web>, Extension(connection): Exten
             }
             written(reply)
         }
-        Err(error) => refuse(&web, &parts.headers, error).await,
+        Err(error) => {
+            let is_encoded = error.header.as_deref() == Some(CONTENT_ENCODING.as_str());
+            let mut refused = refuse(&web, &parts.headers, error).await;
+            if is_encoded {
+                refused.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY));
+            }
+            refused
+        }
     };
     cors::admit(response, origin)
 }
 
+/// Refuses what is compressed (RFC 9110 §15.5.16): how long a message is must be known before it is read.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+    match text(headers, &CONTENT_ENCODING)? {
+        Some(encoding) if !encoding.eq_ignore_ascii_case(IDENTITY) => {
+            let detail = format!("header content-encoding: {encoding} is not read here; send the message as it is");
+            Err(Error { fault: Fault::UnknownEncoding, ..Error::header(CONTENT_ENCODING.as_str(), detail).accepting([IDENTITY]) })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 async fn take(web: &Web, connection: &Connection, headers: &HeaderMap, body: Body) -> Result<Reply, Error> {
     let token = token(headers)?;
+    check_encoding(headers)?;
     // Who has shown nothing, or a token that is none, may send as much as a login needs (S9, S11).
     let most = match &token {
         _ if connection.peer == cas::server::Peer::Host => MAX_MESSAGE,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::http::header::HOST;
+use axum::http::{StatusCode, Version};
+use axum::response::{IntoResponse as _, Response};
 use cas::server::{Peer, Wire};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -147,5 +149,10 @@ async fn serve<S: Stream + 'static>(router: Router, connection: Connection, stre
 }
 
 async fn answer(router: &mut Router, request: Request) -> Result<Response, Infallible> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    // RFC 9112 §3.2; HTTP/2 has it in the request line, and HTTP/1.0 need not have it
+    if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
+        return Ok((StatusCode::BAD_REQUEST, "A request of HTTP/1.1 has the header Host once.\n").into_response());
+    }
     router.call(request).await
 }

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::{any, get, post};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -77,6 +78,10 @@ impl Http {
     }
 }
 
+/// What is told to who asks for something else.
+const WHAT_THERE_IS: &str = "There is POST /cas for requests and GET /cas/events for events, both described at GET /cas/openapi.json; \
+                             GET /, /health, /ready and /metrics; and SIP over WebSocket at /sip.\n";
+
 fn router(web: Web) -> Router {
     Router::new()
         .route("/", get(document::page))
@@ -89,5 +94,7 @@ fn router(web: Web) -> Router {
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/sip", any(socket::sip))
+        .fallback(async || (StatusCode::NOT_FOUND, WHAT_THERE_IS))
+        .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, WHAT_THERE_IS))
         .with_state(web)
 }

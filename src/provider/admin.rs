@@ -14,11 +14,11 @@ use cas::topic::permission::RightsChange;
 use sip::Aor;
 use sip::registrar::Binding;
 
-use super::Provider;
+use super::{Provider, unwritten};
 use crate::signaling::{Draining, People};
-use crate::storage::Table;
+use crate::storage::Batch;
 use crate::user::{self, Refusal};
-use crate::{clock, device};
+use crate::{clock, device, history};
 
 type Answer<T> = Result<T, Error>;
 
@@ -39,12 +39,16 @@ impl Admin for Provider {
 
     async fn add_user(&self, request: AddUser) -> Answer<User> {
         let AddUser { user: name, password, name: shown, numbers } = request;
+        // nobody writes an entry of an earlier user of that name from here on, and nobody else adds one
+        let _one_at_a_time = self.entries.lock().await;
+        self.clear_history(&name).await?;
         let added = self.signaling.change::<_, Refusal>(move |people| {
             let name = name.as_str();
             let mut batch = people.users.add(name, password.reveal(), shown.as_ref().map(Line::as_str))?;
             for number in &numbers {
                 batch.append(people.users.add_number(number.as_str(), name)?.0);
             }
+            batch.append(clear(people, name));
             Ok((batch, people.users.named(name).and_then(user)))
         });
         let added = added.await.map_err(Error::from).map_err(|error| {
@@ -58,7 +62,12 @@ impl Admin for Provider {
         let SetUser { user: name, password, name: shown } = request;
         let set = self.signaling.change::<_, Refusal>(move |people| {
             let password = password.as_ref().map(cas::text::Secret::reveal);
-            let batch = people.users.set(name.as_str(), password, shown.as_ref().map(Line::as_str))?;
+            let mut batch = people.users.set(name.as_str(), password, shown.as_ref().map(Line::as_str))?;
+            if password.is_some() {
+                // a device that has the old one does not ring on
+                batch.append(unbind(people, name.as_str()));
+                people.touched = Some(name.to_string());
+            }
             Ok((batch, people.users.named(name.as_str()).and_then(user)))
         });
         set.await?.ok_or_else(strange)
@@ -68,14 +77,12 @@ impl Admin for Provider {
         let name = user.clone();
         let removed = self.signaling.change::<_, Refusal>(move |people| {
             let mut batch = people.users.remove(name.as_str())?;
-            if let Some(aor) = Aor::new(name.as_str(), people.domain) {
-                batch.append(people.replace(&aor, &[]));
-                batch.remove(Table::Presence, name.as_str().as_bytes());
-                people.touched = Some(name.to_string());
-            }
+            batch.append(clear(people, name.as_str()));
             Ok((batch, ()))
         });
-        Ok(removed.await?)
+        let _one_at_a_time = self.entries.lock().await;
+        removed.await?;
+        self.clear_history(user).await
     }
 
     async fn devices(&self, user: Option<&UserName>, after: Option<DeviceId>) -> Answer<Devices> {
@@ -199,6 +206,17 @@ impl Store for Provider {
     }
 }
 
+/// Removes what there is of whoever had a name, besides their record: devices, calls, what they watch and say.
+fn clear(people: &mut People<'_>, name: &str) -> Batch {
+    people.left = Some(name.to_owned());
+    unbind(people, name)
+}
+
+/// Removes all bindings of a user.
+fn unbind(people: &mut People<'_>, name: &str) -> Batch {
+    Aor::new(name, people.domain).map(|aor| people.replace(&aor, &[])).unwrap_or_default()
+}
+
 /// Takes a page of a list, and returns whether there is more.
 fn page<T>(mut all: impl Iterator<Item = T>) -> (Vec<T>, bool) {
     let page = all.by_ref().take(MAX_PAGE).collect();
@@ -233,6 +251,15 @@ fn managed(managed: user::Managed) -> Managed {
 }
 
 impl Provider {
+    /// Removes the history of somebody who is no user; that of a user stays.
+    async fn clear_history(&self, user: &UserName) -> Answer<()> {
+        let name = user.clone();
+        if self.signaling.look(move |people| people.users.named(name.as_str()).is_some()).await? {
+            return Ok(());
+        }
+        history::remove_all(&self.storage, user).await.map_err(|error| unwritten(&error))
+    }
+
     /// Returns everybody's devices.
     async fn all_devices(&self) -> Answer<Vec<Device>> {
         let mut found = Vec::new();

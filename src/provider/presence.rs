@@ -6,6 +6,7 @@ use cas::text::{Destination, UserName};
 use cas::topic::presence::{Presence, Set, User};
 
 use super::Provider;
+use crate::clock;
 use crate::presence::Kept;
 
 impl cas::provider::Presence for Provider {
@@ -28,6 +29,10 @@ impl cas::provider::Presence for Provider {
 
     async fn set(&self, user: &UserName, set: Set) -> Result<Presence, Error> {
         let Set { status, note, until, .. } = set;
+        let now = u64::try_from(clock::unix().as_millis()).unwrap_or(u64::MAX);
+        if until.is_some_and(|until| until <= now) {
+            return Err(Error::field("until", "field until: expected a time to come, in milliseconds since 1970"));
+        }
         let seen = self.signaling.say::<Error>(user.as_str().to_owned(), Kept { status, note, until }).await?;
         seen.ok_or_else(|| Error::new(Fault::NotFound, "no such user"))
     }

@@ -218,7 +218,7 @@ fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
     use Refusal::{
         AsksPin, BadDigits, Busy, CallOver, Declined, Elsewhere, Full, HoldsItself, IsRoom, LastDevice, Locked, NoAnswer, NoCall,
         NoConference, NoDevice, NoParty, NoPorts, NoSlot, NoWay, NotAnswered, NotByItself, NotModerator, NotRinging, NotTaken, NotTalking,
-        NotYours, NothingRegistered, OtherThread, Present, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices,
+        NotYours, NothingRegistered, OtherThread, Present, Removed, Same, Silenced, SlotTaken, TargetGone, TooManyCalls, TooManyDevices,
         TooManyOfTrunk, TooManyOfUser, TooManyParked, UnderWay, UnknownDevice, Unreachable, WhichDevice,
     };
     let fault = match unable {
@@ -242,7 +242,7 @@ fn refused(unable: &Unable, (message, named): (&str, &str)) -> Error {
             HoldsItself | NotAnswered | NotRinging | NotTalking | UnderWay | LastDevice | Same | TooManyDevices | CallOver
             | NoConference | NotModerator | Silenced | Locked | Full | IsRoom | AsksPin => Fault::NotNow,
             NothingRegistered | NoWay | Busy | Declined | NoAnswer | Unreachable | NotTaken | TargetGone | SlotTaken | Elsewhere
-            | OtherThread => Fault::Conflict,
+            | OtherThread | Removed => Fault::Conflict,
         },
     };
     Error::new(fault, unable.to_string())

@@ -20,7 +20,7 @@ const ORDERS: [Name; 4] = [Name::AlertInfo, Name::CallInfo, Name::Path, Name::Se
 const OTHER_ORDERS: [&str; 6] = ["Identity", "Identity-Info", "Answer-Mode", "Priv-Answer-Mode", "P-Auto-Answer", "X-AutoAnswer"];
 
 /// Returns the caller's identity as we assert it: for a user the AOR, for a trunk what it asserts, as somebody outside. The display name is
-/// the caller's choice, cleaned of control characters.
+/// what the administrator calls the user; of whom nobody has named it is their own choice, cleaned of control characters.
 pub(super) fn of(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<NameAddr, Rejection> {
     let from: NameAddr = request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
     let (aor, shown) = match sender {
@@ -33,7 +33,16 @@ pub(super) fn of(context: &Context<'_>, request: &Request, sender: &Sender) -> R
         }
     };
     let uri = aor.and_then(|aor| aor.uri()).ok_or(Rejection::Malformed("malformed From"))?;
-    Ok(NameAddr::new(uri).with_display(&shown.display_name().unwrap_or_default()))
+    let given = given_name(context, sender).map(ToOwned::to_owned);
+    Ok(NameAddr::new(uri).with_display(&given.or_else(|| shown.display_name()).unwrap_or_default()))
+}
+
+/// Returns what the administrator calls a user.
+fn given_name<'a>(context: &Context<'a>, sender: &Sender) -> Option<&'a str> {
+    match sender {
+        Sender::User(name) => context.users.named(name)?.shown.as_deref(),
+        Sender::Trunk(_) => None,
+    }
 }
 
 /// A number that is nobody's here is shown as one that can be dialled here; any other name of somebody outside has the trunk for a domain.
@@ -51,14 +60,14 @@ const NOWHERE: &str = "outside.invalid";
 
 /// Returns what the others are shown of who calls.
 pub(super) fn shown(request: &Request, caller: &NameAddr) -> Result<NameAddr, Rejection> {
-    if is_anonymous(request) { nobody() } else { Some(caller.clone()) }.ok_or(Rejection::Malformed("malformed From"))
+    if is_hidden(&request.headers)? { nobody() } else { Some(caller.clone()) }.ok_or(Rejection::Malformed("malformed From"))
 }
 
 /// Returns the headers of an INVITE that go on to the devices that ring.
-pub(super) fn headers(request: &Request, caller: &NameAddr, hops: u32) -> Headers {
+pub(super) fn headers(request: &Request, caller: &NameAddr, hops: u32) -> Result<Headers, Rejection> {
     let mut headers = Headers::default();
     headers.push(Name::MaxForwards, hops.to_string());
-    if is_anonymous(request) {
+    if is_hidden(&request.headers)? {
         headers.push(Name::Privacy, "id");
     } else {
         // RFC 3325 §8: what the user says of itself is dropped; what we know takes its place.
@@ -67,11 +76,29 @@ pub(super) fn headers(request: &Request, caller: &NameAddr, hops: u32) -> Header
     for name in [Name::Subject, Name::Priority] {
         headers.copy(&request.headers, name);
     }
-    headers
+    Ok(headers)
 }
 
-fn is_anonymous(request: &Request) -> bool {
-    request.headers.has_token(Name::Privacy, "id") || request.headers.has_token(Name::Privacy, "user")
+/// By these values of Privacy a caller asks not to be shown (RFC 3323 §4.2, RFC 3325 §9.3): of their headers and session nothing else goes on
+/// when we place a call anew, so that the identity is what is left to hide.
+const HIDES: [&str; 4] = ["id", "user", "header", "session"];
+
+/// Nothing is left to do for these: History-Info never goes on (RFC 7044 §7).
+const SHOWS: [&str; 3] = ["none", "history", ""];
+
+/// Returns whether a caller asks not to be shown. Values are separated by semicolons; what separates them with commas, against the grammar,
+/// is understood, too. Who insists (`critical`) on what we do not know is refused (RFC 3323 §5).
+pub(super) fn is_hidden(headers: &Headers) -> Result<bool, Rejection> {
+    let is_one_of = |value: &str, names: &[&str]| names.iter().any(|name| value.eq_ignore_ascii_case(name));
+    let (mut hides, mut insists, mut is_known) = (false, false, true);
+    for value in headers.tokens(Name::Privacy).flat_map(|value| value.split(';')).map(str::trim) {
+        match () {
+            () if is_one_of(value, &HIDES) => hides = true,
+            () if is_one_of(value, &["critical"]) => insists = true,
+            () => is_known &= is_one_of(value, &SHOWS),
+        }
+    }
+    if insists && !is_known { Err(Rejection::Privacy) } else { Ok(hides) }
 }
 
 fn nobody() -> Option<NameAddr> {
@@ -98,7 +125,10 @@ pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Se
 /// Returns the identity that we assert for a user (RFC 3325 §5).
 pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
     match sender {
-        Sender::User(name) => Aor::new(name, context.domain)?.uri().map(NameAddr::new),
+        Sender::User(name) => {
+            let uri = Aor::new(name, context.domain)?.uri()?;
+            Some(NameAddr::new(uri).with_display(given_name(context, sender).unwrap_or_default()))
+        }
         Sender::Trunk(_) => None,
     }
 }
@@ -116,5 +146,39 @@ pub fn cleanse(request: &mut Request, asserted: Option<&NameAddr>) {
     if let Some(identity) = asserted {
         CLAIMS.into_iter().for_each(|name| headers.remove(name));
         headers.push(Name::PAssertedIdentity, identity.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_of_privacy_hides_and_none_shows() {
+        // S6; RFC 3323 §4.2
+        for (value, hides) in [
+            ("id", Ok(true)),
+            ("ID", Ok(true)),
+            ("user;id", Ok(true)),
+            ("id;user", Ok(true)),
+            ("id,user", Ok(true)),
+            ("header;id", Ok(true)),
+            ("header", Ok(true)),
+            ("session", Ok(true)),
+            ("id; critical", Ok(true)),
+            ("x; id", Ok(true)),
+            ("none", Ok(false)),
+            ("none;critical", Ok(false)),
+            ("critical", Ok(false)),
+            ("history;critical", Ok(false)),
+            ("identity", Ok(false)),
+            ("", Ok(false)),
+            ("id;x;critical", Err(Rejection::Privacy)),
+        ] {
+            let mut headers = Headers::default();
+            headers.push(Name::Privacy, value);
+            assert_eq!(is_hidden(&headers), hides, "{value}");
+        }
+        assert_eq!(is_hidden(&Headers::default()), Ok(false));
     }
 }

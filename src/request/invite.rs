@@ -1,8 +1,11 @@
 //! INVITE outside a dialog: who calls, whom, and with what identity (RFC 3261 §13, RFC 3325).
 
+use std::time::Duration;
+
 use sip::digest::Side;
 use sip::endpoint::Named;
 use sip::message::header::NameAddr;
+use sip::message::{Name, Scheme};
 use sip::registrar::{Reach, Target};
 use sip::{Incoming, Request, StatusCode, Transport};
 
@@ -14,6 +17,11 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let request = &incoming.request;
     let sender = auth::sender(context, incoming, Side::Proxy)?;
     let hops = hops_left(request)?;
+    // RFC 3261 §26.2.2: each hop is over TLS
+    let is_sips = request.uri.scheme() == Scheme::Sips;
+    if is_sips && !incoming.flow.transport.is_secure() && context.inside.is_none() {
+        return Err(Rejection::UnsupportedScheme);
+    }
     if let Some(wish) = wish(context, request, &sender)? {
         return enter(context, request, &sender, wish);
     }
@@ -26,21 +34,29 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
         }
         (callee, _) => callee?,
     };
-    let callee_srtp = callee.srtp;
+    let (callee_srtp, callee_name) = (callee.srtp, callee.shown.clone().unwrap_or_default());
     let callee = context.aor(callee)?;
-    let targets = context.targets(&callee)?;
-    if context.media == MediaPath::Direct && matches!(sender, Sender::User(_)) && can_talk_directly(context, incoming, &targets) {
+    let mut targets = context.targets(&callee)?;
+    targets.retain(|target| !is_sips || is_secure(target));
+    if targets.is_empty() {
+        return Err(Rejection::NotRegistered);
+    }
+    // who calls their own devices rings all but the one that calls
+    let is_by_another = matches!(&sender, Sender::User(name) if **name != *callee.user());
+    let may_be_direct = context.media == MediaPath::Direct && is_by_another && !identity::is_hidden(&request.headers)?;
+    if may_be_direct && can_talk_directly(context, incoming, &targets) {
         identity::check_from(context, incoming, &sender)?;
         return Ok(Outcome::Forward(targets, identity::asserted(context, &sender)));
     }
     let caller = identity::of(context, request, &sender)?;
     let from = identity::shown(request, &caller)?;
-    let headers = identity::headers(request, &caller, hops);
-    let to = callee.uri().map(NameAddr::new).ok_or(Rejection::UnknownUser)?;
+    let headers = identity::headers(request, &caller, hops)?;
+    let to = NameAddr::new(callee.uri().ok_or(Rejection::UnknownUser)?).with_display(&callee_name);
     let who = caller_of(context, &sender, &caller);
     let dialled = request.uri.user().to_owned();
     let caller_srtp = context.srtp(&sender);
-    let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, targets, caller_srtp, callee_srtp };
+    let expires = request.headers.number(Name::Expires).ok().flatten().map(|seconds| Duration::from_secs(seconds.into()));
+    let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, expires, targets, caller_srtp, callee_srtp };
     Ok(Outcome::Call(Box::new(invitation)))
 }
 
@@ -56,16 +72,13 @@ fn wish(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Opt
         (Ok(Some(_)), Sender::Trunk(_)) => return Err(Rejection::Forbidden("only users take a place in a call")),
         (Ok(None), _) => {}
     }
-    let is_ours = request.uri.host().is_none_or(|host| context.is_ours(host));
-    let Some(dialled) = request.uri.user_unescaped().filter(|_| is_ours && matches!(sender, Sender::User(_))) else { return Ok(None) };
+    let Some(dialled) = context.dialled(&request.uri).filter(|_| matches!(sender, Sender::User(_))) else { return Ok(None) };
     Ok(context.features.find(&dialled).map(Wish::Feature))
 }
 
 /// Returns the visit that an INVITE to the number of a room is.
 fn visit(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Option<Visit>, Rejection> {
-    let is_ours = request.uri.host().is_none_or(|host| context.is_ours(host));
-    let room = request.uri.user_unescaped().filter(|dialled| is_ours && (context.is_room)(dialled));
-    let Some(room) = room else { return Ok(None) };
+    let Some(room) = context.dialled(&request.uri).filter(|dialled| (context.is_room)(dialled)) else { return Ok(None) };
     let caller = identity::of(context, request, sender)?;
     let from = identity::shown(request, &caller)?;
     let srtp = context.srtp(sender);
@@ -84,18 +97,28 @@ fn caller_of(context: &Context<'_>, sender: &Sender, caller: &NameAddr) -> Strin
 
 fn enter(context: &Context<'_>, request: &Request, sender: &Sender, wish: Wish) -> Result<Outcome, Rejection> {
     let Sender::User(user) = sender else { return Err(Rejection::Forbidden("only users take a place in a call")) };
-    let from = identity::of(context, request, sender)?;
-    let caller = from.uri.aor().map_or_else(String::new, |aor| aor.to_string());
+    let caller = identity::of(context, request, sender)?;
+    let from = identity::shown(request, &caller)?;
+    let caller = caller_of(context, sender, &caller);
     Ok(Outcome::Enter(Box::new(Entry { user: user.clone(), caller, from, srtp: context.srtp(sender), wish })))
 }
 
 /// Whether the media of the caller's device can be that of each of the callee's: a browser and a phone need us between them, and who has no
 /// SIP of its own is in calls of ours alone.
 fn can_talk_directly(context: &Context<'_>, incoming: &Incoming, targets: &[Target]) -> bool {
-    let is_thin = |target: &Target| matches!(&target.reach, Reach::Flow(received) if inside::is_inside(received));
     if context.inside.is_some() || targets.iter().any(is_thin) {
         return false;
     }
     let is_browser = incoming.flow.transport.is_websocket();
     targets.iter().all(|target| target.transport().is_some_and(Transport::is_websocket) == is_browser)
+}
+
+/// Whether a device has no SIP of its own.
+fn is_thin(target: &Target) -> bool {
+    matches!(&target.reach, Reach::Flow(received) if inside::is_inside(received))
+}
+
+/// Whether nobody on the way to a device can read what it is sent.
+fn is_secure(target: &Target) -> bool {
+    is_thin(target) || target.uri.scheme() == Scheme::Sips || target.transport().is_some_and(Transport::is_secure)
 }

@@ -12,7 +12,7 @@ mod register;
 mod subscribe;
 pub mod within;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sip::digest::{Challenger, Side, Stale};
 use sip::endpoint::Named;
@@ -127,6 +127,8 @@ pub struct Invitation {
     pub to: NameAddr,
     /// Further headers of the outgoing INVITEs.
     pub headers: Headers,
+    /// How long the INVITE is good (Expires); none if it does not say.
+    pub expires: Option<Duration>,
     /// The callee's devices.
     pub targets: Vec<Target>,
     /// Whether the caller's media is protected.
@@ -198,8 +200,11 @@ pub enum Rejection {
     /// Max-Forwards is used up.
     #[error("Max-Forwards is used up")]
     TooManyHops,
-    /// The Request-URI is of a scheme that we do not serve.
-    #[error("unknown URI scheme")]
+    /// It insists on privacy of a kind that we do not know.
+    #[error("it insists on privacy of an unknown kind")]
+    Privacy,
+    /// The Request-URI is of a scheme that we do not serve, or not by this transport.
+    #[error("no URI scheme that is served by this transport")]
     UnsupportedScheme,
     /// We know the method and do not serve it outside a dialog.
     #[error("method not allowed here")]
@@ -228,6 +233,7 @@ impl Rejection {
             Self::NotRegistered => StatusCode::TEMPORARILY_UNAVAILABLE,
             Self::Dialog(status) => status,
             Self::TooManyHops => StatusCode::TOO_MANY_HOPS,
+            Self::Privacy => StatusCode::SERVER_INTERNAL_ERROR,
             Self::UnsupportedScheme => StatusCode::UNSUPPORTED_URI_SCHEME,
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
@@ -284,6 +290,7 @@ pub fn response(context: &mut Context<'_>, incoming: &Incoming, rejection: Rejec
         | Rejection::NotRegistered
         | Rejection::Dialog(_)
         | Rejection::TooManyHops
+        | Rejection::Privacy
         | Rejection::UnsupportedScheme => {}
     }
     response.set_to_tag(&random.token());
@@ -301,12 +308,13 @@ impl Context<'_> {
 
     /// Finds the user that a URI means: `sip:` of ours by name or number, `tel:` by number.
     fn user(&self, uri: &sip::Uri) -> Result<&User, Rejection> {
-        // with control characters in it a name is well formed, and nobody's (S7)
-        let user = uri.user_unescaped().ok_or(Rejection::UnknownUser)?;
-        match uri.host() {
-            Some(host) if !self.is_ours(host) => Err(Rejection::UnknownUser),
-            Some(_) | None => self.users.find(&user).ok_or(Rejection::UnknownUser),
-        }
+        let dialled = self.dialled(uri).ok_or(Rejection::UnknownUser)?;
+        self.users.find(&dialled).ok_or(Rejection::UnknownUser)
+    }
+
+    /// Returns the name or number that a URI of ours has; none for one of another domain.
+    fn dialled(&self, uri: &sip::Uri) -> Option<String> {
+        dialled(uri, |host| self.is_ours(host))
     }
 
     /// Returns whether a sender's media is protected.
@@ -329,6 +337,23 @@ impl Context<'_> {
     }
 }
 
+/// Returns the user part of a URI of ours, or the number of a `tel:`. A local number is one of its context (RFC 3966 §5.1.5): ours alone is
+/// known as a domain; behind the beginning of a global number it is that number's rest.
+fn dialled(uri: &sip::Uri, is_ours: impl Fn(&Host) -> bool) -> Option<String> {
+    // with control characters in it a name is well formed, and nobody's (S7)
+    let user = uri.user_unescaped()?;
+    match (uri.host(), uri.param("phone-context")) {
+        (Some(host), _) => is_ours(host).then_some(user),
+        (None, Some(context)) if !user.starts_with('+') => {
+            if context.starts_with('+') {
+                return Some(format!("{context}{user}"));
+            }
+            Host::parse(context).is_some_and(|host| is_ours(&host)).then_some(user)
+        }
+        (None, _) => Some(user),
+    }
+}
+
 /// Returns Max-Forwards of the request that goes on (§16.6 step 3).
 fn hops_left(request: &Request) -> Result<u32, Rejection> {
     match request.headers.number(Name::MaxForwards) {
@@ -336,5 +361,29 @@ fn hops_left(request: &Request) -> Result<u32, Rejection> {
         Ok(Some(hops)) => Ok(hops - 1),
         Ok(None) => Ok(70),
         Err(_) => Err(Rejection::Malformed("malformed Max-Forwards")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_number_is_one_of_its_context() {
+        // RFC 3966 §5.1.5
+        for (uri, number) in [
+            ("sip:502@tandem.test", Some("502")),
+            ("sip:502@example.com", None),
+            ("tel:502", Some("502")),
+            ("tel:502;phone-context=tandem.test", Some("502")),
+            ("tel:502;Phone-Context=TANDEM.test", Some("502")),
+            ("tel:502;phone-context=example.com", None),
+            ("tel:502;phone-context=+4930", Some("+4930502")),
+            ("tel:+4930502;phone-context=example.com", Some("+4930502")),
+        ] {
+            let uri = sip::Uri::parse(&uri.into()).unwrap();
+            let found = dialled(&uri, |host| host.to_string() == "tandem.test");
+            assert_eq!(found.as_deref(), number, "{uri}");
+        }
     }
 }

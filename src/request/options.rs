@@ -1,9 +1,11 @@
-//! OPTIONS (RFC 3261 §11): about ourselves answered here, to a user sent on.
+//! OPTIONS (RFC 3261 §11): about ourselves and whatever an INVITE would be answered by ourselves (rooms, feature codes) answered here, to a
+//! user sent on.
 
+use sip::digest::Side;
 use sip::message::Name;
 use sip::{Incoming, Response, StatusCode, Transport};
 
-use super::{Context, Outcome, Rejection, forward};
+use super::{Context, Outcome, Rejection, Sender, auth, forward};
 
 /// A datagram with less may come from anywhere, and is answered without the lists, which are optional: whoever writes the address of another in
 /// it shall not have us send more than twice as much there (S11). What phones and proxies send is longer.
@@ -14,7 +16,11 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let for_us = request.uri.user().is_empty() && request.uri.host().is_some_and(|host| context.is_ours(host));
     let last_hop = request.headers.number(Name::MaxForwards) == Ok(Some(0));
     if !for_us && !last_hop {
-        return forward::handle(context, incoming);
+        // who is not known learns of no room and no code (S5)
+        let sender = auth::sender(context, incoming, Side::Proxy)?;
+        if !is_served_here(context, incoming, &sender) {
+            return forward::forward(context, incoming, &sender);
+        }
     }
     let unsupported = sip::endpoint::unsupported(request);
     if !unsupported.is_empty() {
@@ -27,9 +33,15 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     if incoming.flow.transport == Transport::Udp && request.encode().len() < SHORTEST {
         return Ok(Outcome::Reply(Box::new(response)));
     }
-    response.headers.push(Name::Accept, "application/sdp");
+    response.headers.push(Name::Accept, sip::endpoint::ACCEPT);
     response.headers.push(Name::Allow, sip::endpoint::ALLOW);
     response.headers.push(Name::AllowEvents, sip::endpoint::ALLOW_EVENTS);
     response.headers.push(Name::Supported, sip::endpoint::SUPPORTED.join(", "));
     Ok(Outcome::Reply(Box::new(response)))
+}
+
+/// Whether an INVITE of this sender to the same would go into a room or do what a feature code stands for.
+fn is_served_here(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> bool {
+    let is_feature = |dialled: &str| matches!(sender, Sender::User(_)) && context.features.find(dialled).is_some();
+    context.dialled(&incoming.request.uri).is_some_and(|dialled| (context.is_room)(&dialled) || is_feature(&dialled))
 }

@@ -56,6 +56,8 @@ pub(crate) struct People<'a> {
     pub(crate) now: UnixTime,
     /// Whose devices a change touched.
     pub(crate) touched: Option<String>,
+    /// Whose name is nobody's any more, or that of somebody new: nothing stays of whoever had it.
+    pub(crate) left: Option<String>,
     /// What their bindings were before.
     replaced: Vec<(Aor, Former)>,
 }
@@ -331,19 +333,19 @@ impl Signaling {
     pub(super) fn handle_ask(&mut self, ask: Ask) {
         let now = self.unix();
         let (users, locations, domain) = (&mut self.users, &mut self.locations, &*self.domain);
-        let mut people = People { users, locations, domain, now, touched: None, replaced: Vec::new() };
+        let mut people = People { users, locations, domain, now, touched: None, left: None, replaced: Vec::new() };
         match ask {
             Ask::Look(look) => look(&mut people),
             Ask::Change(change) => {
                 let changed = change(&mut people);
-                let (touched, replaced) = (people.touched, people.replaced);
+                let People { touched, left, replaced, .. } = people;
                 let mut undo = Undo { users: self.users.take_undo(), replaced, said: None };
                 let Some((batch, answer)) = changed else { return self.take_back(undo) };
-                if let Some(user) = touched {
-                    self.look_at(&user);
-                    if self.users.named(&user).is_none() {
-                        undo.said = Some((user.clone(), self.forget_user(&user)));
-                    }
+                if let Some(user) = touched.as_ref().or(left.as_ref()) {
+                    self.look_at(user);
+                }
+                if let Some(user) = left {
+                    undo.said = Some((user.clone(), self.forget_user(&user)));
                 }
                 self.write(&batch, Unwritten::Asked(answer, Box::new(undo)));
             }

@@ -37,7 +37,7 @@ impl Signaling {
         let (signaling, flow) = (source(&incoming.flow), incoming.flow);
         let device = self.calling_device(&visit.sender, &incoming);
         let Some(room) = self.rooms.get(&*visit.room).cloned() else { return };
-        let offer = incoming.request.body.clone();
+        let offer = incoming.session();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         self.net.keep(&flow);
         let person = Person { who: who(&visit.sender, &visit.caller), address: visit.caller.into(), shown: visit.from };

@@ -104,6 +104,11 @@ impl Past {
         self.0.push_back(view);
     }
 
+    /// Forgets the calls of a user who is none any more: their records stay.
+    pub(super) fn forget(&mut self, user: &str) {
+        self.0.retain(|view| view.party_of(user).is_none());
+    }
+
     /// Finds a call.
     pub(super) fn find(&self, id: call::Id) -> Option<Arc<View>> {
         self.0.iter().rev().find(|view| view.id == id).cloned()
@@ -118,7 +123,7 @@ impl Signaling {
         let kept: Vec<Kept> = done(&event).filter_map(|done| part(before, &event.after, &done, now)).collect();
         kept.into_iter().for_each(|kept| self.keep(kept));
         self.note_under_way(&event, now);
-        if event.after.state == State::Ended {
+        if event.after.state == State::Ended && event.after.parties.iter().all(|party| self.is_known(&party.who)) {
             self.past.push(Arc::clone(&event.after));
         }
         self.news.tell(News::Call(event));
@@ -154,6 +159,11 @@ impl Signaling {
         }
     }
 
+    /// Whether it is somebody outside, or a user; one may have been removed in the middle of a call.
+    fn is_known(&self, who: &Who) -> bool {
+        who.user().is_none_or(|name| self.users.named(name).is_some())
+    }
+
     /// Notes that a user dialled what nobody is reached by. Beyond [`UNKNOWN_A_MINUTE`] they are answered, and nothing is noted.
     pub(super) fn note_unknown(&mut self, user: &str, dialled: &str) {
         let now = super::millis(self.unix);
@@ -180,6 +190,14 @@ impl Signaling {
 
     fn keep(&mut self, kept: Kept) {
         let mut batch = Batch::new();
+        if self.users.named(kept.entry.user.as_str()).is_none() {
+            detail::forget(&kept, &mut batch);
+            if let Err(error) = self.writer.submit(&batch, 0) {
+                warn!(%error, "a part of somebody who was removed, in a call that is over, stays in the store");
+                self.note_failure(error);
+            }
+            return;
+        }
         kept.put(&mut batch);
         let news = self.news.news.clone();
         let told = move |written: Result<(), _>| {

@@ -86,7 +86,9 @@ impl Signaling {
     /// Strangers are answered without a transaction (S11). Who is known gets one, so that an INVITE's ACK finds its end.
     fn refuse(&mut self, incoming: &Incoming, rejection: Rejection, response: &Response) {
         match rejection {
-            Rejection::UnknownUser | Rejection::NotRegistered | Rejection::Dialog(_) if incoming.request.method == Method::Invite => {
+            Rejection::UnknownUser | Rejection::NotRegistered | Rejection::Dialog(_) | Rejection::Privacy
+                if incoming.request.method == Method::Invite =>
+            {
                 let server = self.sip.admit(self.now, incoming);
                 self.sip.respond(self.now, server, response);
             }
@@ -97,6 +99,7 @@ impl Signaling {
             | Rejection::NotRegistered
             | Rejection::Dialog(_)
             | Rejection::TooManyHops
+            | Rejection::Privacy
             | Rejection::UnsupportedScheme
             | Rejection::NotAllowed
             | Rejection::NotImplemented
@@ -158,14 +161,17 @@ impl Signaling {
 
     fn call(&mut self, incoming: Incoming, invitation: Invitation) {
         let (signaling, flow) = (source(&incoming.flow), incoming.flow);
-        let offer = incoming.request.body.clone();
+        let offer = incoming.session();
         let device = self.calling_device(&invitation.sender, &incoming);
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         self.net.keep(&flow);
-        let srtp = invitation.callee_srtp;
-        let bindings = self.locations.of(&invitation.callee);
-        let (ways, targets) = invitation.targets.iter().map(|target| self.device(target, &bindings, srtp)).unzip();
-        let callee = invitation.callee;
+        let (srtp, callee) = (invitation.callee_srtp, invitation.callee);
+        let bindings = self.locations.of(&callee);
+        let devices = invitation.targets.iter().map(|target| self.device(target, &bindings, srtp));
+        // A user who calls their own devices rings all but the one that calls.
+        let is_own = matches!(&invitation.sender, Sender::User(name) if **name == *callee.user());
+        let itself = device.as_ref().filter(|_| is_own);
+        let (ways, targets) = devices.filter(|(_, target)| itself.is_none() || target.device.as_ref() != itself).unzip();
         let plan = Plan {
             dialog,
             offer,
@@ -176,6 +182,7 @@ impl Signaling {
             dialled: invitation.dialled,
             callee: Person { who: Who::User(callee.user().into()), address: callee.as_str().into(), shown: invitation.to },
             headers: invitation.headers,
+            expires: invitation.expires,
             targets,
         };
         self.resolve_all(ways, Job::Call(Box::new(plan)));
@@ -186,7 +193,9 @@ impl Signaling {
         for (target, hops) in plan.targets.iter_mut().zip(hops) {
             target.hops = hops;
         }
-        plan.targets.retain(|target| !target.hops.is_empty());
+        let is_gone = |person: &Person| person.who.user().is_some_and(|name| self.users.named(name).is_none());
+        let is_between_users = !is_gone(&plan.caller) && !is_gone(&plan.callee);
+        plan.targets.retain(|target| is_between_users && !target.hops.is_empty());
         let (calls, mut switch) = self.calls();
         calls.start(&mut switch, plan);
     }

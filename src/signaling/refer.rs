@@ -39,7 +39,7 @@ impl Signaling {
             }
         };
         let (signaling, flow) = (source(&incoming.flow), incoming.flow);
-        let offer = incoming.request.body.clone();
+        let offer = incoming.session();
         let Some(dialog) = self.sip.take(self.now, incoming) else { return };
         self.net.keep(&flow);
         let Wanted::Place(place) = place else {

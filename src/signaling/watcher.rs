@@ -105,6 +105,12 @@ impl Watchers {
         self.watches.get(&id).map(|entry| &*entry.watch.watcher)
     }
 
+    /// Returns the subscriptions to a user, and those of the user's devices.
+    fn with(&self, user: &str) -> Vec<SubscriptionId> {
+        let is_theirs = |watched: &str, id| watched == user || self.watcher(id) == Some(user);
+        self.by_user.iter().filter(|(watched, _, id)| is_theirs(watched, *id)).map(|(_, _, id)| *id).collect()
+    }
+
     /// Returns the subscriptions to one package of a user.
     fn of(&self, user: &Arc<str>, package: Package) -> Vec<SubscriptionId> {
         let (first, last) = (SubscriptionId::FIRST, SubscriptionId::LAST);
@@ -244,15 +250,16 @@ impl Signaling {
         self.presences.registered(now, user, until);
     }
 
-    /// A user is none any more: nobody watches what there is not, and the next one of that name has said nothing.
-    /// Returns what was said before.
+    /// A user is none any more: they are in no call, nobody watches what there is not, and the next one of that name has said nothing and
+    /// watches nobody. Returns what was said before.
     pub(super) fn forget_user(&mut self, user: &str) -> Said {
         let before = self.presences.say(self.now, user, Said::default());
-        for package in [Package::Presence, Package::Dialog] {
-            for id in self.watchers.of(&user.into(), package) {
-                self.end_watch(id, Termination::NoResource);
-            }
+        for id in self.watchers.with(user) {
+            self.end_watch(id, Termination::NoResource);
         }
+        self.past.forget(user);
+        let (calls, mut switch) = self.calls();
+        calls.remove_user(&mut switch, user);
         before
     }
 
@@ -262,6 +269,9 @@ impl Signaling {
         let users = views.into_iter().flatten().flat_map(|view| &view.parties).filter_map(|party| party.who.user());
         let users: BTreeSet<Arc<str>> = users.cloned().collect();
         for user in users {
+            if self.users.named(&user).is_none() {
+                continue;
+            }
             let views: Vec<Arc<View>> = self.calls.views_of(&user).collect();
             let going_on = views.iter().map(|view| &**view).filter(|view| view.state != State::Ended);
             self.look_at(&user); // after a restart nobody has looked yet

@@ -71,7 +71,10 @@ impl Users {
             let (Ok(number), Ok(user)) = (String::from_utf8(key), String::from_utf8(value)) else { continue };
             let taken = self.find(&number).map(|user| user.name.clone());
             let elsewhere = self.elsewhere(&number);
-            let Some(whose) = self.by_name.get_mut(user.as_str()) else { continue };
+            let Some(whose) = self.by_name.get_mut(user.as_str()) else {
+                self.strays.push((number.into(), user.into()));
+                continue;
+            };
             if let Some(other) = taken {
                 if *other != *user {
                     self.warn(

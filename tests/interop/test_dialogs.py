@@ -9,7 +9,7 @@ import time
 from harness.cas import Cas
 from harness.cases import case
 from harness.sut import Switch, needs_tandem
-from harness.wire import Agent, Media, token
+from harness.wire import Agent, Media, Outgoing, token
 from harness.world import Failed, Skip, check, equal
 
 
@@ -94,6 +94,24 @@ def early_media_reaches_the_caller_before_the_answer(world):
     switch.finish()
 
 
+@case(rows=[("without",), ("with",)], row="{}_sdp_in_the_200")
+def an_answer_in_a_reliable_183_is_the_answer(world, sdp):
+    needs_tandem()
+    switch, alice, bob = pair(world)
+    a, b = Media(world, alice.wire.address, 500), Media(world, bob.wire.address, 700)
+    outgoing = alice.invite("bob", a.sdp())
+    incoming = bob.incoming()
+    incoming.respond(183, "Session Progress", b.sdp(), ["Require: 100rel", "RSeq: 7"])
+    bob.respond(bob.wait_request("PRACK"), 200, "OK")
+    incoming.respond(200, "OK", b.sdp() if sdp == "with" else "")
+    a.aim(outgoing.answered().body), b.aim(incoming.invite.body)
+    incoming.wait_ack()
+    a.play(2), b.play(2)
+    a.wait_hears(700), b.wait_hears(500)
+    outgoing.bye(incoming)
+    switch.finish()
+
+
 @case
 def late_offer_is_answered_in_the_ack(world):
     switch, alice, bob = pair(world)
@@ -125,12 +143,77 @@ def the_callee_sees_neither_address_nor_call_id_of_the_caller(world):
 
 
 @case
+def a_caller_who_wants_privacy_is_not_shown(world):
+    needs_tandem()
+    switch, alice, bob = pair(world)
+    sdp = Media(world, alice.wire.address).sdp()
+    for value, shown in (("user;id", False), ("header", False), ("id, user", False), ("id; critical", False), ("none", True)):
+        outgoing = alice.invite("bob", sdp, headers=[f"Privacy: {value}"])
+        incoming = bob.incoming()
+        check(("alice" in str(incoming.invite)) == shown, f"Privacy: {value} gives\n{incoming.invite}")
+        incoming.respond(486, "Busy Here")
+        outgoing.final()
+    equal(alice.invite("bob", sdp, headers=["Privacy: id;strange;critical"]).final().status, 500, "answer to a critical unknown value")
+    switch.finish()
+
+
+@case(rows=[("udp", "udp", 416), ("tls", "udp", 480), ("tls", "tls", 486)], row="{0}_{1}")
+def sips_is_reached_over_tls_alone(world, a, b, status):
+    needs_tandem()
+    switch, alice, bob = pair(world, a, b)
+    outgoing = Outgoing(alice, f"sips:bob@{switch.domain}", Media(world, alice.wire.address).sdp())
+    if status == 486:
+        bob.incoming().respond(486, "Busy Here")
+    equal(outgoing.final().status, status, f"answer to sips: from {a} to {b}")
+    switch.finish()
+
+
+@case
+def an_invitation_ends_when_its_expires_says(world):
+    needs_tandem()
+    switch, alice, bob = pair(world)
+    outgoing = alice.invite("bob", Media(world, alice.wire.address).sdp(), headers=["Expires: 1"])
+    incoming = bob.incoming()
+    incoming.ring()
+    equal(outgoing.final().status, 487, "answer")
+    incoming.wait_cancel()
+    switch.finish()
+
+
+@case
+def a_call_to_oneself_rings_the_other_devices(world):
+    needs_tandem()
+    switch, alice, _ = pair(world)
+    sdp = Media(world, alice.wire.address).sdp()
+    equal(alice.invite("alice", sdp).final().status, 480, "answer without another device")
+    other = Agent(world, switch, "alice").registered()
+    outgoing = alice.invite("alice", sdp)
+    other.incoming().respond(486, "Busy Here")
+    equal(outgoing.final().status, 486, "answer of the other device")
+    alice.wire.nothing(lambda m: m.method == "INVITE", "call", 0.3)
+    switch.finish()
+
+
+@case
+def options_are_answered_as_invite_would_be(world):
+    needs_tandem()
+    switch, alice, _ = pair(world)
+    for code, status in (("*70", 200), ("*799999", 404)):
+        answer = alice.ask("OPTIONS", f"sip:{code}@{switch.domain}")
+        equal((answer.status, "INVITE" in answer.get("Allow")), (status, status == 200), f"OPTIONS to {code}")
+        equal(alice.ask("OPTIONS", f"sip:{code}@{switch.domain}", auth=False).status, 407, "answer to a stranger")
+    switch.finish()
+
+
+@case
 def number_dialled_as_user_phone_or_with_a_compact_header_reaches_the_user(world):
     needs_tandem()
     switch, alice, bob = pair(world)
     outgoing = alice.invite(f"sip:502@{switch.domain};user=phone", Media(world, alice.wire.address).sdp())
     bob.incoming().respond(486, "Busy Here")
     equal(outgoing.final().status, 486, "answer")
+    elsewhere = alice.ask("INVITE", "tel:502;phone-context=example.com", headers=[f"Contact: <{alice.contact}>"])
+    equal(elsewhere.status, 404, "answer to the same number of another context")
     switch.finish()
 
 
@@ -608,6 +691,9 @@ def body_that_is_not_sdp_is_refused(world):
     for kind, body, expected in (("application/x-nonsense", "hello", (415,)), ("application/sdp", "v=1\r\nnonsense", (400, 488))):
         answer = alice.ask("INVITE", "sip:bob@tandem.test", headers=[f"Contact: <{alice.contact}>", f"Content-Type: {kind}"], body=body)
         check(answer.status in expected, f"{kind} got {answer.start}")
+    packed = alice.ask("INVITE", "sip:bob@tandem.test",
+                       headers=[f"Contact: <{alice.contact}>", "Content-Type: application/sdp", "Content-Encoding: gzip"], body="x")
+    equal((packed.status, packed.get("Accept-Encoding")), (415, "identity"), "answer to an encoding")
     switch.finish()
 
 

@@ -216,6 +216,8 @@ async fn applications_and_watchers_see_the_same() {
         assert!(notified(&mut ann).await.2.contains("open"));
         // Bob says by an application how he is
         let bobs = Client::sign_in(switch.address(Transport::Ws), "bob").await;
+        let past = bobs.ask("presence", "set", json!({ "status": "away", "until": 5 })).await;
+        assert_eq!((&past["body"]["error"], &past["body"]["field"]), (&json!("bad-message"), &json!("until")));
         let set = bobs.ask("presence", "set", json!({ "status": "do-not-disturb", "note": "writing" })).await;
         assert_eq!(ok(&set)["users"][0]["presence"]["status"], "do-not-disturb");
         assert_eq!(events.event("presence").await["body"]["presence"]["note"], "writing");

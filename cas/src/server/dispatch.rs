@@ -299,6 +299,11 @@ impl Server {
                     body["subscription"] = id.into();
                 }
                 Effect::Rights { user, rights } => self.change_rights(now, &user, &rights),
+                Effect::Device(is_device) => {
+                    if let Some(login) = self.logins.find_mut(login) {
+                        login.is_device = is_device;
+                    }
+                }
                 Effect::Serve(then) => body = self.serve_known(now, login, then)?,
                 Effect::EndLogins { .. } | Effect::EndLoginsOfKey { .. } => self.take_end(now, effect),
             }
@@ -310,7 +315,7 @@ impl Server {
         match effect {
             Effect::EndLogins { user, why } => self.end_logins_of(now, &user, why),
             Effect::EndLoginsOfKey { key } => self.end_logins_of_key(now, &key),
-            Effect::Subscribe { .. } | Effect::Rights { .. } | Effect::Serve(_) => {}
+            Effect::Subscribe { .. } | Effect::Rights { .. } | Effect::Device(_) | Effect::Serve(_) => {}
         }
     }
 }

@@ -117,7 +117,7 @@ impl Server {
     }
 
     fn begin_login(&mut self, now: Instant, mut asked: Asked, login: Login, new: New) {
-        if let Some(surplus) = self.logins.surplus(&new.identity.user) {
+        if let Some(surplus) = self.logins.surplus(&new.identity.user, |id| self.polls.contains_key(&id)) {
             self.end_login(now, surplus, &login_required("another login of the user took its place"));
         }
         let (at, lifetime, user) = (self.unix(now), self.settings.token_lifetime, new.identity.user.clone());

@@ -22,7 +22,7 @@ operations! { "admin";
     "add-user" AddUser(AddUser) -> User, Quick, None;
     /// Changes a user's password, which ends their logins, or name to show.
     "set-user" SetUser(SetUser) -> User, Quick, None;
-    /// Removes a user, with their devices and numbers; their logins end.
+    /// Removes a user, with their devices, numbers and history; their logins and calls end.
     "remove-user" RemoveUser(RemoveUser) -> Nothing, Quick, None;
     /// Lists the devices of a user, or of all.
     "list-devices" ListDevices(ListDevices) -> Devices, Quick, Own;

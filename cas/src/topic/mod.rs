@@ -106,6 +106,8 @@ pub(crate) enum Effect {
     Subscribe { topic: &'static str, users: Option<Vec<UserName>> },
     /// A user's rights are others now.
     Rights { user: UserName, rights: Arc<Rights> },
+    /// The application of the login is a device from now on, or none any more.
+    Device(bool),
     /// What the request is about exists: the server serves it.
     Serve(known::Then),
     /// A user is gone, or has another password: their logins end once the reply is on its way.
@@ -118,7 +120,7 @@ impl Effect {
     pub(crate) fn ends_logins(&self) -> bool {
         match self {
             Self::EndLogins { .. } | Self::EndLoginsOfKey { .. } => true,
-            Self::Subscribe { .. } | Self::Rights { .. } | Self::Serve(_) => false,
+            Self::Subscribe { .. } | Self::Rights { .. } | Self::Device(_) | Self::Serve(_) => false,
         }
     }
 }

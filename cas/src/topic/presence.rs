@@ -103,7 +103,7 @@ bodies! {
         status: Option<Status> = default,
         /// A line about it.
         note: Option<Line> = default,
-        /// When it ends by itself, in milliseconds since 1970, UTC.
+        /// When it ends by itself, in milliseconds since 1970, UTC: a time to come.
         until: Option<u64> = default,
     }
     /// Reply: each user that was asked for and is known.

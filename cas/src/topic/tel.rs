@@ -107,12 +107,13 @@ pub(crate) async fn serve<T: Telephony>(telephony: &T, caller: &Caller, request:
         }
         Request::Register(request) => {
             decide(caller, right, Owner::User(&caller.user))?;
-            return reply(&Registered { device: telephony.register(caller, *request).await? });
+            let registered = Registered { device: telephony.register(caller, *request).await? };
+            return Ok(Done { effects: vec![Effect::Device(true)], ..reply(&registered)? });
         }
         Request::Unregister(_) => {
             decide(caller, right, Owner::User(&caller.user))?;
             telephony.unregister(caller).await?;
-            return reply(&Nothing {});
+            return Ok(Done { effects: vec![Effect::Device(false)], ..reply(&Nothing {})? });
         }
         Request::Answer(request) => Act::Answer(*request),
         Request::Decline(request) => Act::Decline(*request),

@@ -309,16 +309,6 @@ impl Negotiation {
         Ok(())
     }
 
-    /// The final response to our pending offer has no body: the early answer counts. False when there was none, and the offer
-    /// is still unanswered.
-    pub fn confirm_early(&mut self) -> bool {
-        let Some(early) = self.early.take() else { return false };
-        self.holds = hold::by_answer(&early.local, &early.remote, self.holds);
-        self.agreed = Some(early);
-        self.state = State::Stable;
-        true
-    }
-
     /// Offers again what we said last, in the same words: to refresh a session.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub enum DialogEvent {
     },
     /// Our INVITE got its 2xx. [`crate::Endpoint::acknowledge`] is due.
     Answered {
-        /// SDP; empty for none.
+        /// SDP of the 2xx, or of the provisional response that was the answer; empty for none.
         body: Bytes,
     },
     /// Our INVITE got a final failure, no response (408), or could not be sent (503).

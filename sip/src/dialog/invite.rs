@@ -183,7 +183,7 @@ impl Invite {
     }
 
     /// A request within the dialog; its server transaction is open.
-    pub(crate) fn handle_request(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), request: Request) {
+    pub(crate) fn handle_request(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), mut request: Request) {
         if self.is_out_of_order(&request) {
             return core.reply(now, server, &request, StatusCode::SERVER_INTERNAL_ERROR, self.dialog.local_tag());
         }
@@ -192,12 +192,16 @@ impl Invite {
             return self.handle_late_request(core, now, server, &request);
         }
         self.probe.heard(now, core.session_interval);
+        let is_strange = matches!(request.method, Method::Invite | Method::Update) && uas::reduce(&mut request).is_err();
         match request.method {
             _ if Self::is_about_refer(&request) => self.handle_subscribe(core, now, server, &request),
             Method::Bye => self.handle_bye(core, now, server, &request),
             Method::Prack => self.handle_prack(core, now, server, &request),
             // The host is done with this call; only the ACK is missing for our BYE.
             _ if self.is_hanging_up() => self.put_off(core, now, server, &request, StatusCode::SERVER_INTERNAL_ERROR),
+            _ if is_strange => {
+                core.reply(now, server, &request, StatusCode::UNSUPPORTED_MEDIA_TYPE, self.dialog.local_tag());
+            }
             Method::Invite => self.handle_reinvite(core, now, (server, flow), request),
             Method::Update => self.handle_update(core, now, (server, flow), request),
             Method::Ack | Method::Cancel => {}
@@ -250,6 +254,15 @@ impl Invite {
         }
     }
 
+    /// Returns true where a reliable provisional response has answered the INVITE's offer, and its PRACK is there.
+    fn has_early_session(&self, request: &Request) -> bool {
+        match self.state {
+            State::Incoming => self.provisional.as_ref().is_some_and(|provisional| provisional.is_answer()),
+            State::Calling => self.calling.as_ref().is_some_and(|calling| calling.has_answer(&request.from_tag().unwrap_or_default())),
+            State::Established | State::Ended => false,
+        }
+    }
+
     fn handle_reinvite(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), request: Request) {
         if let Some(status) = self.busy() {
             return self.put_off(core, now, server, &request, status);
@@ -264,6 +277,10 @@ impl Invite {
 
     fn handle_update(&mut self, core: &mut Core, now: Instant, (server, flow): (ServerId, Flow), request: Request) {
         match self.busy() {
+            // The early session could be changed (RFC 3311 §5.2); we leave it as it is until the call is answered.
+            Some(_) if !request.body.is_empty() && self.has_early_session(&request) => {
+                core.reply(now, server, &request, StatusCode::NOT_ACCEPTABLE_HERE, self.dialog.local_tag());
+            }
             Some(status) if !request.body.is_empty() => self.put_off(core, now, server, &request, status),
             Some(_) | None => self.take_offer(core, now, (server, flow), request),
         }
@@ -283,9 +300,6 @@ impl Invite {
             response.headers.push(Name::MinSe, refresh::MIN_SE.as_secs().to_string());
             core.transactions.respond(now, server, &response);
             return;
-        }
-        if !uas::has_sdp_or_nothing(&request) {
-            return core.reply(now, server, &request, StatusCode::UNSUPPORTED_MEDIA_TYPE, self.dialog.local_tag());
         }
         self.note_peer(&request.headers);
         core.transactions.attach(server, self.id);

@@ -1,6 +1,7 @@
 //! Dialogs (RFC 3261 §12): the state two peers share, and the requests made from it. The INVITE usage is in [`invite`], the
 //! notifier's side of subscriptions in [`subscription`].
 
+pub(crate) mod body;
 mod event;
 mod interval;
 pub mod invite;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::body::session;
 use super::invite::{CommandError, DialogEvent, Ender, Invite, Purpose, State, number};
 use super::refresh::{self, Refresh, is_lost};
 use super::uac::hang_up_stray;
@@ -146,7 +147,10 @@ impl Invite {
                 self.ack = Some(Acknowledgement { client, number: number(&response.headers) });
             }
             return match purpose {
-                Purpose::Offer => self.tell(core, DialogEvent::OfferAnswered { body: response.body }),
+                Purpose::Offer => {
+                    let body = session(&response.headers, &response.body).unwrap_or_default();
+                    self.tell(core, DialogEvent::OfferAnswered { body });
+                }
                 Purpose::Refresh => self.acknowledge(core, Bytes::new()),
                 Purpose::BareRefresh => {}
             };

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::Dialog;
+use super::body::session;
 use super::invite::{DialogEvent, Invite, State, number};
 use super::offer::Acknowledgement;
 use super::refresh::{self, Refresh};
-use super::uas::is_sdp;
 use crate::endpoint::{Core, SUPPORTED_WITHOUT_100REL};
 use crate::message::header::{CSeq, RAck, Reason};
 use crate::message::{Headers, Method, Name, NameAddr, Response, StatusCode, Uri};
@@ -45,6 +45,34 @@ struct Fork {
     rseq: Option<u32>,
     /// Its device answers when it is told to by an event of this package.
     talks: bool,
+    early: Option<EarlyAnswer>,
+}
+
+/// SDP in a provisional response to our offer.
+#[derive(Clone, Debug)]
+enum EarlyAnswer {
+    /// It came unreliably: what a later response says counts.
+    Preview(Bytes),
+    /// It came reliably: it is the answer, and later ones are ignored (RFC 3261 §13.2.1, RFC 6337 §3.1).
+    Answer(Bytes),
+}
+
+impl EarlyAnswer {
+    /// Takes in SDP of a further response of the same fork.
+    fn follow(&mut self, next: Self) {
+        if let Self::Preview(_) = self {
+            *self = next;
+        }
+    }
+
+    /// Returns what the fork answered, if its 2xx has this SDP; empty for none.
+    fn confirmed(self, answer: Bytes) -> Bytes {
+        match self {
+            Self::Answer(early) => early,
+            Self::Preview(early) if answer.is_empty() => early,
+            Self::Preview(_) => answer,
+        }
+    }
 }
 
 /// An INVITE without its final response.
@@ -64,6 +92,12 @@ impl Calling {
 
     pub(super) fn fork(&self, remote_tag: &str) -> Option<&Dialog> {
         self.forks.iter().map(|fork| &fork.dialog).find(|dialog| dialog.remote_tag() == remote_tag)
+    }
+
+    /// Whether a fork has answered the offer already.
+    pub(super) fn has_answer(&self, remote_tag: &str) -> bool {
+        let fork = self.forks.iter().find(|fork| fork.dialog.remote_tag() == remote_tag);
+        fork.is_some_and(|fork| matches!(fork.early, Some(EarlyAnswer::Answer(_))))
     }
 
     /// The tag of the early dialog that came first.
@@ -128,7 +162,7 @@ impl Invite {
         let rseq = response.headers.number(Name::RSeq).ok().flatten().filter(|_| reliable);
         if !tag.is_empty() && !calling.has_fork(&tag) && calling.forks.len() < MAX_FORKS {
             let Ok(dialog) = self.dialog.answered(response, calling.hop.clone()) else { return };
-            calling.forks.push(Fork { dialog, rseq: None, talks: false });
+            calling.forks.push(Fork { dialog, rseq: None, talks: false, early: None });
         }
         if response.headers.has_token(Name::AllowEvents, "talk")
             && let Some(fork) = calling.forks.iter_mut().find(|fork| fork.dialog.remote_tag() == &*tag)
@@ -146,8 +180,19 @@ impl Invite {
             prack.headers.push(Name::RAck, RAck { rseq, cseq: number, method: Method::Invite }.to_string());
             core.transactions.request(now, fork.dialog.outgoing(prack, Owner::Nobody), &mut core.random);
         }
+        let body = session(&response.headers, &response.body).unwrap_or_default();
+        if !body.is_empty()
+            && let Some(fork) = calling.forks.iter_mut().find(|fork| fork.dialog.remote_tag() == &*tag)
+        {
+            // a copy: the datagram it came in is let go
+            let answer = Bytes::copy_from_slice(&body);
+            let early = if rseq.is_some() { EarlyAnswer::Answer(answer) } else { EarlyAnswer::Preview(answer) };
+            match &mut fork.early {
+                Some(before) => before.follow(early),
+                none => *none = Some(early),
+            }
+        }
         if calling.cancelled.is_none() {
-            let body = if is_sdp(&response.headers) { response.body.clone() } else { Bytes::new() };
             self.tell(core, DialogEvent::Progress { status: response.status, body, tag });
         }
     }
@@ -155,27 +200,34 @@ impl Invite {
     fn handle_success(&mut self, core: &mut Core, now: Instant, response: &Response) {
         let Some(calling) = self.calling.take() else { return };
         let tag = response.to_tag().unwrap_or_default();
-        let early = calling.forks.into_iter().map(|fork| fork.dialog).find(|dialog| dialog.remote_tag() == &*tag);
-        let (local_seq, remote_seq) = early.map_or((self.dialog.local_seq, None), |early| (early.local_seq, early.remote_seq));
+        let fork = calling.forks.into_iter().find(|fork| fork.dialog.remote_tag() == &*tag);
+        let seqs = fork.as_ref().map(|fork| (fork.dialog.local_seq, fork.dialog.remote_seq));
+        let (local_seq, remote_seq) = seqs.unwrap_or((self.dialog.local_seq, None));
+        // An INVITE without offer has its offer in the 2xx.
+        let early = fork.and_then(|fork| fork.early).filter(|_| !self.local_body.is_empty());
         let answered = self.dialog.answered(response, calling.hop.clone());
-        let usable = answered.is_ok() && (response.body.is_empty() || is_sdp(&response.headers));
+        let body = session(&response.headers, &response.body).ok().filter(|_| answered.is_ok());
         if let Ok(dialog) = answered.or_else(|_| self.dialog.with_remote(response)) {
             self.dialog = Dialog { local_seq, remote_seq, ..dialog };
         }
         let number = number(&response.headers);
         self.ack = Some(Acknowledgement { client: calling.client, number });
-        if calling.cancelled.is_some() || !usable {
+        let Some(body) = body.filter(|_| calling.cancelled.is_none()) else {
             // §9.1, §15: the 2xx crossed our CANCEL, or cannot be used: acknowledge it and hang up.
             self.acknowledge(core, Bytes::new());
             self.send_bye(core, now, None);
             let status = if calling.cancelled.is_some() { StatusCode::REQUEST_TERMINATED } else { StatusCode::BAD_GATEWAY };
             return self.end(core, now, DialogEvent::Failed { status, response: None });
-        }
+        };
         self.state = State::Established;
         self.note_peer(&response.headers);
         self.refresh = refresh::uac(&response.headers).map(|(interval, ours)| Refresh::start(now, interval, ours));
         self.probe.heard(now, core.session_interval);
-        self.tell(core, DialogEvent::Answered { body: response.body.clone() });
+        let body = match early {
+            Some(early) => early.confirmed(body),
+            None => body,
+        };
+        self.tell(core, DialogEvent::Answered { body });
     }
 
     fn handle_failure(&mut self, core: &mut Core, now: Instant, response: Response) {

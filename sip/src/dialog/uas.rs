@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Dialog;
+use super::body::{NotUnderstood, session};
 use super::invite::{CommandError, DialogEvent, Ender, Invite, State, number};
 use super::refresh::{self, Refresh, Verdict};
 use crate::endpoint::Core;
@@ -82,6 +83,8 @@ pub(super) struct Provisional {
     waiting: VecDeque<(StatusCode, Bytes)>,
     /// The 2xx that must not overtake a provisional response with SDP (RFC 3262 §3).
     accept: Option<Bytes>,
+    /// A reliable one with SDP has its PRACK: the offer is answered.
+    is_answer: bool,
     /// The last one, and when to send it again.
     again: Option<(StatusCode, Instant)>,
 }
@@ -98,6 +101,10 @@ impl Provisional {
         earlier(prack, self.again.map(|(_, at)| at))
     }
 
+    pub(super) fn is_answer(&self) -> bool {
+        self.is_answer
+    }
+
     /// The final response went out: nothing is repeated any more, but a PRACK that is on its way is still good (RFC 3262 §3).
     fn finish(&mut self) {
         self.waiting.clear();
@@ -108,16 +115,10 @@ impl Provisional {
     }
 }
 
-/// Returns true where the body is SDP or absent: nothing else is understood.
-pub(super) fn has_sdp_or_nothing(request: &Request) -> bool {
-    request.body.is_empty() || is_sdp(&request.headers)
-}
-
-pub(super) fn is_sdp(headers: &Headers) -> bool {
-    let kind = headers.get(Name::ContentType).unwrap_or(b"");
-    let kind = kind.split(|b| *b == b';').next().unwrap_or(b"").trim_ascii();
-    kind.eq_ignore_ascii_case(b"application/sdp")
-        && headers.get(Name::ContentEncoding).is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"identity"))
+/// Leaves of a request's body what is its session description.
+pub(super) fn reduce(request: &mut Request) -> Result<(), NotUnderstood> {
+    request.body = session(&request.headers, &request.body)?;
+    Ok(())
 }
 
 /// Returns true where our SDP is understood: without Accept it is (§20.1).
@@ -129,10 +130,10 @@ fn accepts_sdp(headers: &Headers) -> bool {
 
 impl Invite {
     /// Takes an INVITE from outside a dialog. None if it was refused.
-    pub(crate) fn incoming(core: &mut Core, now: Instant, (id, server, flow): (u64, ServerId, Flow), request: Request) -> Option<Self> {
+    pub(crate) fn incoming(core: &mut Core, now: Instant, (id, server, flow): (u64, ServerId, Flow), mut request: Request) -> Option<Self> {
         let tag = core.tag(id);
         let refused = match () {
-            () if !has_sdp_or_nothing(&request) => Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, None)),
+            () if reduce(&mut request).is_err() => Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, None)),
             () if !accepts_sdp(&request.headers) => Some((StatusCode::NOT_ACCEPTABLE, None)),
             () if refresh::uas(&request.headers, core.session_interval) == Verdict::TooSmall => {
                 Some((StatusCode::SESSION_INTERVAL_TOO_SMALL, Some(refresh::MIN_SE)))
@@ -254,7 +255,7 @@ impl Invite {
         // An offer inside a PRACK is not taken (RFC 3262 §5 leaves that to us); the early session stays as it is.
         let status = if request.body.is_empty() { StatusCode::OK } else { StatusCode::NOT_ACCEPTABLE_HERE };
         core.reply(now, server, request, status, self.dialog.local_tag());
-        provisional.outstanding = None;
+        provisional.is_answer |= provisional.outstanding.take().is_some_and(|out| out.has_body);
         if let Some(body) = provisional.accept.take() {
             self.accept(core, now, body);
         } else if let Some((status, body)) = provisional.waiting.pop_front() {
@@ -346,7 +347,7 @@ impl Invite {
         if let Some(reason) = hang_up {
             return self.bye(core, now, reason);
         }
-        let body = if is_sdp(&ack.headers) { ack.body.clone() } else { Bytes::new() };
+        let body = session(&ack.headers, &ack.body).unwrap_or_default();
         self.tell(core, DialogEvent::Acknowledged { body });
     }
 

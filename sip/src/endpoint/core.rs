@@ -23,6 +23,8 @@ pub(crate) struct Core {
 
 /// The methods we take within calls; the host may take more outside.
 pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, REGISTER, SUBSCRIBE, PUBLISH, REFER";
+/// The bodies that are read in INVITE and UPDATE, and in their responses.
+pub const ACCEPT: &str = "application/sdp, multipart/mixed, multipart/alternative";
 /// The event packages that a host of ours serves (RFC 3856, 4235).
 pub const ALLOW_EVENTS: &str = "presence, dialog";
 /// The extensions that a UAS of ours understands (RFC 3262, 3891, 4028, 4488, 4538).
@@ -50,7 +52,13 @@ impl Core {
         response.set_to_tag(tag);
         match status {
             StatusCode::METHOD_NOT_ALLOWED => response.headers.push(Name::Allow, ALLOW),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_ACCEPTABLE => response.headers.push(Name::Accept, "application/sdp"),
+            StatusCode::NOT_ACCEPTABLE => response.headers.push(Name::Accept, "application/sdp"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                response.headers.push(Name::Accept, ACCEPT);
+                if request.headers.has(Name::ContentEncoding) {
+                    response.headers.push(Name::AcceptEncoding, "identity");
+                }
+            }
             _ => {}
         }
         response

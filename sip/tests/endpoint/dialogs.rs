@@ -304,6 +304,29 @@ fn an_offer_in_an_early_dialog_is_put_off() {
     assert_eq!(bench.one().status(), 491);
 }
 
+#[test]
+fn an_offer_in_an_early_dialog_that_is_answered_is_not_taken() {
+    // RFC 3311 §5.2: nothing is pending then, so that it would be refused for ever if it were put off.
+    let mut bench = Bench::new();
+    let (_, tag, rseq) = ring_reliably(&mut bench);
+    let update = |cseq: u32| inside("UPDATE", cseq, &format!("u{cseq}"), &tag, &format!("{CONTACT}{OFFER}"), "v=1\r\n");
+    bench.receive(&update(2));
+    assert_eq!(bench.one().status(), 500, "the answer may not have arrived");
+    bench.receive(&inside("PRACK", 3, "k", &tag, &format!("RAck: {rseq} 1 INVITE\r\n"), ""));
+    bench.left();
+    bench.receive(&update(4));
+    assert_eq!(bench.one().status(), 488);
+
+    let mut bench = Bench::new();
+    let _ = bench.place();
+    let sent = bench.one();
+    let reliable = format!("{CONTACT}Require: 100rel\r\nRSeq: 5\r\n");
+    bench.receive(&answer_with(&sent, "183 Session Progress", "p", &reliable, "v=0\r\n"));
+    let _ = (bench.events(), bench.left());
+    bench.receive(&from_callee(&sent, "UPDATE", 1, "p", &format!("{CONTACT}{OFFER}"), "v=1\r\n"));
+    assert_eq!(bench.one().status(), 488);
+}
+
 /// A request of the callee whose tag is `tag` within the dialog of our INVITE.
 fn from_callee(invite: &Left, method: &str, cseq: u32, tag: &str, more: &str, body: &str) -> String {
     let ours = invite.request().from_tag().unwrap();
@@ -409,6 +432,38 @@ fn reliable_provisional_responses_of_each_fork_get_their_prack_once() {
 }
 
 // ---- the caller's side
+
+#[test]
+fn an_answer_in_a_reliable_provisional_response_is_the_answer() {
+    // RFC 3261 §13.2.1, RFC 6337 §3.1: of each fork its own; without reliability the last word counts
+    let reliable = "Require: 100rel\r\nRSeq: 5\r\n";
+    let cases = [
+        (reliable, "", "p", "v=p\r\n"),
+        (reliable, "v=p\r\n", "p", "v=p\r\n"),
+        (reliable, "v=2\r\n", "p", "v=p\r\n"),
+        (reliable, "", "q", "v=q\r\n"),
+        (reliable, "v=2\r\n", "r", "v=2\r\n"),
+        (reliable, "", "r", ""),
+        ("", "", "p", "v=p\r\n"),
+        ("", "v=2\r\n", "p", "v=2\r\n"),
+    ];
+    for (more, last, tag, counts) in cases {
+        let mut bench = Bench::new();
+        let _dialog = bench.place();
+        let sent = bench.one();
+        for tag in ["p", "q"] {
+            bench.receive(&answer_with(&sent, "183 Session Progress", tag, &format!("{CONTACT}{more}"), &format!("v={tag}\r\n")));
+        }
+        // a reliable one that is repeated, and a preview, change nothing
+        bench.receive(&answer_with(&sent, "183 Session Progress", "p", &format!("{CONTACT}{more}"), "v=p\r\n"));
+        bench.events();
+        bench.receive(&answer_with(&sent, "200 OK", tag, CONTACT, last));
+        match bench.dialog_event() {
+            DialogEvent::Answered { body } => assert_eq!(body, counts, "{more} {last} {tag}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
 
 #[test]
 fn cancel_waits_for_a_provisional_response() {
@@ -528,6 +583,51 @@ fn an_answer_without_contact_or_with_a_strange_body_is_hung_up() {
         assert!(matches!(bench.dialog_event(), DialogEvent::Failed { status: StatusCode::BAD_GATEWAY, .. }));
         bench.assert_empty();
     }
+}
+
+#[test]
+fn a_session_description_is_found_among_parts_and_without_one_we_offer() {
+    // RFC 5621 §3, RFC 3261 §8.2.3
+    let parts = "--b\r\nContent-Type: application/sdp\r\n\r\nv=7\r\n\r\n--b--\r\n";
+    let mixed = "Content-Type: multipart/mixed;boundary=b\r\n";
+    let strange = "Content-Type: text/plain\r\nContent-Disposition: render;handling=optional\r\n";
+    for (kind, body, offer) in [(mixed, parts, "v=7\r\n"), (strange, "x", "")] {
+        let mut bench = Bench::new();
+        bench.receive(&outside("INVITE", 1, "i1", &format!("{CONTACT}{kind}"), body));
+        let Some(Event::Request(incoming)) = bench.events().pop() else { panic!("no request") };
+        assert_eq!(incoming.session(), offer);
+        let dialog = bench.endpoint.take(bench.now, *incoming).unwrap();
+        bench.endpoint.accept(bench.now, dialog, SDP.into());
+        let tag = bench.left()[1].response().to_tag().unwrap();
+        bench.receive(&inside("ACK", 1, "a", &tag, mixed, parts));
+        assert!(matches!(bench.dialog_event(), DialogEvent::Acknowledged { body } if body == "v=7\r\n"));
+        bench.receive(&inside("INVITE", 2, "i2", &tag, &format!("{CONTACT}{kind}"), body));
+        assert!(matches!(bench.dialog_event(), DialogEvent::Offered { body } if body == offer));
+        bench.endpoint.accept(bench.now, dialog, SDP.into());
+        bench.left();
+        bench.receive(&inside("ACK", 2, "a2", &tag, "", ""));
+        bench.events();
+        let packed = format!("{CONTACT}{OFFER}Content-Encoding: gzip\r\n");
+        for method in ["INVITE", "UPDATE"] {
+            bench.receive(&inside(method, 3 + u32::from(method == "UPDATE"), method, &tag, &packed, "x"));
+            let refused = bench.one();
+            assert_eq!((refused.status(), refused.get(Name::AcceptEncoding)), (415, "identity".to_owned()));
+            assert!(refused.get(Name::Accept).contains("application/sdp"));
+        }
+        bench.endpoint.offer(bench.now, dialog, SDP.into()).unwrap();
+        let ours = bench.left().pop().unwrap();
+        bench.receive(
+            &answer_with(&ours, "200 OK", "p", &format!("{CONTACT}{mixed}"), parts)
+                .replace("Content-Type: application/sdp\r\nContent-L", "Content-L"),
+        );
+        assert!(matches!(bench.dialog_event(), DialogEvent::OfferAnswered { body } if body == "v=7\r\n"));
+    }
+    let mut bench = Bench::new();
+    let _dialog = bench.place();
+    let sent = bench.one();
+    let taken = answer_with(&sent, "200 OK", "p", &format!("{CONTACT}{mixed}"), parts);
+    bench.receive(&taken.replace("Content-Type: application/sdp\r\nContent-L", "Content-L"));
+    assert!(matches!(bench.dialog_event(), DialogEvent::Answered { body } if body == "v=7\r\n"));
 }
 
 #[test]

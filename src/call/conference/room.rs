@@ -19,7 +19,7 @@ use tracing::{debug, info};
 use super::{Conference, MAX_PARTIES};
 use crate::call::command::{Refusal, Ticket};
 use crate::call::graph::Constructed;
-use crate::call::leg::{Leg, LegId, Media, Stage};
+use crate::call::leg::{Leg, Media, Stage};
 use crate::call::party::{Party, PartyId, Person, Who};
 use crate::call::pickup::Entrant;
 use crate::call::reach::refusal;
@@ -491,12 +491,7 @@ impl Calls {
         if let Some(sender) = call.party(by).map(|party| party.person.who.clone()) {
             call.constructed = Constructed::Transferred(sender);
         }
-        for leg in call.legs.iter().filter(|leg| leg.party == by).map(|leg| leg.id).collect::<Vec<LegId>>() {
-            if let Some(dialog) = self.dialog(id, leg) {
-                switch.sip.bye(switch.now, dialog, Some(Reason::sip(200, "Call completed elsewhere")));
-            }
-            self.depart(switch, id, leg);
-        }
+        self.dismiss(switch, (id, by), None, &Reason::sip(200, "Call completed elsewhere"));
         self.approach(switch, id, room)
     }
 

@@ -1075,3 +1075,19 @@ fn two_in_a_room_negotiate_with_us_alone_and_show_their_cameras() {
     assert_eq!((scene.count(SWITCH, ANN, "200 INVITE"), scene.count(SWITCH, BOB, "INVITE")), (2, 0));
     assert!(scene.carried().iter().all(|(_, gives, takes)| (*gives, *takes) == (Kinds::BOTH, Kinds::BOTH)));
 }
+
+#[test]
+fn a_conference_goes_on_without_a_user_who_is_removed() {
+    let (mut scene, id) = three();
+    assert!(scene.call_in(id, "dave", &[DAVE]).is_ok());
+    scene.rings(DAVE);
+    for gone in ["dave", "ann"] {
+        scene.with_calls(|calls, switch| calls.remove_user(switch, gone));
+        scene.settle();
+    }
+    assert_eq!((scene.count(SWITCH, DAVE, "CANCEL"), scene.names(id)), (1, vec!["bob".to_owned(), "carol".to_owned()]));
+    assert_eq!(scene.phones[ANN].endpoint.dialogs(), 0);
+    scene.assert_hear(BOB, CAROL);
+    scene.bye(BOB);
+    scene.assert_over();
+}

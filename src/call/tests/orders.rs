@@ -694,3 +694,110 @@ fn a_call_that_cannot_be_is_not_made() {
     assert_eq!(scene.outcomes, [(made.unwrap().1, Err(Refusal::Unreachable))]);
     scene.assert_over();
 }
+
+// ---- a user who is removed
+
+impl Scene {
+    fn remove(&mut self, user: &str) {
+        self.with_calls(|calls, switch| calls.remove_user(switch, user));
+        self.settle();
+        assert_eq!(self.calls.views_of(user).count(), 0);
+    }
+
+    /// The only call ended because its user was removed.
+    #[track_caller]
+    fn assert_ended_with_user(&mut self, status: StatusCode) {
+        self.assert_over();
+        let record = self.record();
+        assert_eq!((record.status, record.ended_by, &*record.reason), (status.code(), EndedBy::Switch, "the user was removed"));
+    }
+}
+
+#[test]
+fn the_calls_of_a_removed_user_end_and_both_sides_are_told() {
+    for user in ["ann", "bob"] {
+        let mut scene = Scene::house();
+        scene.remove(user);
+        assert_eq!((scene.count(SWITCH, CALLER, "BYE"), scene.count(SWITCH, DESK, "BYE")), (1, 1), "{user}");
+        scene.assert_ended_with_user(StatusCode::OK);
+    }
+    for (user, told) in [("ann", "487 INVITE"), ("bob", "603 INVITE")] {
+        let mut scene = Scene::ringing();
+        scene.remove(user);
+        assert_eq!((scene.count(SWITCH, CALLER, told), scene.count(SWITCH, DESK, "CANCEL")), (1, 1), "{user}");
+        scene.assert_ended_with_user(if user == "ann" { StatusCode::REQUEST_TERMINATED } else { StatusCode::DECLINE });
+    }
+}
+
+#[test]
+fn a_call_goes_on_without_a_removed_user_it_was_sent_to_or_picked_up_by() {
+    let mut scene = Scene::house();
+    let answer = scene.send_to(BOB, "carol", &[CAROL]);
+    scene.rings(CAROL);
+    scene.remove("carol");
+    scene.assert_outcome(answer, Err(Refusal::Removed));
+    assert_eq!(scene.count(SWITCH, CAROL, "CANCEL"), 1);
+    scene.assert_hear(CALLER, DESK);
+    scene.remove("dave");
+    scene.assert_hear(CALLER, DESK);
+    scene.bye(CALLER);
+    scene.assert_over();
+
+    let mut scene = Scene::ringing();
+    let answer = scene.pick_up("carol", CAROL);
+    scene.remove("carol");
+    scene.assert_outcome(answer, Err(Refusal::Declined));
+    assert_eq!(scene.count(SWITCH, CAROL, "CANCEL"), 1);
+    scene.answers(DESK, PCMU);
+    scene.assert_hear(CALLER, DESK);
+    scene.bye(CALLER);
+    scene.assert_over();
+}
+
+#[test]
+fn nobody_is_sent_back_to_a_removed_user() {
+    // sent away, and the sender hung up: whoever has the name by then is not called
+    let mut scene = Scene::house();
+    let _pending = scene.send_to(BOB, "carol", &[CAROL]);
+    scene.rings(CAROL);
+    scene.remove("bob");
+    assert_eq!(scene.calls.views().count(), 1, "carol still rings");
+    scene.refuses(CAROL, StatusCode::BUSY_HERE);
+    assert!(scene.recalls.is_empty());
+    scene.assert_over();
+
+    // parked
+    for returning in [false, true] {
+        let mut scene = Scene::house();
+        let call = scene.call();
+        scene.order(Command::Park { call, party: BOB, slot: None }).unwrap();
+        if returning {
+            scene.advance(PARK);
+            assert_eq!(scene.recalls.len(), 1);
+        }
+        scene.remove("bob");
+        assert_eq!(scene.calls.in_slot(1), Some(call), "the other one waits");
+        scene.recalls.clear();
+        scene.advance(PARK);
+        assert!(scene.recalls.is_empty() && scene.calls.views().count() == 0);
+        scene.assert_over();
+    }
+}
+
+#[test]
+fn a_call_to_a_removed_user_is_not_made() {
+    let mut scene = Scene::new(1);
+    let (_, ticket) = scene.make((Kinds::AUDIO, None));
+    scene.remove("bob");
+    assert_eq!((scene.count(SWITCH, CALLER, "CANCEL"), scene.count(SWITCH, DESK, "INVITE")), (1, 0));
+    assert_eq!(scene.outcomes, [(ticket, Err(Refusal::CallOver))]);
+    scene.assert_ended_with_user(StatusCode::REQUEST_TERMINATED);
+
+    let mut scene = Scene::new(1);
+    scene.make((Kinds::AUDIO, None));
+    scene.answers(CALLER, PCMU);
+    scene.rings(DESK);
+    scene.remove("bob");
+    assert_eq!((scene.count(SWITCH, CALLER, "BYE"), scene.count(SWITCH, DESK, "CANCEL")), (1, 1));
+    scene.assert_ended_with_user(StatusCode::DECLINE);
+}

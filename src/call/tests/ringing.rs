@@ -89,6 +89,23 @@ fn a_decline_for_all_cancels_the_others() {
 }
 
 #[test]
+fn an_invitation_is_over_when_it_says() {
+    // RFC 3261 §13.3.1
+    let mut scene = Scene::new(2);
+    scene.expires = Some(Duration::from_secs(5));
+    scene.place(PCMU);
+    scene.settle();
+    scene.rings(DESK);
+    scene.advance(Duration::from_secs(4));
+    assert_eq!(scene.count(SWITCH, CALLER, "487 INVITE"), 0);
+    scene.advance(Duration::from_secs(1));
+    scene.settle();
+    assert_eq!(scene.count(SWITCH, CALLER, "487 INVITE"), 1);
+    assert_eq!(scene.count(SWITCH, DESK, "CANCEL"), 1);
+    scene.assert_over();
+}
+
+#[test]
 fn nobody_answers() {
     let mut scene = ringing(2);
     scene.advance(NO_ANSWER);

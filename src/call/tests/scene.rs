@@ -319,6 +319,8 @@ pub(super) struct Scene {
     pub(super) same_contact: bool,
     /// There is one device, and each phone is one of its addresses.
     pub(super) one_device: bool,
+    /// How long the caller's INVITE is good.
+    pub(super) expires: Option<Duration>,
     /// The ways to carry media to a device, in the order to offer them.
     pub(super) profiles: Vec<Profile>,
     /// Nobody hears of the session timers of the others.
@@ -400,6 +402,7 @@ impl Scene {
             plans_wait: false,
             same_contact: false,
             one_device: false,
+            expires: None,
             profiles: vec![Profile::Plain],
             no_timers: false,
             talks: false,
@@ -906,6 +909,7 @@ impl Scene {
             dialled: callee.clone(),
             callee: person(&callee),
             headers: Headers::default(),
+            expires: self.expires,
             targets,
         };
         self.plans.push(plan);
