@@ -233,7 +233,7 @@ fn media_config(config: &Config, net: &Net, seed: u64) -> anyhow::Result<rtp::Co
         seed,
         webrtc_port: config.media.webrtc_port,
         certificate: certificate()?,
-        music: music::load(config.media.music_on_hold.as_deref()).map_err(|fault| anyhow::anyhow!("media.music_on_hold: {fault}"))?,
+        music: music::of(config)?,
     })
 }
 

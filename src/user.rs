@@ -14,7 +14,7 @@ use cas::topic::permission::RightsChange;
 use sha2::{Digest as _, Sha256};
 use sip::digest::Ha1;
 
-use crate::config::{Config, Features, Number as Dialled, Srtp};
+use crate::config::{self, Config, Features, Number as Dialled, Srtp};
 use crate::storage::{Batch, Table};
 
 /// Most users. A further one is refused.
@@ -99,6 +99,14 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// It cannot be a user's name.
+    #[error("{name:?} {why}")]
+    BadName {
+        /// The name.
+        name: String,
+        /// What it is instead.
+        why: String,
+    },
     /// It cannot be a user's number.
     #[error("{number:?} {why}")]
     BadNumber {
@@ -132,6 +140,7 @@ pub struct Users {
     /// Numbers in the store of those who were users of the file, and whose they were.
     strays: Vec<(Box<str>, Box<str>)>,
     former: Vec<Former>,
+    warnings: Vec<String>,
 }
 
 /// A record as it was before a change; none: there was none.
@@ -160,6 +169,7 @@ impl Users {
             rooms: config.rooms.iter().map(|room| room.number.as_str().into()).collect(),
             strays: Vec::new(),
             former: Vec::new(),
+            warnings: Vec::new(),
         };
         let (managed, rights) = (Managed::File, Arc::<Rights>::default());
         for user in &config.users {
@@ -274,8 +284,9 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// The name is taken, also as a number, or there is no room.
+    /// It is no name, or leads elsewhere; it is taken, also as a number; or there is no room.
     pub fn add(&mut self, name: &str, password: &str, shown: Option<&str>) -> Result<Batch, Refusal> {
+        self.check_name(name)?;
         if self.find(name).is_some() {
             return Err(Refusal::Taken { name: name.to_owned() });
         }
@@ -389,13 +400,26 @@ impl Users {
         if Dialled::parse(number).is_none() {
             return refused("is no number: expected up to 32 digits, * and #, with an optional + first");
         }
-        if self.features.find(number).is_some() {
-            return refused("is dialled for a feature");
+        self.elsewhere(number).map_or(Ok(()), refused)
+    }
+
+    /// Refuses what the file could not call a user either.
+    fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        let refused = |why| Err(Refusal::BadName { name: name.to_owned(), why });
+        if config::UserName::parse(name).is_none() {
+            return refused(format!("is no name: expected {}", config::UserName::ACCEPTED));
         }
-        if self.rooms.contains(number) {
-            return refused("is the number of a room");
-        }
-        Ok(())
+        self.elsewhere(name).map_or(Ok(()), |why| refused(why.to_owned()))
+    }
+
+    fn elsewhere(&self, dialled: &str) -> Option<&'static str> {
+        self.features.elsewhere(dialled, |number| self.rooms.contains(canonical(number).as_str()))
+    }
+
+    /// Lists in sentences what the store has and the file uses otherwise.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Takes a number away.
@@ -666,5 +690,41 @@ mod tests {
             assert!(users.add_number(right, "ann").is_ok(), "{right}");
         }
         assert!(matches!(users.remove("nobody"), Err(Refusal::Unknown { .. })));
+    }
+
+    #[test]
+    fn what_would_never_reach_the_user_is_no_name() {
+        let mut users = Users::new(&config(&format!("{ANN}[[room]]\nnumber = \"800\"\n")));
+        let long = "x".repeat(65);
+        for wrong in ["800", "8-0-0", "*70", "*8", "**501", "a;b", "a:b", "b\u{f3}b", ".", "-", &long] {
+            assert!(matches!(users.add(wrong, "s", None), Err(Refusal::BadName { .. })), "{wrong}");
+        }
+        for right in ["o'neil", "a.b", "*9", &long[1..], "602"] {
+            assert!(users.add(right, "s", None).is_ok(), "{right}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_file_takes_away_from_the_store_is_told_with_number_and_user() {
+        let (storage, _memory) = Storage::memory();
+        let mut users = kept(&storage, "").await;
+        assert!(users.warnings().is_empty());
+        let mut batches =
+            vec![users.add("eve", "s", None).unwrap(), users.add("800", "s", None).unwrap(), users.add("501", "s", None).unwrap()];
+        batches.extend(["5010", "801", "#9"].map(|number| users.add_number(number, "eve").unwrap().0));
+        for batch in &batches {
+            storage.write(batch).await.unwrap();
+        }
+        let file = ANN.replace("\"501\"", "\"501\", \"5010\"")
+            + "[features]\npark = \"#9\"\n[[room]]\nnumber = \"800\"\n[[room]]\nnumber = \"801\"\n";
+        let users = kept(&storage, &file).await;
+        let expected = [
+            "501 is the name of a user of the store, and a number of ann in the configuration file",
+            "800 is the name of a user of the store, and is the number of a room",
+            "#9 is a number of eve in the store, and is dialled for a feature",
+            "5010 is a number of eve in the store, and of ann in the configuration file",
+            "801 is a number of eve in the store, and is the number of a room",
+        ];
+        assert_eq!(users.warnings(), expected);
     }
 }

@@ -707,6 +707,13 @@ async fn a_check_notes_ports_in_use_and_refuses_strange_addresses() {
     let text = format!("[sip]\nudp = [\"{udp}\", \"127.0.0.1:0\"]\ntcp = [\"{tcp}\"]");
     let notes = Net::check(&config(&switch.folder, &text)).unwrap();
     assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(
+        notes.iter().all(|note| note.ends_with(" is in use: by the switch, if it runs with this file, else by another program")),
+        "{notes:?}"
+    );
+    let text = "[sip]\nudp = [\"127.0.0.1:0\"]\n[media]\nmusic_on_hold = \"no.wav\"";
+    let fault = Net::check(&config(&switch.folder, text)).unwrap_err().to_string();
+    assert!(fault.contains("tandem.toml:4: media.music_on_hold: ") && fault.contains("; accepted: a WAV file"), "{fault}");
     let text = format!("[sip]\nudp = [\"{udp}\"]\n[media]\naddress = \"192.0.2.1\"");
     let fault = Net::check(&config(&switch.folder, &text)).unwrap_err().to_string();
     assert!(fault.contains("tandem.toml:4: media.address: 192.0.2.1"), "{fault}");

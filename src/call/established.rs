@@ -333,6 +333,16 @@ impl Calls {
         let is_gone = reason.as_ref().is_some_and(|why| &*why.protocol == "SIP" && why.cause == Some(StatusCode::REQUEST_TIMEOUT.code()));
         (call.record.ended_by, call.record.reason) = match by {
             Ender::Peer if is_gone => (EndedBy::Lost, "a device is gone".to_owned()),
+            Ender::Peer if call.conference.is_some() => {
+                let by = if is_caller { EndedBy::Caller } else { EndedBy::Callee };
+                (
+                    by,
+                    format!(
+                        "{} hung up",
+                        call.leg(leg).and_then(|leg| call.party(leg.party)).map_or("somebody", |party| party.person.told())
+                    ),
+                )
+            }
             Ender::Peer if is_caller => (EndedBy::Caller, "the caller hung up".to_owned()),
             Ender::Peer => (EndedBy::Callee, "the callee hung up".to_owned()),
             Ender::Us => (EndedBy::Switch, "ended by the switch".to_owned()),

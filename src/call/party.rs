@@ -32,7 +32,7 @@ pub enum Who {
     Outside {
         /// The trunk's name.
         trunk: Arc<str>,
-        /// Their number.
+        /// Their number; of who has none, or claims one of ours, the address that phones are shown.
         number: Arc<str>,
     },
 }
@@ -76,6 +76,12 @@ impl Person {
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         self.shown.uri.host().is_some_and(|host| host.to_string() == "anonymous.invalid")
+    }
+
+    /// Returns what others are told of them in a sentence.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        if self.is_anonymous() { "somebody" } else { self.who.told() }
     }
 }
 

@@ -72,7 +72,11 @@ async fn wait(client: &mut Client, mut last: Value) -> anyhow::Result<Value> {
                 return Err(Failure::new(Exit::Error, "somebody let the switch take new calls again").into());
             }
             Ok(status) => last = status,
-            Err(_) => break,
+            // it ends only when no call is left
+            Err(_) => {
+                last["calls"] = json!(0);
+                break;
+            }
         }
     }
     bar.finish_and_clear();

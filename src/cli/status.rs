@@ -16,6 +16,7 @@ pub(super) const COLUMNS: &[Column] = &[
     Column("devices", "/devices", Form::Plain),
     Column("calls", "/calls", Form::Plain),
     Column("draining", "/draining", Form::Plain),
+    Column("warnings", "/warnings", Form::Plain),
 ];
 
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {

@@ -126,13 +126,19 @@ fn pairs(config: &Config) -> Option<Fault> {
     None
 }
 
-/// A name or number leads to one user.
+/// A name or number leads to one user, and to nothing else; what is a room's is said where the room is.
 fn people(config: &Config) -> Option<Fault> {
     let mut seen = BTreeMap::new();
     for (index, user) in config.users.iter().enumerate() {
         let numbers = user.numbers.iter().enumerate();
         let numbers = numbers.map(|(n, number)| (format!("user[{index}].numbers[{n}]"), number.as_str()));
         for (key, name) in std::iter::once((format!("user[{index}].name"), user.name.as_str())).chain(numbers) {
+            if let Some(why) = config.features.elsewhere(name, |_| false) {
+                return fault_at(
+                    key,
+                    format!("{name:?} {why}; accepted: a name or number that begins with none of the codes of [features]"),
+                );
+            }
             if let Some(other) = seen.insert(name, key.clone()) {
                 return fault_at(key, format!("{name:?} is taken by {other}; accepted: a name or number of its own"));
             }

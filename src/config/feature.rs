@@ -98,6 +98,15 @@ impl Features {
         found.max_by_key(|(length, _)| *length).map(|(_, feature)| feature)
     }
 
+    /// Returns what leads elsewhere than to a user whose name or number it would be: what is dialled for a feature, or a room's number.
+    #[must_use]
+    pub fn elsewhere(&self, dialled: &str, is_room: impl FnOnce(&str) -> bool) -> Option<&'static str> {
+        if self.find(dialled).is_some() {
+            return Some("is dialled for a feature");
+        }
+        is_room(dialled).then_some("is the number of a room")
+    }
+
     /// Returns two keys with the same code, if there are any.
     pub(super) fn doubled(&self) -> Option<(&'static str, &'static str)> {
         let all = [

@@ -61,15 +61,20 @@ impl<'de> Deserialize<'de> for Domain {
     }
 }
 
-/// The user part of an AOR, or another name: letters, digits and `-_.!~*'+`, so that it needs no escape in a URI.
+/// The user part of an AOR, or another name: letters, digits and `-_.!~*'+`, so that it needs no escape in a URI, and not punctuation alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(String);
 
 impl UserName {
+    /// What is a name, in words.
+    pub const ACCEPTED: &str = "1 to 64 letters, digits and -_.!~*'+, with a letter or digit among them";
+
     /// Reads a name of 1 to 64 characters.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let good = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!~*'+".contains(&b));
+        let good = (1..=64).contains(&text.len())
+            && text.bytes().any(|b| b.is_ascii_alphanumeric())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.!~*'+".contains(&b));
         good.then(|| Self(text.to_owned()))
     }
 
@@ -82,7 +87,7 @@ impl UserName {
 
 impl<'de> Deserialize<'de> for UserName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer, "name", "1 to 64 letters, digits and -_.!~*'+", Self::parse)
+        text(deserializer, "name", Self::ACCEPTED, Self::parse)
     }
 }
 

@@ -173,6 +173,7 @@ impl Net {
     /// One sentence, as from [`Self::bind`].
     pub fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
         tls::check(config)?;
+        rtp::music::of(config)?;
         udp::check(config)
     }
 

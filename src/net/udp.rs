@@ -137,7 +137,8 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, ConfigError> {
         match is_free(address, if key.starts_with("sip.udp") { Type::DGRAM } else { Type::STREAM }) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                notes.push(refused(config, &key, address, &error).to_string());
+                let whose = "is in use: by the switch, if it runs with this file, else by another program";
+                notes.push(config.fault(&key, format!("{address} {whose}")).to_string());
             }
             Err(error) => return Err(refused(config, &key, address, &error)),
         }

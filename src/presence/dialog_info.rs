@@ -113,6 +113,7 @@ fn state(shown: &Shown<'_>) -> &'static str {
 fn push_remote(text: &mut String, other: &graph::Party) {
     let remote = match &other.who {
         Who::User(_) => Aor::parse(&other.address),
+        Who::Outside { number, .. } if number.contains('@') => Aor::parse(number),
         Who::Outside { trunk, number } => Aor::new(number, &Trunk::domain(trunk)), // whatever it is, it is nobody's of ours (S6)
     };
     let Some(remote) = remote else { return };

@@ -168,6 +168,7 @@ impl Admin for Provider {
             devices: count(self.count_devices().await?),
             calls: count(figures.calls),
             draining: figures.draining,
+            warnings: self.signaling.look(|people| people.users.warnings().to_vec()).await?,
         })
     }
 

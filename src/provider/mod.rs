@@ -121,6 +121,7 @@ impl From<Failed<Refusal>> for Error {
         match failed {
             Failed::Refused(Refusal::Rights(error)) => error,
             Failed::Refused(Refusal::OfTheFile { what, name }) => cas::topic::admin::managed_by_file(&format!("{what} {name}")),
+            Failed::Refused(refusal @ Refusal::BadName { .. }) => Self::field("user", format!("field user: {refusal}")),
             Failed::Refused(refusal @ Refusal::BadNumber { .. }) => Self::field("number", format!("field number: {refusal}")),
             Failed::Refused(refusal @ Refusal::Unknown { .. }) => Self::new(Fault::NotFound, refusal.to_string()),
             Failed::Refused(refusal @ Refusal::Taken { .. }) => Self::new(Fault::Conflict, refusal.to_string()),

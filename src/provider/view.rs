@@ -1,7 +1,7 @@
-//! Calls as CAS shows them. What an anonymous caller is called stays with the switch.
+//! Calls as CAS shows them. What an anonymous caller from outside is called stays with the switch; CAS hides users who are anonymous.
 
 use cas::text::{CallId, DeviceId, Sdp, UserName};
-use cas::topic::graph::{Edge, Graph, Node};
+use cas::topic::graph::{ANONYMOUS, Edge, Graph, Node};
 use cas::topic::tel::{Call, Carrying, Constructed, How, Media, Party, PartyState, State, Waiting};
 use media::Kinds;
 
@@ -107,10 +107,10 @@ fn id(view: &View) -> Option<CallId> {
 fn node(view: &View, party: &graph::Party) -> Node {
     let (id, user) = match &party.who {
         Who::User(name) => (name.to_string(), UserName::parse(name).ok()),
-        Who::Outside { .. } if party.anonymous => ("anonymous".to_owned(), None),
+        Who::Outside { .. } if party.anonymous => (ANONYMOUS.to_owned(), None),
         Who::Outside { number, .. } => (number.to_string(), None),
     };
-    Node { id, user, muted: media(party.muted), moderator: moderates(view, party) }
+    Node { id, user, anonymous: party.anonymous, muted: media(party.muted), moderator: moderates(view, party) }
 }
 
 fn moderates(view: &View, party: &graph::Party) -> bool {
@@ -135,6 +135,7 @@ fn party(view: &View, party: &graph::Party) -> Party {
         user,
         number,
         name: party.name.clone().filter(|_| !party.anonymous),
+        anonymous: party.anonymous,
         state: if is_parked { PartyState::Parked } else { standing(party.state) },
         held_at_device: party.held_at_device,
         muted: media(party.muted),

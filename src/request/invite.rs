@@ -52,7 +52,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let from = identity::shown(request, &caller)?;
     let headers = identity::headers(request, &caller, hops)?;
     let to = NameAddr::new(callee.uri().ok_or(Rejection::UnknownUser)?).with_display(&callee_name);
-    let who = caller_of(&sender, &caller);
+    let who = caller_of(context, &sender, &caller);
     let dialled = request.uri.user().to_owned();
     let caller_srtp = context.srtp(&sender);
     let expires = request.headers.number(Name::Expires).ok().flatten().map(|seconds| Duration::from_secs(seconds.into()));
@@ -82,14 +82,16 @@ fn visit(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Op
     let caller = identity::of(context, request, sender)?;
     let from = identity::shown(request, &caller)?;
     let srtp = context.srtp(sender);
-    Ok(Some(Visit { room, caller: caller_of(sender, &caller), sender: sender.clone(), from, srtp }))
+    Ok(Some(Visit { room, caller: caller_of(context, sender, &caller), sender: sender.clone(), from, srtp }))
 }
 
-/// Who calls, for the record.
-fn caller_of(sender: &Sender, caller: &NameAddr) -> String {
+/// Who calls, for the record: an AOR, or of somebody behind a trunk the number or what the phones show in its place, and the trunk.
+fn caller_of(context: &Context<'_>, sender: &Sender, caller: &NameAddr) -> String {
+    let aor = || caller.uri.aor().map_or_else(String::new, |aor| aor.to_string());
     match sender {
-        Sender::User(_) => caller.uri.aor().map_or_else(String::new, |aor| aor.to_string()),
-        Sender::Trunk(trunk) => format!("{}@{trunk}", caller.uri.user()),
+        Sender::User(_) => aor(),
+        Sender::Trunk(trunk) if caller.uri.host().is_some_and(|host| context.is_ours(host)) => format!("{}@{trunk}", caller.uri.user()),
+        Sender::Trunk(trunk) => format!("{}@{trunk}", aor()),
     }
 }
 
@@ -97,7 +99,7 @@ fn enter(context: &Context<'_>, request: &Request, sender: &Sender, wish: Wish) 
     let Sender::User(user) = sender else { return Err(Rejection::Forbidden("only users take a place in a call")) };
     let caller = identity::of(context, request, sender)?;
     let from = identity::shown(request, &caller)?;
-    let caller = caller_of(sender, &caller);
+    let caller = caller_of(context, sender, &caller);
     Ok(Outcome::Enter(Box::new(Entry { user: user.clone(), caller, from, srtp: context.srtp(sender), wish })))
 }
 

@@ -5,8 +5,10 @@ use sip::digest::Side;
 use sip::message::header::NameAddr;
 use sip::message::{Name, Scheme};
 use sip::registrar;
+use tracing::info;
 
 use super::{Context, Outcome, Registration, Rejection, Sender, auth};
+use crate::pii::Pii;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
@@ -28,6 +30,11 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let old = context.locations.of(&aor);
     match registrar::register(request, &incoming.flow, &old, context.unix, context.registrar) {
         Ok(registered) => Ok(Outcome::Register(Box::new(Registration { aor, registered }))),
-        Err(rejection) => Ok(Outcome::Reply(Box::new(rejection.response(request)))),
+        Err(rejection) => {
+            if rejection.reason == registrar::TOO_MANY {
+                info!(user = %Pii(&name), most = context.registrar.max_contacts, "a device is not registered: the user has as many as there may be");
+            }
+            Ok(Outcome::Reply(Box::new(rejection.response(request))))
+        }
     }
 }

@@ -7,6 +7,7 @@ use sip::digest::Ha1;
 use tracing::warn;
 
 use super::{Key, Managed, Number, User, Users};
+use crate::pii::Pii;
 use crate::storage::{Batch, Storage, StorageError, Table};
 
 /// First byte of a stored user that the file manages.
@@ -15,6 +16,8 @@ const MANAGED_BY_FILE: u8 = b'F';
 const MANAGED_BY_STORE: u8 = b'S';
 /// Bytes of both hashes.
 const HA1: usize = 48;
+/// Most that is told of what the file uses otherwise; of more there are only lines in the log.
+const MAX_WARNINGS: usize = 100;
 /// Users of the file that are written at once.
 const AT_ONCE: usize = 64;
 
@@ -66,16 +69,26 @@ impl Users {
         for entry in storage.scan(Table::Number, b"") {
             let (key, value) = entry?;
             let (Ok(number), Ok(user)) = (String::from_utf8(key), String::from_utf8(value)) else { continue };
-            let taken = self.find(&number).is_some();
+            let taken = self.find(&number).map(|user| user.name.clone());
+            let elsewhere = self.elsewhere(&number);
             let Some(whose) = self.by_name.get_mut(user.as_str()) else {
                 self.strays.push((number.into(), user.into()));
                 continue;
             };
-            if taken {
-                warn!("a number that was added here is the configuration file's now: that one counts");
+            if let Some(other) = taken {
+                if *other != *user {
+                    self.warn(
+                        &number,
+                        &user,
+                        format!("{number} is a number of {user} in the store, and of {other} in the configuration file"),
+                    );
+                }
                 continue;
             }
             whose.numbers.push(number.as_str().into());
+            if let Some(why) = elsewhere {
+                self.warn(&number, &user, format!("{number} is a number of {user} in the store, and {why}"));
+            }
             self.by_number.insert(number.into(), Number { user: user.into(), managed: Managed::Store });
         }
         for entry in storage.scan(Table::Key, b"") {
@@ -94,7 +107,21 @@ impl Users {
         let shown = Some(shown).filter(|shown| !shown.is_empty()).map(Into::into);
         let (managed, numbers, rights) = (Managed::Store, Vec::new(), std::sync::Arc::default());
         let user = User { name: name.into(), ha1, srtp: self.srtp, shown, numbers, managed, rights };
+        let is = || format!("{name} is the name of a user of the store");
+        if let Some(why) = self.elsewhere(name) {
+            self.warn(name, name, format!("{}, and {why}", is()));
+        } else if let Some(number) = self.by_number.get(name) {
+            let other = number.user.clone();
+            self.warn(name, &other, format!("{}, and a number of {other} in the configuration file", is()));
+        }
         self.by_name.insert(name.into(), user);
+    }
+
+    fn warn(&mut self, number: &str, user: &str, sentence: String) {
+        warn!(number = %Pii(number), user = %Pii(user), "what was added here is used otherwise in the configuration file: doctor names it");
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(sentence);
+        }
     }
 }
 

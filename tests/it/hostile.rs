@@ -1,6 +1,7 @@
 //! What strangers may not do to the switch as a whole.
 
 use bytes::Bytes;
+use serde_json::json;
 use sip::Transport::{Tls, Udp};
 use sip::message::Name;
 use sip::message::parse::parse;
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::harness::{PATIENCE, Phone, SDP, Switch, TRUNK, switch};
+use super::http;
 
 /// The beginning of a TLS record of 512 bytes with a ClientHello, and no more of it.
 const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
@@ -132,9 +134,14 @@ const AUTO_ANSWER: &str =
 
 /// Sends an INVITE for bob, and returns what bob's phone gets.
 async fn rung(from: &mut Phone, bob: &mut Phone, more: &str) -> Request {
+    rung_while(from, bob, more, async || {}).await
+}
+
+async fn rung_while(from: &mut Phone, bob: &mut Phone, more: &str, meanwhile: impl AsyncFnOnce()) -> Request {
     let invite = from.write("INVITE", "sip:bob@tandem.test", "<sip:bob@tandem.test>", more, SDP);
     let (refused, invite) = tokio::join!(from.ask(invite), async {
         let invite = bob.request().await;
+        meanwhile().await;
         bob.answer(&invite, "486 Busy Here").await;
         assert_eq!(bob.request().await.method.as_str(), "ACK");
         invite
@@ -177,7 +184,12 @@ async fn somebody_outside_never_passes_as_one_of_ours() {
             ("4930123", "tandem.test"),
         ] {
             let mut trunk = switch.phone_at(says, Udp, TRUNK).await;
-            let invite = rung(&mut trunk, &mut bob, "").await;
+            let seen = if host == "tandem.test" { says.to_owned() } else { format!("{says}@{host}") };
+            let invite = rung_while(&mut trunk, &mut bob, "", async || {
+                let list = http::host(switch, "tel", "list", json!({})).await;
+                assert_eq!(list["body"]["calls"][0]["parties"][0]["number"], seen.as_str(), "{list}");
+            });
+            let invite = invite.await;
             for name in [Name::From, Name::PAssertedIdentity] {
                 let shown = String::from_utf8_lossy(invite.headers.get(name).unwrap()).into_owned();
                 assert!(shown.contains(&format!("sip:{says}@{host}>")), "{shown}");

@@ -115,7 +115,7 @@ impl Server {
     pub(super) fn happened(&mut self, now: Instant, happening: &Happening) {
         let users = happening.users();
         let timestamp = self.unix(now);
-        let mut written: Vec<(u32, Arc<Event>)> = Vec::with_capacity(2);
+        let mut written: Vec<(u64, Arc<Event>)> = Vec::with_capacity(2);
         let logins = happening.login().map_or_else(|| self.subscribers.of(happening.subscription(), users.as_deref()), |login| vec![login]);
         // At whom something waits to be picked up is not who may: that was decided for each who subscribed.
         let owners = users.as_deref().filter(|_| !matches!(happening, Happening::Waiting(_)));

@@ -238,6 +238,8 @@ bodies! {
         calls: u64,
         /// Whether it takes new calls.
         draining: bool,
+        /// What an administrator should mend, in sentences: names and numbers of the store that the configuration file uses otherwise.
+        warnings: Vec<String> = default,
     }
 }
 
@@ -378,11 +380,11 @@ impl Seen for Notice {
         self.message
     }
 
-    fn view(&self, _: &Caller) -> u32 {
+    fn view(&self, _: &Caller) -> u64 {
         0
     }
 
-    fn write(&self, _: u32, out: &mut Vec<u8>) {
+    fn write(&self, _: u64, out: &mut Vec<u8>) {
         write_body(&self.body, out);
     }
 }

@@ -253,12 +253,12 @@ impl Seen for EntryEvent {
         self.change.name()
     }
 
-    fn view(&self, caller: &Caller) -> u32 {
+    fn view(&self, caller: &Caller) -> u64 {
         actions(caller, &self.entry.user).into_iter().fold(0, |bits, action| bits | 1 << action as u32)
     }
 
-    fn write(&self, view: u32, out: &mut Vec<u8>) {
-        let actions = Action::ALL.iter().copied().filter(|action| self.change != Change::Deleted && view & (1 << *action as u32) != 0);
+    fn write(&self, view: u64, out: &mut Vec<u8>) {
+        let actions = Action::ALL.iter().copied().filter(|action| self.change != Change::Deleted && view & 1 << (*action as u32) != 0);
         write_body(&EntryReply { entry: EntryView { entry: self.entry.clone(), actions: actions.collect() } }, out);
     }
 }

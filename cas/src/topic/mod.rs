@@ -160,9 +160,9 @@ pub(crate) trait Seen {
     /// Returns the message.
     fn message(&self) -> &str;
     /// Returns what a login sees of it, as a number.
-    fn view(&self, caller: &Caller) -> u32;
+    fn view(&self, caller: &Caller) -> u64;
     /// Appends what logins with this view see, as JSON.
-    fn write(&self, view: u32, out: &mut Vec<u8>);
+    fn write(&self, view: u64, out: &mut Vec<u8>);
 }
 
 /// Appends a body as JSON.
@@ -297,24 +297,20 @@ impl Seen for Happening {
         }
     }
 
-    fn view(&self, caller: &Caller) -> u32 {
+    fn view(&self, caller: &Caller) -> u64 {
         match self {
             Self::Tel(event) => event.view(caller),
             Self::History(event) => event.view(caller),
-            Self::Left(_)
-            | Self::Described(_)
-            | Self::Waiting(_)
-            | Self::Graph(_)
-            | Self::Presence(_)
-            | Self::Admin(_)
-            | Self::Plugin { .. } => 0,
+            Self::Left(event) => event.call.sight(caller).bits(),
+            Self::Graph(event) => event.view(caller),
+            Self::Described(_) | Self::Waiting(_) | Self::Presence(_) | Self::Admin(_) | Self::Plugin { .. } => 0,
         }
     }
 
-    fn write(&self, view: u32, out: &mut Vec<u8>) {
+    fn write(&self, view: u64, out: &mut Vec<u8>) {
         match self {
             Self::Tel(event) => event.write(view, out),
-            Self::Left(event) => tel::write_call(&event.call, 0, out),
+            Self::Left(event) => tel::write_call(&event.call, view, out),
             Self::Waiting(event) => event.write(out),
             Self::Described(event) => write_body(&event.description, out),
             Self::Graph(event) => event.write(view, out),

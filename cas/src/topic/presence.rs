@@ -251,11 +251,11 @@ impl Seen for Changed {
         "changed"
     }
 
-    fn view(&self, _: &Caller) -> u32 {
+    fn view(&self, _: &Caller) -> u64 {
         0
     }
 
-    fn write(&self, _: u32, out: &mut Vec<u8>) {
+    fn write(&self, _: u64, out: &mut Vec<u8>) {
         write_body(&Self { user: self.user.clone(), presence: self.presence.clone().rolled_up() }, out);
     }
 }

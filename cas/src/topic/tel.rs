@@ -2,10 +2,13 @@
 //! is the provider's ([`Telephony`]).
 
 pub(crate) mod action;
+pub(crate) mod privacy;
 pub(crate) mod types;
 
 pub use action::{Act, Actions, Take};
 pub use types::*;
+
+use privacy::Sight;
 
 use super::login::Nothing;
 use super::operation::operations;
@@ -190,7 +193,8 @@ async fn take<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, re
 /// Does something with a call that exists: right first, then state, then the provider.
 async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>, act: Act) -> Result<Done, Error> {
     act.check()?;
-    let call = telephony.call(act.call()).await?;
+    // who is hidden from the caller is nobody whom the caller may name
+    let call = telephony.call(act.call()).await?.seen_by(caller);
     let user = act.user().cloned().unwrap_or_else(|| default_side(&call, caller, &act));
     // Who acts for a party needs the right over that party; who is none of them is a stranger to the call. A call that is picked up is
     // always another's: what counts is for whom.
@@ -233,7 +237,7 @@ async fn check_guided<T: Telephony>(telephony: &T, caller: &Caller, user: &UserN
         Purpose::Transfer => Action::Transfer,
         Purpose::Conference => Action::Conference,
     };
-    let call = telephony.call(&guided.call).await?;
+    let call = telephony.call(&guided.call).await?.seen_by(caller);
     let owners = if call.party(user).is_some() { vec![user.clone()] } else { call.users() };
     decide(caller, Request::right_of(action), Owner::Users(&owners))?;
     if call.possible(user).contains(action) {
@@ -304,18 +308,20 @@ impl Seen for CallEvent {
         self.change.name()
     }
 
-    fn view(&self, caller: &Caller) -> u32 {
-        self.call.actions(caller).bits()
+    fn view(&self, caller: &Caller) -> u64 {
+        self.call.sight(caller).bits() | u64::from(self.call.actions(caller).bits())
     }
 
-    fn write(&self, view: u32, out: &mut Vec<u8>) {
+    fn write(&self, view: u64, out: &mut Vec<u8>) {
         write_call(&self.call, view, out);
     }
 }
 
-/// Appends the body of an event about a call, as JSON.
-pub(crate) fn write_call(call: &Call, actions: u32, out: &mut Vec<u8>) {
-    let call = Seeing { call, actions: Actions::from_bits(actions) };
+/// Appends the body of an event about a call, as JSON: with these actions, and what is in that sight.
+pub(crate) fn write_call(call: &Call, view: u64, out: &mut Vec<u8>) {
+    let sight = Sight::from_bits(view);
+    let shown = (sight != Sight::ALL).then(|| call.clone().in_sight(sight));
+    let call = Seeing { call: shown.as_ref().unwrap_or(call), actions: Actions::from_bits(view) };
     write_body(&std::collections::BTreeMap::from([("call", call)]), out);
 }
 
@@ -351,7 +357,7 @@ impl Waiting {
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let actions: Actions = [Action::Pickup].into_iter().filter(|_| self.waits).collect();
-        write_call(&self.call, actions.bits(), out);
+        write_call(&self.call, actions.bits().into(), out);
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         user: Some(user(name)),
         number: None,
         name: None,
+        anonymous: false,
         state: *state,
         muted: Vec::new(),
         silenced: Vec::new(),
@@ -78,6 +79,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         ended_at: None,
         slot: None,
         room: None,
+        asks_pin: false,
         locked: false,
         asks_pin: false,
         why: None,
@@ -135,6 +137,7 @@ impl Telephony for Switch {
             user: None,
             number: Some(request.destination.to_string()),
             name: None,
+            anonymous: false,
             state: PartyState::Ringing,
             muted: Vec::new(),
             silenced: Vec::new(),
@@ -183,11 +186,11 @@ impl Telephony for Switch {
 impl Graph for Switch {
     async fn graph(&self, call: &CallId) -> Result<graph::Graph, Error> {
         let call = Telephony::call(self, call).await?;
-        let nodes = call
-            .users()
-            .into_iter()
-            .map(|user| graph::Node { id: user.to_string(), user: Some(user), muted: Vec::new(), moderator: false })
-            .collect();
+        let node = |party: &Party| {
+            let (user, anonymous) = (party.user.clone()?, party.anonymous);
+            Some(graph::Node { id: user.to_string(), user: Some(user), anonymous, muted: Vec::new(), moderator: false })
+        };
+        let nodes = call.parties.iter().filter_map(node).collect();
         Ok(graph::Graph { call: call.id, nodes, edges: Vec::new(), locked: false })
     }
 }
@@ -325,7 +328,7 @@ impl Admin for Switch {
     }
 
     async fn status(&self) -> Result<admin::SwitchStatus, Error> {
-        Ok(admin::SwitchStatus { version: "0".into(), uptime: 1, users: 1, devices: 1, calls: 0, draining: false })
+        Ok(admin::SwitchStatus { version: "0".into(), uptime: 1, users: 1, devices: 1, calls: 0, draining: false, warnings: Vec::new() })
     }
 
     async fn drain(&self, _: admin::Drain) -> Result<admin::SwitchStatus, Error> {

@@ -9,7 +9,8 @@ use cas::message::Encoding;
 use cas::server::{AWAY_LIMIT, Channel, Input, Peer, StreamId, Wire};
 use cas::text::{DeviceId, Sdp, UserName};
 use cas::topic::Happening;
-use cas::topic::tel::{CallEvent, Change, Described, Description, Left, PartyState, SdpType, State, Waiting};
+use cas::topic::graph::{self, Edge, Graph, Node};
+use cas::topic::tel::{CallEvent, Carrying, Change, Described, Description, Left, Party, PartyState, SdpType, State, Waiting};
 use serde_json::{Value, json};
 
 fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
@@ -41,6 +42,72 @@ fn who_leaves_a_call_that_goes_on_is_told_that_it_is_over_for_them() {
     });
     let expected = |name, messages: &[&str], is_over| (name, messages.iter().map(ToString::to_string).collect::<Vec<_>>(), is_over);
     assert_eq!(told, [expected("ann", &["ended"], true), expected("bob", &["changed"], false), expected("root", &["changed"], false)]);
+}
+
+#[test]
+fn who_is_anonymous_is_seen_by_themselves_and_by_who_may_see_all_calls() {
+    // RFC 3323
+    let mut host = Host::new();
+    let logins = ["ann", "bob", "eve", "root"].map(|name| host.sign_in(name));
+    host.post(&logins[3], "subscription", "add", json!({ "topic": "tel" }));
+    for login in &logins {
+        host.post(login, "subscription", "add", json!({ "topic": "graph" }));
+    }
+    let parties = ["ann", "bob", "eve"].map(|name| (name, PartyState::Connected));
+    let mut talk = call("77", State::Connected, &parties);
+    for party in [0, 2] {
+        talk.parties[party].anonymous = true;
+        let device = DeviceId::parse(&format!("{}-desk", parties[party].0)).unwrap();
+        talk.parties[party].devices.push(Carrying { device, media: Vec::new(), application: false });
+    }
+    host.switch.put(talk.clone());
+    let node = |party: &Party| Node {
+        id: party.user.as_ref().unwrap().to_string(),
+        user: party.user.clone(),
+        anonymous: party.anonymous,
+        muted: Vec::new(),
+        moderator: false,
+    };
+    let edge = |name: &str| Edge {
+        node: name.to_owned(),
+        device: DeviceId::parse(&format!("{name}-desk")).unwrap(),
+        media: Vec::new(),
+        state: PartyState::Connected,
+    };
+    let graph = |parties: &[Party]| Graph {
+        call: call_id("77"),
+        nodes: parties.iter().map(node).collect(),
+        edges: parties.iter().filter(|party| party.anonymous).filter_map(|party| Some(edge(party.user.as_ref()?.as_str()))).collect(),
+        locked: false,
+    };
+    let joined = graph::Changed { old: graph(&talk.parties[..2]), new: graph(&talk.parties) };
+    let left = Left { users: vec![user("bob"), user("ann")], call: talk.clone() };
+    host.input(changed(Change::Changed, talk));
+    host.input(Input::Happened(Happening::Graph(joined)));
+    host.input(Input::Happened(Happening::Left(left)));
+    let names = |text: &str| ["ann", "bob", "eve"].map(|name| text.contains(&format!("\"{name}")));
+    for (token, expected) in logins.iter().zip([[true, true, false], [false, true, false], [false, true, true], [true; 3]]) {
+        let poll = host.poll(token, None, Some(0));
+        let body = host.reply(poll).unwrap().body;
+        let events = body["events"].as_array().unwrap().iter().filter(|event| event["topic"] == "tel" || event["topic"] == "graph");
+        let told: Vec<_> = events.map(|event| names(&event["body"].to_string())).collect();
+        assert!(told.len() >= 2 && told.iter().all(|told| *told == expected), "{expected:?}: {told:?}");
+        for (topic, message, body) in
+            [("tel", "list", json!({})), ("tel", "show", json!({ "call": "77" })), ("graph", "get", json!({ "call": "77" }))]
+        {
+            let reply = host.post(token, topic, message, body);
+            assert_eq!(names(&reply.body.to_string()), expected, "{topic}.{message}");
+        }
+    }
+    // who guesses a name is told the same as with any other
+    for name in ["ann", "root", "bob"] {
+        host.post(&logins[1], "tel", "hold", json!({ "call": "77", "user": name }));
+    }
+    let poll = host.poll(&logins[1], None, Some(0));
+    let body = host.reply(poll).unwrap().body;
+    let [right, wrong, done] = &body["events"].as_array().unwrap()[..] else { panic!("{body}") };
+    assert_eq!((&right["response"], &right["body"]), (&wrong["response"], &wrong["body"]));
+    assert!(done["response"] == 0 && names(&done.to_string()) == [false, true, false], "{done}");
 }
 
 #[test]

@@ -28,7 +28,8 @@ pub struct Policy {
     pub default_expires: Duration,
     /// Longest expiry granted. Default: 1 hour.
     pub max_expires: Duration,
-    /// Most bindings of an AOR, 256 at the very most. A REGISTER that would add one more is refused with 403; none is dropped for it.
+    /// Most bindings of an AOR, 256 at the very most. A REGISTER that would add one more is refused with 403 and a Warning; none is dropped
+    /// for it but an older one of the same instance: a phone without reg-id that began anew somewhere else does not lock itself out.
     /// Default: 10.
     pub max_contacts: usize,
     /// Our own host names and addresses with their ports: a binding to them would be a loop, and is refused with 403. Default: none.
@@ -50,6 +51,9 @@ impl Default for Policy {
         }
     }
 }
+
+/// Reason of the [`Rejection`] of one binding more than there may be.
+pub const TOO_MANY: &str = "too many bindings";
 
 /// What a REGISTER changes, so that the caller knows how soon it must be on disk and whom to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,9 +157,12 @@ pub fn register(request: &Request, flow: &Flow, old: &[Binding], now: UnixTime, 
     for contact in contacts {
         table.apply(&sender, contact)?;
     }
+    let most = policy.max_contacts.min(store::MAX_BINDINGS);
+    table.displace(&sender, most)?;
     let (bindings, change) = table.finish();
-    if bindings.len() > policy.max_contacts.min(store::MAX_BINDINGS) && matches!(change, Change::Altered { added: 1.., .. }) {
-        return Err(Rejection::new(StatusCode::FORBIDDEN, "too many bindings"));
+    if bindings.len() > most && matches!(change, Change::Altered { added: 1.., .. }) {
+        let warning = format!("399 tandem \"{TOO_MANY}: at most {most} devices of a user are registered\"");
+        return Err(Rejection::with(StatusCode::FORBIDDEN, TOO_MANY, Name::Warning, &warning));
     }
     let headers = answer(request, &bindings, now, policy, sender.uses_outbound);
     Ok(Registered { bindings, change, headers })
@@ -396,6 +403,25 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_no_room_an_instance_takes_the_place_of_its_own_older_binding() {
+        // S11
+        let mut scene = Scene::new();
+        scene.policy.max_contacts = 2;
+        let at = |port: u16, instance: &str| format!("Contact: <sip:a@h:{port}>;+sip.instance=\"<urn:{instance}>\"");
+        assert_eq!(scene.change(&[&at(1, "x")]), altered(1, 0));
+        assert_eq!(scene.change(&[&at(2, "x")]), altered(1, 0), "it may be two");
+        assert_eq!(scene.change(&[&at(3, "x")]), altered(1, 1));
+        let contacts = |scene: &Scene| scene.bindings.iter().map(|binding| binding.contact.port()).collect::<Vec<_>>();
+        assert_eq!(contacts(&scene), [Some(2), Some(3)], "the oldest goes");
+        assert_eq!(scene.status(&[&at(4, "y")]), 403, "another instance");
+        assert_eq!(scene.status(&["Contact: <sip:a@h:5>"]), 403, "no instance");
+        assert_eq!(scene.status(&[&at(6, "x"), &at(7, "x"), &at(8, "x")]), 403, "more than its own");
+        scene.call_id = "another";
+        assert_eq!(scene.change(&[&at(9, "x")]), altered(1, 1));
+        assert_eq!(contacts(&scene), [Some(3), Some(9)]);
+    }
+
+    #[test]
     fn an_aor_has_no_more_bindings_than_allowed() {
         // S8, S11
         let mut scene = Scene::new();
@@ -404,6 +430,11 @@ mod tests {
         scene.send(&["Contact: <sip:a@h>, <sip:b@h>"]).unwrap();
         assert_eq!(scene.status(&["Contact: <sip:c@h>"]), 403);
         assert_eq!(scene.change(&["Contact: <sip:c@h>, <sip:a@h>;expires=0"]), altered(1, 1));
+        let refused = scene.send(&["Contact: <sip:d@h>"]).unwrap_err();
+        assert_eq!(
+            refused.headers.get(Name::Warning).unwrap(),
+            &b"399 tandem \"too many bindings: at most 2 devices of a user are registered\""[..]
+        );
         scene.policy.max_contacts = 1;
         assert_eq!(scene.change(&["Contact: <sip:b@h>"]), Change::Refreshed, "who is in may stay");
         scene.policy.max_contacts = usize::MAX;

@@ -85,6 +85,21 @@ impl Table {
         Ok(())
     }
 
+    /// Where there are too many, takes older bindings of the instances that this REGISTER adds out, the oldest first.
+    pub(super) fn displace(&mut self, sender: &Sender, most: usize) -> Result<(), Box<Rejection>> {
+        while self.added > 0 && self.rows.len() > most {
+            let is_of = |old: &Row, new: &Row| {
+                new.is_ours && new.binding.instance == old.binding.instance && new.binding.reg_id.is_none() && old.binding.reg_id.is_none()
+            };
+            let is_older = |old: &Row| !old.is_ours && !old.binding.instance.is_empty() && self.rows.iter().any(|new| is_of(old, new));
+            let older = self.rows.iter().enumerate().filter(|(_, row)| is_older(row));
+            let Some((at, _)) = older.min_by_key(|(_, row)| row.binding.expires_at) else { break };
+            self.rows.remove(at).check_order(sender)?;
+            self.removed += 1;
+        }
+        Ok(())
+    }
+
     /// Returns the bindings and what became of them.
     pub(super) fn finish(self) -> (Vec<Binding>, Change) {
         let Self { added, removed, .. } = self;

@@ -718,7 +718,7 @@ fn a_pin_is_asked_for_before_anybody_is_let_in() {
         scene.hangs_up(phone);
     }
     let record = scene.record();
-    assert_eq!((record.parties.len(), record.ended_by), (3, EndedBy::Callee));
+    assert_eq!((record.parties.len(), record.ended_by, &*record.reason), (3, EndedBy::Callee, "carol hung up"));
     scene.started = 1;
     scene.assert_over();
 }

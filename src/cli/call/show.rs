@@ -74,7 +74,13 @@ pub(in crate::cli) fn parties(parties: &Value) -> String {
 }
 
 fn party(party: &Value) -> String {
-    ["user", "name", "number"].iter().find_map(|member| party[member].as_str()).unwrap_or("unknown").to_owned()
+    let hidden = party["anonymous"].as_bool() == Some(true);
+    match (["user", "name", "number"].iter().find_map(|member| party[member].as_str()), hidden) {
+        (Some(known), false) => known.to_owned(),
+        (Some(known), true) => format!("{known} (anonymous)"),
+        (None, true) => "anonymous".to_owned(),
+        (None, false) => "unknown".to_owned(),
+    }
 }
 
 fn devices(devices: &Value) -> String {
@@ -99,6 +105,8 @@ mod tests {
         assert_eq!(sentence(&call), "Call 7 of ann (left), +49301 is parked in 701");
         let ended = json!({ "id": "7", "state": "ended", "parties": [], "why": "ann hung up." });
         assert_eq!(sentence(&ended), "Call 7 of nobody is ended: ann hung up.");
+        let hidden = json!({ "id": "7", "state": "ringing", "parties": [{ "anonymous": true, "state": "dialing" }, { "user": "bob" }] });
+        assert_eq!(sentence(&hidden), "Call 7 of anonymous (dialing), bob is ringing");
     }
 
     #[test]

@@ -27,10 +27,12 @@ pub(super) async fn check(options: &Options) -> (Switch, Vec<Finding>) {
         }
         Err(error) => Finding::fail(CHECK, format!("{error:#}"), "its log says why; restart it if it hangs"),
     };
-    (Switch::Up, vec![ready, status(options).await])
+    let mut findings = vec![ready];
+    findings.extend(status(options).await);
+    (Switch::Up, findings)
 }
 
-async fn status(options: &Options) -> Finding {
+async fn status(options: &Options) -> Vec<Finding> {
     let asked = async {
         let mut client = Client::sign_in(&options.on, options.show()).await?;
         let status = client.ask("admin", "status", json!({})).await;
@@ -38,11 +40,20 @@ async fn status(options: &Options) -> Finding {
         status
     };
     match asked.await {
-        Ok(status) => of_status(&status),
+        Ok(status) => std::iter::once(of_status(&status)).chain(of_users(&status)).collect(),
         Err(error) => {
-            Finding::warn("status", format!("it does not say how it is: {error}"), "ask as its administrator: on its host, or with --key")
+            vec![Finding::warn(
+                "status",
+                format!("it does not say how it is: {error}"),
+                "ask as its administrator: on its host, or with --key",
+            )]
         }
     }
+}
+
+fn of_users(status: &Value) -> impl Iterator<Item = Finding> {
+    let warnings = status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    warnings.map(|warning| Finding::warn("users", warning, "give one of the two another: `tandem number`, `tandem user`, or the file"))
 }
 
 fn of_status(status: &Value) -> Finding {
@@ -80,6 +91,8 @@ mod tests {
         };
         let ours = env!("CARGO_PKG_VERSION");
         assert_eq!(status(ours, false), Finding::ok("status", format!("version {ours}, up for 1m 1s, 1 users, 2 devices, 3 calls")));
+        let shadowed = json!({ "warnings": ["800 is a number of eve in the store, and is the number of a room"] });
+        assert_eq!(of_users(&shadowed).map(|finding| finding.verdict).collect::<Vec<_>>(), [Verdict::Warn]);
         assert_eq!(status("0.0.0", false).verdict, Verdict::Warn);
         assert_eq!(status(ours, true).verdict, Verdict::Warn);
     }

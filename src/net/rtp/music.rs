@@ -5,14 +5,24 @@ use std::path::Path;
 use hound::{SampleFormat, WavReader, WavSpec};
 use media::Sound;
 
+use crate::config::{Config, ConfigError};
+
 /// Octets of the longest file that is read: ten minutes of stereo at 48 kHz, and its header.
 pub const MAX_SIZE: u64 = 600 * 48_000 * 4 + 4096;
+
+/// Loads what a configuration names.
+///
+/// # Errors
+/// One sentence, with the place of the key.
+pub fn of(config: &Config) -> Result<Sound, ConfigError> {
+    load(config.media.music_on_hold.as_deref()).map_err(|fault| config.fault("media.music_on_hold", fault))
+}
 
 /// Loads a file; none = the built-in music.
 ///
 /// # Errors
 /// One sentence that says what is wrong with the file, and what would be accepted.
-pub fn load(path: Option<&Path>) -> Result<Sound, String> {
+fn load(path: Option<&Path>) -> Result<Sound, String> {
     let Some(path) = path else { return Ok(Sound::music()) };
     read(path)
         .map_err(|fault| format!("{}: {fault}; accepted: a WAV file of 16-bit PCM, mono or stereo, at 8, 16 or 48 kHz", path.display()))

@@ -36,8 +36,9 @@ impl Actions {
         self.0
     }
 
-    pub(crate) fn from_bits(bits: u32) -> Self {
-        Self(bits)
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half is no business of actions")]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits as u32)
     }
 }
 
@@ -317,6 +318,7 @@ pub(crate) mod tests {
             user: Some(UserName::parse(name).unwrap()),
             number: None,
             name: None,
+            anonymous: false,
             state,
             muted: Vec::new(),
             silenced: Vec::new(),

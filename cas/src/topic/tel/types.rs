@@ -252,6 +252,8 @@ bodies! {
         number: Option<String> = default,
         /// Their name, to show.
         name: Option<String> = default,
+        /// They asked not to be shown: only they and who may see all calls are told who it is.
+        anonymous: bool = default,
         /// Where they are in the call.
         state: PartyState,
         /// They put the call on hold at the device, which alone can resume it.
@@ -467,7 +469,7 @@ words! {
 
 impl CallView {
     pub(crate) fn new(call: Call, caller: &Caller) -> Self {
-        Self { actions: call.actions(caller), call }
+        Self { actions: call.actions(caller), call: call.seen_by(caller) }
     }
 }
 
