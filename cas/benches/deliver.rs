@@ -68,6 +68,7 @@ fn call(number: u64, first: u64) -> Call {
         muted: Vec::new(),
         silenced: Vec::new(),
         held_at_device: false,
+        anonymous: false,
         moderator: false,
     };
     Call {

@@ -81,7 +81,6 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         room: None,
         asks_pin: false,
         locked: false,
-        asks_pin: false,
         why: None,
         joined: None,
     }

@@ -38,7 +38,6 @@ impl Sight {
         u64::from(self.0) << 32
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "what is left after the shift has 32 bits")]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self((bits >> 32) as u32)
     }
