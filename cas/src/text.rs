@@ -205,6 +205,6 @@ mod tests {
     #[test]
     fn a_wrong_text_says_what_is_expected() {
         let error = serde_json::from_str::<Digits>("\"12a\"").unwrap_err();
-        assert!(error.to_string().starts_with("expected 1 to 64 of 0 to 9, A to D, * and #"), "{error}");
+        assert!(error.to_string().starts_with("expected 1 to 32 of 0 to 9, A to D, * and #"), "{error}");
     }
 }
