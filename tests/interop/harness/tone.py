@@ -212,7 +212,7 @@ def share(block, tone, rate):
         rate //= step
     n = len(block)
     power = sum(s * s for s in block)
-    if power < n * 100 * 100:
+    if power <= n * 100 * 100:
         return 0.0
     coefficient = 2 * math.cos(2 * math.pi * tone / rate)
     before = last = 0.0
