@@ -64,7 +64,12 @@ fn call(number: u64, first: u64) -> Call {
         number: Some(format!("50{number}")),
         name: Some("Somebody".into()),
         state: PartyState::Connected,
-        devices: vec![Carrying { device: DeviceId::parse("desk-phone").expect("a device"), media: vec![Media::Audio], application: false }],
+        devices: vec![Carrying {
+            device: DeviceId::parse("desk-phone").expect("a device"),
+            media: vec![Media::Audio],
+            application: false,
+            ringing: false,
+        }],
         muted: Vec::new(),
         silenced: Vec::new(),
         held_at_device: false,

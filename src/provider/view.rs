@@ -129,7 +129,7 @@ fn party(view: &View, party: &graph::Party) -> Party {
     let is_parked = view.state == graph::State::Parked && matches!(party.state, Standing::Connected | Standing::Holding);
     let device = |leg: &graph::Leg| {
         let device = DeviceId::parse(leg.device.as_ref()?.as_str()).ok()?;
-        Some(Carrying { device, media: carried(leg), application: leg.application })
+        Some(Carrying { device, media: carried(leg), application: leg.application, ringing: leg.state == Standing::Ringing })
     };
     Party {
         user,

@@ -223,7 +223,7 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
         let is_silenced = act.action() == Action::Unmute && call.party(&user).is_some_and(|party| !party.silenced.is_empty());
         let detail = match is_silenced {
             true => "the moderator has muted this: only the moderator can undo it".to_owned(),
-            false => format!("{} is not possible while the call is {}", act.action().name(), call.state_for(&user)),
+            false => call.why_not(act.action(), &user),
         };
         return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
     }
@@ -243,8 +243,7 @@ async fn check_guided<T: Telephony>(telephony: &T, caller: &Caller, user: &UserN
     if call.possible(user).contains(action) {
         return Ok(());
     }
-    let detail = format!("field guided: {} is not possible while the call is {}", action.name(), call.state_for(user));
-    Err(Error::new(Fault::NotNow, detail))
+    Err(Error::new(Fault::NotNow, format!("field guided: {}", call.why_not(action, user))))
 }
 
 /// Whose side is meant if the request does not say: one's own, or the moderator's for what only that may do, or the only other one, or

@@ -58,7 +58,7 @@ fn who_is_anonymous_is_seen_by_themselves_and_by_who_may_see_all_calls() {
     for party in [0, 2] {
         talk.parties[party].anonymous = true;
         let device = DeviceId::parse(&format!("{}-desk", parties[party].0)).unwrap();
-        talk.parties[party].devices.push(Carrying { device, media: Vec::new(), application: false });
+        talk.parties[party].devices.push(Carrying { device, media: Vec::new(), application: false, ringing: false });
     }
     host.switch.put(talk.clone());
     let node = |party: &Party| Node {

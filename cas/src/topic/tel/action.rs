@@ -267,8 +267,8 @@ impl Call {
         let allowed = actions.iter().copied().filter(|action| match action {
             Negotiate => is_application,
             Conference => !self.locked && !self.asks_pin && is_settled,
-            Transfer | Park => !self.is_conference() && is_settled,
-            Move | Split => is_settled,
+            Transfer | Park => !self.is_conference() && is_settled && !self.parties.iter().any(Party::is_moving),
+            Move | Split => is_settled && !party.is_some_and(Party::is_moving),
             Resume => party.is_some_and(|party| !party.held_at_device),
             _ => true,
         });
@@ -285,6 +285,16 @@ impl Call {
         self.state == State::Connected && self.parties.iter().any(|party| party.state == PartyState::Ringing)
     }
 
+    /// Returns why a user cannot do this now, in one sentence.
+    pub(crate) fn why_not(&self, action: Action, user: &UserName) -> String {
+        use Action::{Conference, Move, Park, Split, Transfer};
+        let changes = self.is_coming() || self.parties.iter().any(Party::is_moving);
+        if changes && [Conference, Move, Park, Split, Transfer].contains(&action) {
+            return format!("{} is not possible now: another change of the call is not over yet", action.name());
+        }
+        format!("{} is not possible while the call is {}", action.name(), self.state_for(user))
+    }
+
     /// What there is besides for a party who talks: its own sound, and all that a moderator may do.
     fn of_party(&self, party: &Party) -> Actions {
         use Action::{Kick, Lock, Moderate, Mute, Unlock, Unmute};
@@ -297,11 +307,18 @@ impl Call {
         own.iter().chain(moderator).copied().filter(|_| is_in).collect()
     }
 
-    pub(crate) fn state_for(&self, user: &UserName) -> &'static str {
+    fn state_for(&self, user: &UserName) -> &'static str {
         match self.party(user) {
             Some(party) if self.state != State::Ended => party.state.name(),
             _ => self.state.name(),
         }
+    }
+}
+
+impl Party {
+    /// Returns true while they talk and media is on its way to another device of theirs.
+    fn is_moving(&self) -> bool {
+        matches!(self.state, PartyState::Connected | PartyState::Held) && self.devices.iter().any(|device| device.ringing)
     }
 }
 
@@ -380,8 +397,22 @@ pub(crate) mod tests {
         assert!(!has(&talking, "ann", "park") && has(&talking, "ann", "conference"), "of three, nobody is the other one");
         assert!(!has(&talking, "ann", "negotiate"));
         let device = DeviceId::parse("page").unwrap();
-        talking.parties[0].devices.push(Carrying { device, media: Vec::new(), application: true });
+        talking.parties[0].devices.push(Carrying { device, media: Vec::new(), application: true, ringing: false });
         assert!(has(&talking, "ann", "negotiate"));
+    }
+
+    #[test]
+    fn while_a_device_rings_for_a_move_nothing_is_offered_that_has_to_wait() {
+        let mut talking = call(State::Connected, PartyState::Connected, PartyState::Connected);
+        let device = DeviceId::parse("mobile").unwrap();
+        talking.parties[0].devices.push(Carrying { device, media: Vec::new(), application: false, ringing: true });
+        let possible = |user: &str| talking.possible(&UserName::parse(user).unwrap());
+        for action in [Action::Transfer, Action::Park, Action::Move, Action::Split] {
+            assert!(!possible("ann").contains(action), "{action:?}");
+            assert!(talking.why_not(action, &UserName::parse("ann").unwrap()).contains("another change"), "{action:?}");
+        }
+        assert!(possible("ann").contains(Action::Drop) && possible("ann").contains(Action::Hold));
+        assert!(possible("bob").contains(Action::Move) && !possible("bob").contains(Action::Transfer));
     }
 
     #[test]

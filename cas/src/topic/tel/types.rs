@@ -275,6 +275,8 @@ bodies! {
         media: Vec<Media> = default,
         /// It is an application that describes its media itself, with `negotiate`.
         application: bool = default,
+        /// It rings: for the call, or for what is to come to it.
+        ringing: bool = default,
     }
 }
 
