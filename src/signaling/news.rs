@@ -140,16 +140,18 @@ impl Signaling {
         let came = |party: &&Party| is_in(party) && !before.and_then(|before| before.party(party.id)).is_some_and(is_in);
         let entries: Vec<Kept> =
             after.parties.iter().filter(came).filter_map(|party| part(after, after, &Done::of(party, None)?, now)).collect();
-        let mut batches = Vec::new();
+        // mostly one write: the record with all there are
+        let mut batches: Vec<Batch> = Vec::new();
         if before.is_none() {
             let mut batch = Batch::new();
             detail::note_call(record, &mut batch);
             batches.push(batch);
         }
-        for some in entries.chunks(NOTED) {
-            let mut batch = Batch::new();
-            some.iter().for_each(|kept| detail::note_part(kept, &mut batch));
-            batches.push(batch);
+        for (at, kept) in entries.iter().enumerate() {
+            if at % NOTED == 0 && (at > 0 || batches.is_empty()) {
+                batches.push(Batch::new());
+            }
+            batches.last_mut().into_iter().for_each(|batch| detail::note_part(kept, batch));
         }
         for batch in batches {
             if let Err(error) = self.writer.submit(&batch, 0) {
