@@ -230,6 +230,7 @@ impl Signaling {
             }
             self.handle_timeouts();
             self.settle();
+            self.writer.flush();
             self.metrics.turn.record(clock::now().saturating_duration_since(self.now));
             if farewell.is_none() && self.is_drained() {
                 farewell = Some(self.farewell(Ended::Drained));
@@ -353,11 +354,7 @@ impl Signaling {
                 self.metrics.record(&record);
                 let call = record.id;
                 for batch in detail::writes(*record) {
-                    // Nobody waits for a record; token 0 is nobody's.
-                    if let Err(error) = self.writer.submit(&batch, 0) {
-                        warn!(%call, %error, "the call's record is lost");
-                        self.note_failure(error);
-                    }
+                    self.note(&batch, format_args!("the record of call {call} is lost"));
                 }
             }
             Output::Recall { call, user } => self.recall(call, &user),

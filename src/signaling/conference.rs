@@ -5,7 +5,7 @@ use std::sync::Arc;
 use media::Kinds;
 use sip::message::{Headers, NameAddr};
 use sip::{Aor, Incoming, StatusCode};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::command::{Finish, Unable};
 use super::outside::{protection, who};
@@ -99,10 +99,7 @@ impl Signaling {
     pub(super) fn merged(&mut self, call: call::Id, into: call::Id) {
         let mut batch = Batch::new();
         detail::forget_call(call, &mut batch);
-        if let Err(error) = self.writer.submit(&batch, 0) {
-            warn!(%call, %error, "after the next start there will be a record of a call that another one's tells of");
-            self.note_failure(error);
-        }
+        self.note(&batch, format_args!("after the next start there will be a record of call {call}, of which another one's tells"));
         self.ordered.values_mut().filter(|(waits, _)| *waits == call).for_each(|(waits, _)| *waits = into);
         if let Some(guide) = self.guided.remove(&call) {
             self.guide(into, guide);

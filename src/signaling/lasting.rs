@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sip::registrar::Received;
 use sip::{Aor, Flow, Restart, StatusCode, SubscriptionId, Termination};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::outside::is_same_place;
 use super::{Signaling, Unwritten, millis};
@@ -49,7 +49,7 @@ impl Signaling {
             info!(subscriptions = self.sip.subscriptions(), over = over.len(), "subscriptions of before go on");
         }
         for batch in removed(&over) {
-            self.write_unawaited(&batch);
+            self.note(&batch, format_args!("subscriptions that are over stay in the store until they run out"));
         }
     }
 
@@ -98,14 +98,7 @@ impl Signaling {
     pub(super) fn forget_watch(&mut self, id: SubscriptionId) {
         let mut batch = Batch::new();
         Kept::remove(id, &mut batch);
-        self.write_unawaited(&batch);
-    }
-
-    fn write_unawaited(&mut self, batch: &Batch) {
-        // token 0 is nobody's
-        if let Err(error) = self.writer.submit(batch, 0) {
-            warn!(%error, "subscriptions that are over stay in the store until they run out");
-        }
+        self.note(&batch, format_args!("a subscription that is over stays in the store until it runs out"));
     }
 
     /// A device registered. What its user watched before a restart over a connection that is gone is told along this flow, if it is the

@@ -154,10 +154,7 @@ impl Signaling {
             batches.last_mut().into_iter().for_each(|batch| detail::note_part(kept, batch));
         }
         for batch in batches {
-            if let Err(error) = self.writer.submit(&batch, 0) {
-                warn!(call = %event.call, %error, "a call that goes on would leave no record if the switch stopped without warning");
-                self.note_failure(error);
-            }
+            self.note(&batch, format_args!("call {} would leave no record if the switch stopped without warning", event.call));
         }
     }
 
@@ -194,11 +191,7 @@ impl Signaling {
         let mut batch = Batch::new();
         if self.users.named(kept.entry.user.as_str()).is_none() {
             detail::forget(&kept, &mut batch);
-            if let Err(error) = self.writer.submit(&batch, 0) {
-                warn!(%error, "a part of somebody who was removed, in a call that is over, stays in the store");
-                self.note_failure(error);
-            }
-            return;
+            return self.note(&batch, format_args!("a part of somebody who was removed, in a call that is over, stays in the store"));
         }
         kept.put(&mut batch);
         let news = self.news.news.clone();

@@ -1,6 +1,7 @@
 //! What waits until it is durable: no answer leaves before (`storage`'s group commit), and none at all once the store has failed.
 
 use std::cmp::Reverse;
+use std::fmt;
 
 use sip::message::Name;
 use sip::{Aor, Response, ServerId, StatusCode, SubscriptionId, Termination};
@@ -128,8 +129,16 @@ impl Signaling {
         }
     }
 
+    /// Submits a write that nobody waits for. If it is not taken, this says in the log what follows.
+    pub(super) fn note(&mut self, batch: &Batch, follows: fmt::Arguments<'_>) {
+        if let Err(error) = self.writer.note(batch) {
+            warn!(%error, "{follows}");
+            self.note_failure(error);
+        }
+    }
+
     /// A store that failed has failed for ever.
-    pub(super) fn note_failure(&mut self, error: StorageError) {
+    fn note_failure(&mut self, error: StorageError) {
         if matches!(error, StorageError::Failed(_)) {
             self.store.get_or_insert(error);
         }

@@ -25,13 +25,17 @@ pub const MAX_UNCOLLECTED: usize = 2 * MAX_QUEUED;
 /// Most bytes in one group, save for a larger last batch; what is beyond is the next group. It is far below a segment of
 /// sled, so that sled never writes over a segment whose successor is not yet durable (see `sled.rs`).
 const MAX_GROUP_BYTES: usize = 256 << 10;
+/// How long a batch that nobody waits for may wait for one that somebody does.
+pub(super) const NOTE_WAITS: Duration = Duration::from_millis(100);
 /// How long the next group may gather for each batch that the last one had.
 const GATHER_PER_BATCH: Duration = Duration::from_millis(1);
 
-/// Submits batches without blocking and learns which have become durable.
+/// Submits batches without blocking and learns which have become durable. What it takes is on its way after the next [`Self::flush`], so that
+/// whatever one turn of a loop leads to is one group.
 pub struct Writer {
     committer: Arc<Committer>,
     acks: Arc<Acks>,
+    is_flushed: bool,
 }
 
 impl Writer {
@@ -44,7 +48,7 @@ impl Writer {
         state.writers.retain(|writer| writer.strong_count() > 0);
         state.writers.push(Arc::downgrade(&acks));
         drop(state);
-        Self { committer, acks }
+        Self { committer, acks, is_flushed: true }
     }
 
     /// Takes the batch (its bytes are copied) and gives its token back through [`Self::committed`] once it is durable.
@@ -57,9 +61,27 @@ impl Writer {
             return Err(StorageError::Full);
         }
         self.acks.uncollected.fetch_add(1, Ordering::Relaxed);
+        self.is_flushed = false;
         self.committer.submit(batch, Ack::Token(Arc::clone(&self.acks), token)).inspect_err(|_| {
             self.acks.uncollected.fetch_sub(1, Ordering::Relaxed);
         })
+    }
+
+    /// Takes a batch that nobody waits for: it becomes durable with whatever is submitted next, or a tenth of a second later. Otherwise as
+    /// [`Self::submit`].
+    ///
+    /// # Errors
+    /// The batch was not taken, as for [`Self::submit`].
+    pub fn note(&mut self, batch: &Batch) -> Result<(), StorageError> {
+        self.is_flushed = false;
+        self.committer.submit(batch, Ack::None)
+    }
+
+    /// Sends what was taken since the last time on its way to the disk.
+    pub fn flush(&mut self) {
+        if !std::mem::replace(&mut self.is_flushed, true) {
+            self.committer.queue.wake();
+        }
     }
 
     /// Waits for the next acknowledgements and returns the tokens, in the order of submission, of every batch that became
@@ -122,6 +144,8 @@ impl Acks {
 
 /// Who is to hear that a batch is durable.
 enum Ack {
+    /// Nobody.
+    None,
     Token(Arc<Acks>, u64),
     Once(oneshot::Sender<Result<(), StorageError>>),
 }
@@ -131,14 +155,26 @@ enum Ack {
 struct Pending {
     bytes: Vec<u8>,
     entries: Vec<(usize, Ack)>,
+    /// Somebody waits for one of them.
+    is_awaited: bool,
+}
+
+/// What the thread waits for, beside the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    /// It is at work.
+    Nothing,
+    /// A first batch.
+    Batch,
+    /// A batch that somebody waits for: there are others.
+    Awaited,
 }
 
 struct State {
     pending: Pending,
     writers: Vec<Weak<Acks>>,
     failed: Option<StorageError>,
-    /// The thread waits for a first batch and wants to be woken by it.
-    idle: bool,
+    waits_for: WaitsFor,
     /// Nothing is committed until this ends (tests only).
     held: bool,
     closing: bool,
@@ -157,12 +193,12 @@ struct Queue {
 }
 
 impl Committer {
-    /// Makes a committer whose thread commits in groups with pauses of at most `window`.
-    pub(crate) fn start(backend: Arc<dyn Backend>, window: Duration) -> std::io::Result<Self> {
+    /// Makes a committer whose thread commits in groups with pauses of at most `window`. What nobody waits for waits this long for more.
+    pub(crate) fn start(backend: Arc<dyn Backend>, window: Duration, note_waits: Duration) -> std::io::Result<Self> {
         let queue = Queue::new(backend);
         let thread = std::thread::Builder::new().name("storage".into()).spawn({
             let queue = Arc::clone(&queue);
-            move || queue.run(window)
+            move || queue.run(window, note_waits)
         })?;
         Ok(Self { queue, thread: Some(thread) })
     }
@@ -190,6 +226,7 @@ impl Committer {
     pub(super) async fn write(&self, batch: &Batch) -> Result<(), StorageError> {
         let (sender, receiver) = oneshot::channel();
         self.submit(batch, Ack::Once(sender))?;
+        self.queue.wake();
         receiver.await.expect("a batch that was taken is acknowledged or failed")
     }
 
@@ -225,7 +262,14 @@ impl Drop for Committer {
 
 impl Queue {
     fn new(backend: Arc<dyn Backend>) -> Arc<Self> {
-        let state = State { pending: Pending::default(), writers: Vec::new(), failed: None, idle: false, held: false, closing: false };
+        let state = State {
+            pending: Pending::default(),
+            writers: Vec::new(),
+            failed: None,
+            waits_for: WaitsFor::Nothing,
+            held: false,
+            closing: false,
+        };
         Arc::new(Self { backend, state: Mutex::new(state), wake: Condvar::new() })
     }
 
@@ -239,20 +283,31 @@ impl Queue {
             return Err(StorageError::Full);
         }
         pending.bytes.extend_from_slice(changes);
+        pending.is_awaited |= !matches!(ack, Ack::None);
         pending.entries.push((pending.bytes.len(), ack));
-        let wake = mem::take(&mut state.idle);
-        drop(state);
-        if wake {
-            self.wake.notify_one();
-        }
         Ok(())
     }
 
+    /// Wakes the thread if there is what it waits for.
+    fn wake(&self) {
+        let mut state = lock(&self.state);
+        let is_there = match state.waits_for {
+            WaitsFor::Nothing => false,
+            WaitsFor::Batch => !state.pending.entries.is_empty(),
+            WaitsFor::Awaited => state.pending.is_awaited,
+        };
+        if is_there {
+            state.waits_for = WaitsFor::Nothing;
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
     /// The life of the storage thread.
-    fn run(&self, window: Duration) {
+    fn run(&self, window: Duration, note_waits: Duration) {
         let mut pending = Pending::default();
         let mut pause = Duration::ZERO;
-        while self.take(&mut pending, pause) {
+        while self.take(&mut pending, pause, note_waits) {
             let batches = u32::try_from(pending.entries.len()).unwrap_or(u32::MAX);
             pause = match batches {
                 0 | 1 => Duration::ZERO, // a writer alone waits for us, not we for more of it
@@ -263,7 +318,7 @@ impl Queue {
     }
 
     /// Pauses, waits for at least one batch, and swaps what is there for the empty `pending`. False: nothing more will come.
-    fn take(&self, pending: &mut Pending, pause: Duration) -> bool {
+    fn take(&self, pending: &mut Pending, pause: Duration, note_waits: Duration) -> bool {
         let mut state = lock(&self.state);
         if !pause.is_zero() {
             // Nobody wakes this but the end: that is what makes a submission cheap under load.
@@ -274,10 +329,13 @@ impl Queue {
             if state.closing {
                 return false;
             }
-            state.idle = true;
+            state.waits_for = WaitsFor::Batch;
             state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.idle = false;
+        state.waits_for = WaitsFor::Awaited;
+        let waits = |state: &mut State| !state.pending.is_awaited && !state.closing;
+        (state, _) = self.wake.wait_timeout_while(state, note_waits, waits).unwrap_or_else(PoisonError::into_inner);
+        state.waits_for = WaitsFor::Nothing;
         mem::swap(&mut state.pending, pending);
         true
     }
@@ -306,6 +364,7 @@ impl Queue {
             acknowledge(pending.entries.drain(..batches).map(|(_, ack)| ack));
         }
         pending.bytes.clear();
+        pending.is_awaited = false;
     }
 
     /// Lets everyone know that nothing will be acknowledged any more.
@@ -333,6 +392,7 @@ fn acknowledge(acks: impl Iterator<Item = Ack>) {
     let mut run: Option<(Arc<Acks>, Vec<u64>)> = None;
     for ack in acks {
         match (ack, &mut run) {
+            (Ack::None, _) => {}
             (Ack::Once(sender), _) => {
                 let _gone = sender.send(Ok(()));
             }
@@ -385,10 +445,22 @@ mod tests {
     type Groups = Receiver<Vec<Vec<u8>>>;
 
     fn gated() -> (Storage, Groups, Sender<Result<(), StorageError>>) {
+        gated_with(NOTE_WAITS)
+    }
+
+    fn gated_with(note_waits: Duration) -> (Storage, Groups, Sender<Result<(), StorageError>>) {
         let ((groups, seen), (go, let_through)) = (channel(), channel());
         let gate = Gate { groups: Mutex::new(groups), let_through: Mutex::new(let_through) };
-        let committer = Committer::start(Arc::new(gate), Duration::from_millis(10)).unwrap();
+        let committer = Committer::start(Arc::new(gate), Duration::from_millis(10), note_waits).unwrap();
         (Storage { committer: Arc::new(committer) }, seen, go)
+    }
+
+    /// Returns once the thread waits for this, or has sent a group instead.
+    fn await_rest(storage: &Storage, groups: &Groups, what: WaitsFor) {
+        while lock(&storage.committer.queue.state).waits_for != what {
+            assert_eq!(groups.try_recv().ok(), None, "nothing was to be committed");
+            std::thread::yield_now();
+        }
     }
 
     fn put(key: u64) -> Batch {
@@ -402,6 +474,7 @@ mod tests {
         let (storage, groups, go) = gated();
         let mut writer = storage.writer();
         writer.submit(&put(0), 0).unwrap();
+        writer.flush();
         assert_eq!(groups.recv().unwrap(), [0u64.to_be_bytes()], "a lone write does not wait for others");
         for n in 1..100 {
             writer.submit(&put(n), n).unwrap();
@@ -412,6 +485,52 @@ mod tests {
         assert_eq!(groups.recv().unwrap(), (1..100u64).map(u64::to_be_bytes).collect::<Vec<_>>());
         go.send(Ok(())).unwrap();
         assert_eq!(writer.committed().await, Ok((1..100).collect()));
+    }
+
+    #[tokio::test]
+    async fn what_one_turn_takes_is_one_group() {
+        let (storage, groups, go) = gated();
+        let mut writer = storage.writer();
+        for n in 0..3 {
+            writer.submit(&put(n), n).unwrap();
+        }
+        writer.note(&put(3)).unwrap();
+        go.send(Ok(())).unwrap();
+        writer.flush();
+        assert_eq!(groups.recv().unwrap(), (0..4u64).map(u64::to_be_bytes).collect::<Vec<_>>());
+        assert_eq!(writer.committed().await, Ok((0..3).collect()), "nobody is told of a note");
+    }
+
+    #[test]
+    fn a_note_waits_for_a_write() {
+        let (storage, groups, _go) = gated_with(Duration::MAX);
+        let mut writer = storage.writer();
+        writer.note(&put(0)).unwrap();
+        writer.flush();
+        await_rest(&storage, &groups, WaitsFor::Awaited);
+        writer.submit(&put(1), 1).unwrap();
+        writer.flush();
+        assert_eq!(groups.recv().unwrap(), [0, 1].map(u64::to_be_bytes));
+    }
+
+    #[test]
+    fn a_note_does_not_wait_for_ever() {
+        let (storage, groups, _go) = gated_with(Duration::from_millis(1));
+        await_rest(&storage, &groups, WaitsFor::Batch);
+        let mut writer = storage.writer();
+        writer.note(&put(0)).unwrap();
+        writer.flush();
+        assert_eq!(groups.recv_timeout(Duration::from_secs(60)).unwrap(), [0u64.to_be_bytes()]);
+    }
+
+    #[test]
+    fn notes_are_not_counted_against_a_writer() {
+        let (storage, _memory) = Storage::memory();
+        let mut writer = storage.writer();
+        for _ in 0..=MAX_UNCOLLECTED {
+            writer.note(&put(0)).unwrap();
+        }
+        assert_eq!(writer.submit(&put(0), 0), Ok(()));
     }
 
     #[tokio::test]
@@ -438,6 +557,7 @@ mod tests {
             batch.put(Table::Cdr, &n.to_be_bytes(), &[0; 10_000]);
             writer.submit(&batch, n).unwrap();
         }
+        writer.flush();
         for _ in 0..10 {
             go.send(Ok(())).unwrap();
         }
@@ -489,6 +609,7 @@ mod tests {
         let (storage, groups, go) = gated();
         let (mut writer, mut idle) = (storage.writer(), storage.writer());
         writer.submit(&put(1), 1).unwrap();
+        writer.flush();
         groups.recv().unwrap();
         writer.submit(&put(2), 2).unwrap();
         go.send(Ok(())).unwrap();

@@ -24,7 +24,7 @@ pub use self::memory::Memory;
 pub use self::sled::{OpenError, SCHEMA_VERSION};
 
 use self::batch::Changes;
-use self::commit::Committer;
+use self::commit::{Committer, NOTE_WAITS};
 
 /// Names the part of the store that a key belongs to; its number is the first byte of each stored key, so it never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,7 +120,7 @@ pub(crate) const PAGE: usize = 256;
 
 /// A handle on the store; clones share it, and the last one to go waits until everything taken is durable.
 ///
-/// Writes are committed in groups. A lone write is committed at once. After a group of several the storage pauses for a
+/// Writes are committed in groups. A lone write is committed at once, one that nobody waits for with the next. After a group of several the storage pauses for a
 /// millisecond per batch of it, [`Options::group_window`] at most, because what a commit costs does not depend on its size.
 #[derive(Clone)]
 pub struct Storage {
@@ -134,7 +134,7 @@ impl Storage {
     /// [`OpenError`] names the folder and what is wrong with it.
     pub fn open(folder: &std::path::Path, options: &Options) -> Result<Self, OpenError> {
         let backend = sled::Sled::open(folder, options.cache_capacity)?;
-        let committer = Committer::start(Arc::new(backend), options.group_window)
+        let committer = Committer::start(Arc::new(backend), options.group_window, NOTE_WAITS)
             .map_err(|source| OpenError::Io { folder: folder.to_owned(), source })?;
         Ok(Self { committer: Arc::new(committer) })
     }

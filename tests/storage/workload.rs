@@ -148,6 +148,7 @@ async fn write(storage: &Storage, seed: u64, id: u64) {
             };
         }
         let mut outcome = writer.submit(&batch, n);
+        writer.flush();
         while outcome.is_ok() && n + 1 - acked >= OUT {
             outcome = writer.committed().await.map(|tokens| {
                 assert!(tokens.iter().copied().eq(acked..acked + tokens.len() as u64), "tokens come in order");
