@@ -41,7 +41,7 @@ use crate::call::command::Ticket;
 use crate::call::conference::room::{Pin, Room};
 use crate::call::{Calls, Output, Switch};
 use crate::clock;
-use crate::config::{Config, Features, Group, MediaPath, Srtp, Trunk};
+use crate::config::{Config, Group, MediaPath, Srtp, Trunk};
 use crate::history::detail;
 use crate::inside;
 use crate::location::Locations;
@@ -50,6 +50,7 @@ use crate::net::{Event as NetEvent, Net};
 use crate::presence::publication::Lasting;
 use crate::presence::watch::Found;
 use crate::presence::{Kept, Presences};
+use crate::route::Route;
 use crate::storage::{StorageError, Writer};
 use crate::telemetry::metrics::Metrics;
 use crate::thin::{self as thin_client, Thin};
@@ -111,7 +112,6 @@ pub(crate) struct Signaling {
     registrar: registrar::Policy,
     domain: String,
     trunks: Vec<Trunk>,
-    features: Features,
     groups: Vec<Group>,
     /// The rooms, by number.
     rooms: BTreeMap<Arc<str>, Arc<Room>>,
@@ -173,7 +173,6 @@ impl Signaling {
             registrar: parts.registrar,
             domain: config.domain.as_str().to_owned(),
             trunks: config.trunks.clone(),
-            features: config.features.clone(),
             groups: config.groups.clone(),
             rooms: config.rooms.iter().map(room).map(|room| (Arc::clone(&room.number), room)).collect(),
             media_path: config.policy.media,
@@ -373,6 +372,11 @@ impl Signaling {
                 self.follow_guided(&view);
             }
         }
+    }
+
+    /// Where what is dialled leads.
+    fn route(&self) -> Route<'_> {
+        Route { domain: &self.domain, listeners: self.sip.listeners(), users: &self.users }
     }
 
     fn send(&mut self, send: sip::Send) {

@@ -14,7 +14,7 @@ use cas::topic::permission::RightsChange;
 use sha2::{Digest as _, Sha256};
 use sip::digest::Ha1;
 
-use crate::config::{self, Config, Features, Number as Dialled, Srtp};
+use crate::config::{self, Config, Feature, Features, Number as Dialled, Srtp};
 use crate::storage::{Batch, Table};
 
 /// Most users. A further one is refused.
@@ -191,10 +191,16 @@ impl Users {
         self.by_name.get(user).or_else(|| self.by_name.get(&self.by_number.get(canonical(user).as_str())?.user))
     }
 
-    /// Finds the user of what is dialled: a name, a number, or a URI of our domain.
+    /// Returns what a dialled text asks for, if it is a feature code.
     #[must_use]
-    pub fn dialled(&self, address: &str, domain: &str) -> Option<&User> {
-        self.find(part(address, domain)?)
+    pub fn feature(&self, dialled: &str) -> Option<Feature> {
+        self.features.find(dialled)
+    }
+
+    /// Returns the number of a room, if that is what it is.
+    #[must_use]
+    pub fn room(&self, number: &str) -> Option<&str> {
+        self.rooms.get(number).map(|number| &**number)
     }
 
     /// Finds a user by name.
@@ -529,23 +535,13 @@ fn digest(secret: &str) -> [u8; 32] {
 }
 
 /// Takes visual separators out of a number (RFC 3966 §3).
-fn canonical(number: &str) -> String {
+#[must_use]
+pub fn canonical(number: &str) -> String {
     let digits = |text: &str| text.chars().any(|c| c.is_ascii_digit());
     if !digits(number) {
         return number.to_owned();
     }
     number.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')' | ' ')).collect()
-}
-
-/// Returns the user or the number of what is dialled: it alone, or a URI of our domain.
-#[must_use]
-pub fn part<'a>(address: &'a str, domain: &str) -> Option<&'a str> {
-    let bare = ["sips:", "sip:", "tel:"].into_iter().find_map(|scheme| address.strip_prefix(scheme)).unwrap_or(address);
-    let bare = bare.split(';').next()?;
-    match bare.split_once('@') {
-        Some((user, host)) => Some(user).filter(|_| host.eq_ignore_ascii_case(domain)),
-        None => Some(bare),
-    }
 }
 
 #[cfg(test)]

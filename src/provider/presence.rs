@@ -8,6 +8,7 @@ use cas::topic::presence::{Presence, Set, User};
 use super::Provider;
 use crate::clock;
 use crate::presence::Kept;
+use crate::route::Meant;
 
 impl cas::provider::Presence for Provider {
     async fn presence(&self, _: &Caller, users: &[UserName]) -> Result<Vec<User>, Error> {
@@ -21,7 +22,11 @@ impl cas::provider::Presence for Provider {
     async fn resolve(&self, addresses: &[Destination]) -> Result<Vec<UserName>, Error> {
         let addresses = addresses.to_vec();
         let found = self.signaling.look(move |people| {
-            let user = |address: &Destination| UserName::parse(&people.users.dialled(address.as_str(), people.domain)?.name).ok();
+            let route = people.route();
+            let user = |address: &Destination| match route.typed(address.as_str()) {
+                Meant::User(user) => UserName::parse(&user.name).ok(),
+                Meant::Room(_) | Meant::Feature(_) | Meant::Switch | Meant::Elsewhere | Meant::Nobody => None,
+            };
             addresses.iter().filter_map(user).collect()
         });
         Ok(found.await?)

@@ -30,8 +30,8 @@ pub(super) fn sender(context: &mut Context<'_>, incoming: &Incoming, side: Side)
     let credentials = context.challenger.credentials(request, side).map_err(Rejection::Malformed)?;
     let Some(credentials) = credentials else { return Err(Rejection::Challenge(side, Stale::No)) };
     let name = credentials.username().into_owned();
-    let user = context.users.named(&name);
-    let standing = match user.and_then(|user| Aor::new(&user.name, context.domain)) {
+    let user = context.route.users.named(&name);
+    let standing = match user.and_then(|user| Aor::new(&user.name, context.route.domain)) {
         Some(aor) if context.locations.of(&aor).iter().any(|b| b.received.remote.ip() == source && !b.is_expired(context.unix)) => {
             Standing::Registered
         }

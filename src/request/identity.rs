@@ -24,7 +24,7 @@ const OTHER_ORDERS: [&str; 6] = ["Identity", "Identity-Info", "Answer-Mode", "Pr
 pub(super) fn of(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<NameAddr, Rejection> {
     let from: NameAddr = request.headers.typed(Name::From).map_err(|_| Rejection::Malformed("malformed From"))?;
     let (aor, shown) = match sender {
-        Sender::User(name) => (Aor::new(name, context.domain), from),
+        Sender::User(name) => (Aor::new(name, context.route.domain), from),
         Sender::Trunk(trunk) => {
             let asserted: Option<NameAddr> = request.headers.first(Name::PAssertedIdentity).ok();
             let shown = asserted.unwrap_or(from);
@@ -40,7 +40,7 @@ pub(super) fn of(context: &Context<'_>, request: &Request, sender: &Sender) -> R
 /// Returns what the administrator calls a user.
 fn given_name<'a>(context: &Context<'a>, sender: &Sender) -> Option<&'a str> {
     match sender {
-        Sender::User(name) => context.users.named(name)?.shown.as_deref(),
+        Sender::User(name) => context.route.users.named(name)?.shown.as_deref(),
         Sender::Trunk(_) => None,
     }
 }
@@ -49,8 +49,8 @@ fn given_name<'a>(context: &Context<'a>, sender: &Sender) -> Option<&'a str> {
 fn outside(context: &Context<'_>, trunk: &str, user: &str) -> Option<Aor> {
     let digits = user.strip_prefix('+').unwrap_or(user);
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number && context.users.find(user).is_none() && !(context.is_room)(user) {
-        return Aor::new(user, context.domain);
+    if is_number && context.route.users.find(user).is_none() && context.route.users.room(user).is_none() {
+        return Aor::new(user, context.route.domain);
     }
     Aor::new(user, &Trunk::domain(trunk)).or_else(|| Aor::new(user, NOWHERE))
 }
@@ -126,7 +126,7 @@ pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Se
 pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
     match sender {
         Sender::User(name) => {
-            let uri = Aor::new(name, context.domain)?.uri()?;
+            let uri = Aor::new(name, context.route.domain)?.uri()?;
             Some(NameAddr::new(uri).with_display(given_name(context, sender).unwrap_or_default()))
         }
         Sender::Trunk(_) => None,

@@ -7,11 +7,12 @@ use sip::endpoint::Named;
 use sip::message::header::NameAddr;
 use sip::message::{Name, Scheme};
 use sip::registrar::{Reach, Target};
-use sip::{Incoming, Request, StatusCode, Transport};
+use sip::{DialogId, Incoming, Request, StatusCode, Transport};
 
 use super::{Context, Entry, Invitation, Outcome, Rejection, Sender, Visit, Wish, auth, hops_left, identity};
 use crate::config::MediaPath;
 use crate::inside;
+use crate::route::Meant;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
@@ -22,17 +23,17 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     if is_sips && !incoming.flow.transport.is_secure() && context.inside.is_none() {
         return Err(Rejection::UnsupportedScheme);
     }
-    if let Some(wish) = wish(context, request, &sender)? {
-        return enter(context, request, &sender, wish);
+    if let Some(dialog) = replaced(context, &sender)? {
+        return enter(context, request, &sender, Wish::Replace(dialog));
     }
-    if let Some(visit) = visit(context, request, &sender)? {
-        return Ok(Outcome::Visit(Box::new(visit)));
-    }
-    let callee = match (context.user(&request.uri), &sender) {
-        (Err(Rejection::UnknownUser), Sender::User(user)) => {
-            return Ok(Outcome::Nobody { user: user.clone(), dialled: request.uri.user().to_owned() });
+    let callee = match (context.route.find(&request.uri), &sender) {
+        (Meant::User(callee), _) => callee,
+        (Meant::Room(room), _) => return visit(context, request, &sender, room),
+        (Meant::Feature(feature), Sender::User(_)) => return enter(context, request, &sender, Wish::Feature(feature)),
+        (Meant::Feature(_) | Meant::Switch | Meant::Elsewhere | Meant::Nobody, Sender::Trunk(_)) => return Err(Rejection::UnknownUser),
+        (Meant::Switch | Meant::Elsewhere | Meant::Nobody, Sender::User(user)) => {
+            return Ok(Outcome::Nobody { user: user.clone(), dialled: context.route.written(&request.uri) });
         }
-        (callee, _) => callee?,
     };
     let (callee_srtp, callee_name) = (callee.srtp, callee.shown.clone().unwrap_or_default());
     let callee = context.aor(callee)?;
@@ -53,36 +54,32 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let headers = identity::headers(request, &caller, hops)?;
     let to = NameAddr::new(callee.uri().ok_or(Rejection::UnknownUser)?).with_display(&callee_name);
     let who = caller_of(context, &sender, &caller);
-    let dialled = request.uri.user().to_owned();
+    let dialled = context.route.written(&request.uri);
     let caller_srtp = context.srtp(&sender);
     let expires = request.headers.number(Name::Expires).ok().flatten().map(|seconds| Duration::from_secs(seconds.into()));
     let invitation = Invitation { sender, caller: who, dialled, callee, from, to, headers, expires, targets, caller_srtp, callee_srtp };
     Ok(Outcome::Call(Box::new(invitation)))
 }
 
-/// Returns what an INVITE asks for that makes no new call: the place of a dialog, or what a feature code stands for.
-fn wish(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Option<Wish>, Rejection> {
+/// Returns the dialog whose place an INVITE asks for.
+fn replaced(context: &Context<'_>, sender: &Sender) -> Result<Option<DialogId>, Rejection> {
     match (context.replaced, sender) {
-        (Ok(Some(Named::Established(dialog) | Named::Calling(dialog) | Named::Incoming(dialog))), Sender::User(_)) => {
-            return Ok(Some(Wish::Replace(dialog)));
-        }
+        (Ok(Some(Named::Established(dialog) | Named::Calling(dialog) | Named::Incoming(dialog))), Sender::User(_)) => Ok(Some(dialog)),
         // Where we only proxy, the dialog is the callee's to know.
-        (Err(StatusCode::NO_TRANSACTION), _) if context.media == MediaPath::Direct => {}
-        (Err(status), _) => return Err(Rejection::Dialog(status)),
-        (Ok(Some(_)), Sender::Trunk(_)) => return Err(Rejection::Forbidden("only users take a place in a call")),
-        (Ok(None), _) => {}
+        (Err(StatusCode::NO_TRANSACTION), _) if context.media == MediaPath::Direct => Ok(None),
+        (Err(status), _) => Err(Rejection::Dialog(status)),
+        (Ok(Some(_)), Sender::Trunk(_)) => Err(Rejection::Forbidden("only users take a place in a call")),
+        (Ok(None), _) => Ok(None),
     }
-    let Some(dialled) = context.dialled(&request.uri).filter(|_| matches!(sender, Sender::User(_))) else { return Ok(None) };
-    Ok(context.features.find(&dialled).map(Wish::Feature))
 }
 
-/// Returns the visit that an INVITE to the number of a room is.
-fn visit(context: &Context<'_>, request: &Request, sender: &Sender) -> Result<Option<Visit>, Rejection> {
-    let Some(room) = context.dialled(&request.uri).filter(|dialled| (context.is_room)(dialled)) else { return Ok(None) };
+/// An INVITE to the number of a room.
+fn visit(context: &Context<'_>, request: &Request, sender: &Sender, room: &str) -> Result<Outcome, Rejection> {
     let caller = identity::of(context, request, sender)?;
     let from = identity::shown(request, &caller)?;
     let srtp = context.srtp(sender);
-    Ok(Some(Visit { room, caller: caller_of(context, sender, &caller), sender: sender.clone(), from, srtp }))
+    let caller = caller_of(context, sender, &caller);
+    Ok(Outcome::Visit(Box::new(Visit { room: room.to_owned(), caller, sender: sender.clone(), from, srtp })))
 }
 
 /// Who calls, for the record: an AOR, or of somebody behind a trunk the number or what the phones show in its place, and the trunk.
@@ -90,7 +87,9 @@ fn caller_of(context: &Context<'_>, sender: &Sender, caller: &NameAddr) -> Strin
     let aor = || caller.uri.aor().map_or_else(String::new, |aor| aor.to_string());
     match sender {
         Sender::User(_) => aor(),
-        Sender::Trunk(trunk) if caller.uri.host().is_some_and(|host| context.is_ours(host)) => format!("{}@{trunk}", caller.uri.user()),
+        Sender::Trunk(trunk) if caller.uri.host().is_some_and(|host| context.route.is_ours(host)) => {
+            format!("{}@{trunk}", caller.uri.user())
+        }
         Sender::Trunk(trunk) => format!("{}@{trunk}", aor()),
     }
 }

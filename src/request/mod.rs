@@ -17,15 +17,16 @@ use std::time::{Duration, Instant};
 use sip::digest::{Challenger, Side, Stale};
 use sip::endpoint::Named;
 use sip::message::header::NameAddr;
-use sip::message::{Headers, Host, Name, Scheme};
+use sip::message::{Headers, Name, Scheme};
 use sip::random::Random;
 use sip::registrar::{self, Registered, Target};
-use sip::{Aor, DialogId, Incoming, Listeners, Method, Request, Response, StatusCode, UnixTime};
+use sip::{Aor, DialogId, Incoming, Method, Request, Response, StatusCode, UnixTime};
 
-use crate::config::{Feature, Features, MediaPath, Srtp, Trunk};
+use crate::config::{Feature, MediaPath, Srtp, Trunk};
 use crate::location::Locations;
 use crate::presence::watch::Watch;
-use crate::user::{User, Users};
+use crate::route::{Meant, Route};
+use crate::user::User;
 
 pub use auth::Sender;
 
@@ -35,18 +36,10 @@ pub struct Context<'a> {
     pub now: Instant,
     /// The time of day.
     pub unix: UnixTime,
-    /// Our domain: realm, and host part of AORs.
-    pub domain: &'a str,
-    /// Our addresses.
-    pub listeners: &'a Listeners,
-    /// The people.
-    pub users: &'a Users,
+    /// What we are called, whom we serve, and where what is dialled leads.
+    pub route: Route<'a>,
     /// The SIP peers.
     pub trunks: &'a [Trunk],
-    /// What users dial to act on calls.
-    pub features: &'a Features,
-    /// Whether a number is that of a room for conferences.
-    pub is_room: &'a dyn Fn(&str) -> bool,
     /// The dialog that the request is to take the place of (Replaces), or why there is none.
     pub replaced: Result<Option<Named>, StatusCode>,
     /// The dialog that the request is about (Target-Dialog), or why there is none.
@@ -297,60 +290,32 @@ pub fn response(context: &mut Context<'_>, incoming: &Incoming, rejection: Rejec
     response
 }
 
-impl Context<'_> {
-    /// Returns true for our domain and for our own addresses.
-    fn is_ours(&self, host: &Host) -> bool {
-        match host {
-            Host::Name(name) => name.eq_ignore_ascii_case(self.domain),
-            Host::Ip(ip) => self.domain.parse() == Ok(*ip) || self.listeners.0.iter().any(|(_, address)| address.ip() == *ip),
+impl<'a> Context<'a> {
+    /// Finds the user that a URI means.
+    fn user(&self, uri: &sip::Uri) -> Result<&'a User, Rejection> {
+        match self.route.find(uri) {
+            Meant::User(user) => Ok(user),
+            Meant::Room(_) | Meant::Feature(_) | Meant::Switch | Meant::Elsewhere | Meant::Nobody => Err(Rejection::UnknownUser),
         }
-    }
-
-    /// Finds the user that a URI means: `sip:` of ours by name or number, `tel:` by number.
-    fn user(&self, uri: &sip::Uri) -> Result<&User, Rejection> {
-        let dialled = self.dialled(uri).ok_or(Rejection::UnknownUser)?;
-        self.users.find(&dialled).ok_or(Rejection::UnknownUser)
-    }
-
-    /// Returns the name or number that a URI of ours has; none for one of another domain.
-    fn dialled(&self, uri: &sip::Uri) -> Option<String> {
-        dialled(uri, |host| self.is_ours(host))
     }
 
     /// Returns whether a sender's media is protected.
     fn srtp(&self, sender: &Sender) -> Srtp {
         match sender {
-            Sender::User(name) => self.users.named(name).map(|user| user.srtp),
+            Sender::User(name) => self.route.users.named(name).map(|user| user.srtp),
             Sender::Trunk(name) => self.trunks.iter().find(|trunk| trunk.name.as_str() == name).and_then(|trunk| trunk.srtp),
         }
         .unwrap_or(self.srtp)
     }
 
     fn aor(&self, user: &User) -> Result<Aor, Rejection> {
-        Aor::new(&user.name, self.domain).ok_or(Rejection::UnknownUser)
+        Aor::new(&user.name, self.route.domain).ok_or(Rejection::UnknownUser)
     }
 
     /// Returns the targets of a user.
     fn targets(&self, aor: &Aor) -> Result<Vec<Target>, Rejection> {
         let targets = registrar::targets(&self.locations.of(aor), self.unix);
         if targets.is_empty() { Err(Rejection::NotRegistered) } else { Ok(targets) }
-    }
-}
-
-/// Returns the user part of a URI of ours, or the number of a `tel:`. A local number is one of its context (RFC 3966 §5.1.5): ours alone is
-/// known as a domain; behind the beginning of a global number it is that number's rest.
-fn dialled(uri: &sip::Uri, is_ours: impl Fn(&Host) -> bool) -> Option<String> {
-    // with control characters in it a name is well formed, and nobody's (S7)
-    let user = uri.user_unescaped()?;
-    match (uri.host(), uri.param("phone-context")) {
-        (Some(host), _) => is_ours(host).then_some(user),
-        (None, Some(context)) if !user.starts_with('+') => {
-            if context.starts_with('+') {
-                return Some(format!("{context}{user}"));
-            }
-            Host::parse(context).is_some_and(|host| is_ours(&host)).then_some(user)
-        }
-        (None, _) => Some(user),
     }
 }
 
@@ -361,29 +326,5 @@ fn hops_left(request: &Request) -> Result<u32, Rejection> {
         Ok(Some(hops)) => Ok(hops - 1),
         Ok(None) => Ok(70),
         Err(_) => Err(Rejection::Malformed("malformed Max-Forwards")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_local_number_is_one_of_its_context() {
-        // RFC 3966 §5.1.5
-        for (uri, number) in [
-            ("sip:502@tandem.test", Some("502")),
-            ("sip:502@example.com", None),
-            ("tel:502", Some("502")),
-            ("tel:502;phone-context=tandem.test", Some("502")),
-            ("tel:502;Phone-Context=TANDEM.test", Some("502")),
-            ("tel:502;phone-context=example.com", None),
-            ("tel:502;phone-context=+4930", Some("+4930502")),
-            ("tel:+4930502;phone-context=example.com", Some("+4930502")),
-        ] {
-            let uri = sip::Uri::parse(&uri.into()).unwrap();
-            let found = dialled(&uri, |host| host.to_string() == "tandem.test");
-            assert_eq!(found.as_deref(), number, "{uri}");
-        }
     }
 }

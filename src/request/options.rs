@@ -6,6 +6,7 @@ use sip::message::Name;
 use sip::{Incoming, Response, StatusCode, Transport};
 
 use super::{Context, Outcome, Rejection, Sender, auth, forward};
+use crate::route::Meant;
 
 /// A datagram with less may come from anywhere, and is answered without the lists, which are optional: whoever writes the address of another in
 /// it shall not have us send more than twice as much there (S11). What phones and proxies send is longer.
@@ -13,12 +14,13 @@ const SHORTEST: usize = 250;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
-    let for_us = request.uri.user().is_empty() && request.uri.host().is_some_and(|host| context.is_ours(host));
+    let meant = context.route.find(&request.uri);
+    let for_us = matches!(meant, Meant::Switch);
     let last_hop = request.headers.number(Name::MaxForwards) == Ok(Some(0));
     if !for_us && !last_hop {
         // who is not known learns of no room and no code (S5)
         let sender = auth::sender(context, incoming, Side::Proxy)?;
-        if !is_served_here(context, incoming, &sender) {
+        if !is_served_here(&meant, &sender) {
             return forward::forward(context, incoming, &sender);
         }
     }
@@ -41,7 +43,10 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
 }
 
 /// Whether an INVITE of this sender to the same would go into a room or do what a feature code stands for.
-fn is_served_here(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> bool {
-    let is_feature = |dialled: &str| matches!(sender, Sender::User(_)) && context.features.find(dialled).is_some();
-    context.dialled(&incoming.request.uri).is_some_and(|dialled| (context.is_room)(&dialled) || is_feature(&dialled))
+fn is_served_here(meant: &Meant<'_>, sender: &Sender) -> bool {
+    match meant {
+        Meant::Room(_) => true,
+        Meant::Feature(_) => matches!(sender, Sender::User(_)),
+        Meant::User(_) | Meant::Switch | Meant::Elsewhere | Meant::Nobody => false,
+    }
 }

@@ -12,7 +12,7 @@ use crate::pii::Pii;
 
 pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<Outcome, Rejection> {
     let request = &incoming.request;
-    if request.uri.host().is_some_and(|host| !context.is_ours(host)) {
+    if request.uri.host().is_some_and(|host| !context.route.is_ours(host)) {
         return Err(Rejection::UnknownUser);
     }
     let Sender::User(name) = auth::sender(context, incoming, Side::Server)? else {

@@ -24,11 +24,11 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     }
     let user = context.user(&request.uri)?;
     // What groups add is seen in documents; who sees nothing without them sees nothing with them.
-    if context.users.named(watcher).and_then(|watcher| sight(watcher, user, &[])).is_none() {
+    if context.route.users.named(watcher).and_then(|watcher| sight(watcher, user, &[])).is_none() {
         return Err(Rejection::Forbidden("no right to watch this user"));
     }
-    let address = request.uri.user_unescaped().filter(|address| address.len() <= MAX_ADDRESS);
-    let address = address.map_or_else(|| (*user.name).into(), |address| address.as_str().into());
+    let address = context.route.written(&request.uri);
+    let address = if address.len() <= MAX_ADDRESS { address.as_str() } else { &*user.name }.into();
     Ok(Outcome::Subscribe(Watch { watcher: watcher.as_str().into(), user: (*user.name).into(), address, package }))
 }
 

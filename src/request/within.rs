@@ -31,5 +31,5 @@ pub fn check(context: &mut Context<'_>, incoming: &Incoming, owner: Option<&Send
 fn is_registered(context: &Context<'_>, incoming: &Incoming, name: &str) -> bool {
     let received = Received::from(&incoming.flow);
     let lives = |aor: &Aor| context.locations.of(aor).iter().any(|b| b.received == received && !b.is_expired(context.unix));
-    Aor::new(name, context.domain).is_some_and(|aor| lives(&aor))
+    Aor::new(name, context.route.domain).is_some_and(|aor| lives(&aor))
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use sip::registrar::Binding;
-use sip::{Aor, UnixTime};
+use sip::{Aor, Listeners, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::command::{NewCall, Order, Unable, Want};
@@ -18,6 +18,7 @@ use crate::call::{self, graph::View};
 use crate::config::Group;
 use crate::location::{Former, Locations};
 use crate::presence::{Kept, Presence, Said};
+use crate::route::Route;
 use crate::storage::{Batch, StorageError};
 use crate::thin;
 use crate::user::{self, Users};
@@ -52,6 +53,8 @@ pub(crate) struct People<'a> {
     pub(crate) locations: &'a mut Locations,
     /// The domain of all AORs.
     pub(crate) domain: &'a str,
+    /// Our addresses.
+    listeners: &'a Listeners,
     /// The time of day.
     pub(crate) now: UnixTime,
     /// Whose devices a change touched.
@@ -63,6 +66,11 @@ pub(crate) struct People<'a> {
 }
 
 impl People<'_> {
+    /// Where what is dialled leads.
+    pub(crate) fn route(&self) -> Route<'_> {
+        Route { domain: self.domain, listeners: self.listeners, users: self.users }
+    }
+
     /// Replaces the bindings of an AOR; the returned write makes it last.
     pub(crate) fn replace(&mut self, aor: &Aor, bindings: &[Binding]) -> Batch {
         let (batch, former) = self.locations.replace(aor, bindings);
@@ -332,8 +340,8 @@ impl Signaling {
 
     pub(super) fn handle_ask(&mut self, ask: Ask) {
         let now = self.unix();
-        let (users, locations, domain) = (&mut self.users, &mut self.locations, &*self.domain);
-        let mut people = People { users, locations, domain, now, touched: None, left: None, replaced: Vec::new() };
+        let (users, locations, domain, listeners) = (&mut self.users, &mut self.locations, &*self.domain, self.sip.listeners());
+        let mut people = People { users, locations, domain, listeners, now, touched: None, left: None, replaced: Vec::new() };
         match ask {
             Ask::Look(look) => look(&mut people),
             Ask::Change(change) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use media::Kinds;
 use sip::message::{Headers, NameAddr};
-use sip::{Aor, Incoming, StatusCode};
+use sip::{Aor, Incoming};
 use tracing::info;
 
 use super::command::{Finish, Unable};
@@ -20,8 +20,9 @@ use crate::call::pickup::Entrant;
 use crate::call::{self, Target, graph};
 use crate::history::detail;
 use crate::request::Visit;
+use crate::route::Meant;
 use crate::storage::Batch;
-use crate::user::{self, User};
+use crate::user::User;
 
 /// Who or what is meant by what was dialled.
 pub(super) enum Dialled<'a> {
@@ -81,11 +82,11 @@ impl Signaling {
 
     /// Finds whom a client application means.
     pub(super) fn dialled(&self, destination: &str) -> Result<Dialled<'_>, Unable> {
-        let dialled = user::part(destination, &self.domain).ok_or(Unable::UnknownDestination)?;
-        match (self.rooms.get(dialled), self.features.find(dialled)) {
-            (Some(room), _) => Ok(Dialled::Room(room)),
-            (None, Some(_)) => Err(Unable::FeatureCode),
-            (None, None) => self.users.find(dialled).map(Dialled::User).ok_or(Unable::UnknownDestination),
+        match self.route().typed(destination) {
+            Meant::User(user) => Ok(Dialled::User(user)),
+            Meant::Room(number) => self.rooms.get(number).map(Dialled::Room).ok_or(Unable::UnknownDestination),
+            Meant::Feature(_) => Err(Unable::FeatureCode),
+            Meant::Switch | Meant::Elsewhere | Meant::Nobody => Err(Unable::UnknownDestination),
         }
     }
 
@@ -106,19 +107,12 @@ impl Signaling {
         }
     }
 
-    /// A REFER sends the other party of a call into a room, if that is what its target is.
-    pub(super) fn refer_to_room(
-        &mut self,
-        (call, party): (call::Id, PartyId),
-        dialled: &str,
-        report: call::transfer::Report,
-    ) -> Option<Result<(), StatusCode>> {
-        let room = self.rooms.get(dialled).cloned()?;
+    /// A REFER sends the other party of a call into a room.
+    pub(super) fn refer_to_room(&mut self, (call, party): (call::Id, PartyId), room: &Arc<Room>, report: call::transfer::Report) {
         let (calls, mut switch) = self.calls();
-        if let Err(refusal) = calls.send_to_room(&mut switch, (call, party), &room, Some(report)) {
+        if let Err(refusal) = calls.send_to_room(&mut switch, (call, party), room, Some(report)) {
             info!(%call, %refusal, "not sent to a room");
         }
-        Some(Ok(()))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::config::Srtp;
 use crate::device;
 use crate::pii::Pii;
 use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection, Sender};
+use crate::route::Route;
 
 impl Signaling {
     pub(super) fn handle_request(&mut self, incoming: Incoming) {
@@ -59,12 +60,8 @@ impl Signaling {
         let mut context = Context {
             now: self.now,
             unix: self.unix(),
-            domain: &self.domain,
-            listeners: self.sip.listeners(),
-            users: &self.users,
+            route: Route { domain: &self.domain, listeners: self.sip.listeners(), users: &self.users },
             trunks: &self.trunks,
-            features: &self.features,
-            is_room: &|number| self.rooms.contains_key(number),
             replaced: self.sip.replaced(&incoming.request),
             target_dialog: self.sip.target_dialog(&incoming.request),
             locations: &self.locations,

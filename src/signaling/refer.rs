@@ -23,6 +23,7 @@ use crate::call::{Id, Target};
 use crate::config::{Feature, Group};
 use crate::device;
 use crate::request::{Entry, Sender, Wish};
+use crate::route::Meant;
 
 impl Signaling {
     /// A device calls to take a place in a call that there is, or to park one.
@@ -132,23 +133,23 @@ impl Signaling {
             let _told = calls.join(&mut switch, (call, party), (other, other_party), Some(report));
             return Ok(());
         }
-        let dialled = refer.to.uri.user_unescaped().ok_or(StatusCode::NOT_FOUND)?;
-        if refer.to.uri.host().is_some_and(|host| !self.is_ours(host)) {
-            return Err(StatusCode::NOT_FOUND);
-        }
-        match self.features.find(&dialled) {
-            Some(Feature::Park(slot)) => {
+        let callee = match self.route().find(&refer.to.uri) {
+            Meant::User(callee) => callee,
+            Meant::Room(number) => {
+                let room = self.rooms.get(number).cloned().ok_or(StatusCode::NOT_FOUND)?;
+                self.refer_to_room((call, party), &room, report);
+                return Ok(());
+            }
+            Meant::Feature(Feature::Park(slot)) => {
                 let (calls, mut switch) = self.calls();
                 let _told = calls.park(&mut switch, (call, party), slot, Some(report));
                 return Ok(());
             }
-            Some(Feature::Pull | Feature::Retrieve(_) | Feature::Pickup(_) | Feature::GroupPickup) => return Err(StatusCode::FORBIDDEN),
-            None => {}
-        }
-        if let Some(told) = self.refer_to_room((call, party), &dialled, report) {
-            return told;
-        }
-        let callee = self.users.find(&dialled).ok_or(StatusCode::NOT_FOUND)?;
+            Meant::Feature(Feature::Pull | Feature::Retrieve(_) | Feature::Pickup(_) | Feature::GroupPickup) => {
+                return Err(StatusCode::FORBIDDEN);
+            }
+            Meant::Switch | Meant::Elsewhere | Meant::Nobody => return Err(StatusCode::NOT_FOUND),
+        };
         let (name, srtp) = (callee.name.clone(), callee.srtp);
         let aor = Aor::new(&name, &self.domain).ok_or(StatusCode::NOT_FOUND)?;
         let (mut ways, mut targets) = self.devices_of(&aor, srtp);
@@ -196,13 +197,6 @@ impl Signaling {
         let view = self.calls.view(call);
         let legs = view.iter().flat_map(|view| &view.parties).flat_map(|party| &party.legs);
         legs.filter_map(|leg| leg.device.clone()).collect()
-    }
-
-    fn is_ours(&self, host: &sip::Host) -> bool {
-        match host {
-            sip::Host::Name(name) => name.eq_ignore_ascii_case(&self.domain),
-            sip::Host::Ip(ip) => self.domain.parse() == Ok(*ip) || self.sip.listeners().0.iter().any(|(_, address)| address.ip() == *ip),
-        }
     }
 }
 

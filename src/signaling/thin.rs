@@ -2,8 +2,8 @@
 //! endpoint and back in memory; what it tells goes to the application, with the call that it belongs to.
 
 use bytes::Bytes;
-use sip::message::{Host, NameAddr};
-use sip::{Aor, DialogId, Named, Uri};
+use sip::message::NameAddr;
+use sip::{Aor, DialogId, Named};
 use tokio::sync::oneshot;
 
 use super::{News, Signaling};
@@ -168,20 +168,11 @@ impl Signaling {
     }
 
     fn call_by_thin(&mut self, login: u64, user: &str, destination: &str, sdp: Bytes) -> Result<Progress, Refusal> {
-        let uri = self.uri_of(destination).ok_or(Refusal::BadDestination)?;
+        let uri = self.route().uri(destination).ok_or(Refusal::BadDestination)?;
         let shown = self.users.named(user).ok_or(Refusal::NoUser)?.shown.as_deref().unwrap_or_default();
         let from = Aor::new(user, &self.domain).and_then(|aor| aor.uri()).ok_or(Refusal::BadDestination)?;
         let callee = Callee { from: NameAddr::new(from).with_display(shown), uri };
         self.thin.call(self.now, (login, user), callee, sdp).map(Progress::Pending)
-    }
-
-    /// Returns the URI of what is dialled: a number or a user is one of ours.
-    fn uri_of(&self, destination: &str) -> Option<Uri> {
-        let scheme = destination.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            Some("sip" | "sips" | "tel") => Uri::parse(&destination.into()),
-            Some(_) | None => Uri::sip(destination, &Host::parse(&self.domain)?, None, ""),
-        }
     }
 
     /// A login is over, and what it was as a device with it.
