@@ -13,8 +13,8 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
 /// Sends on what a sender who is known already asks a user.
 pub(super) fn forward(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> Result<Outcome, Rejection> {
     hops_left(&incoming.request)?;
-    identity::check_from(context, incoming, sender)?;
+    let shown = identity::forwarded(context, incoming, sender)?;
     let user = context.user(&incoming.request.uri)?;
     let aor = context.aor(user)?;
-    Ok(Outcome::Forward(context.targets(&aor)?, identity::asserted(context, sender)))
+    Ok(Outcome::Forward(context.targets(&aor)?, shown))
 }

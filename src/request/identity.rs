@@ -3,7 +3,7 @@
 
 use sip::message::header::NameAddr;
 use sip::message::{Headers, Host, Name, Uri};
-use sip::{Aor, Incoming, Method, Request};
+use sip::{Aor, Incoming, Method, Request, Response};
 
 use super::{Context, Rejection, Sender};
 use crate::config::Trunk;
@@ -122,20 +122,30 @@ pub(super) fn check_from(context: &Context<'_>, incoming: &Incoming, sender: &Se
     }
 }
 
-/// Returns the identity that we assert for a user (RFC 3325 §5).
-pub(super) fn asserted(context: &Context<'_>, sender: &Sender) -> Option<NameAddr> {
-    match sender {
-        Sender::User(name) => {
-            let uri = Aor::new(name, context.route.domain)?.uri()?;
-            Some(NameAddr::new(uri).with_display(given_name(context, sender).unwrap_or_default()))
-        }
-        Sender::Trunk(_) => None,
-    }
+/// Who a request that is sent on says it is from.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// A user, as we assert it (RFC 3325 §5).
+    User(NameAddr),
+    /// Whoever it said before: a trunk's word is taken (RFC 3325 §6).
+    AsItCame,
+    /// Nobody: the sender asks not to be shown (RFC 3323).
+    Nobody,
 }
 
-/// Takes out of a request that is sent on what is not the sender's to say, and puts our word in the place of a user's; a trunk's word of who
-/// sends it is taken (RFC 3325 §6).
-pub fn cleanse(request: &mut Request, asserted: Option<&NameAddr>) {
+/// Returns what a request that is sent on shows of its sender.
+pub(super) fn forwarded(context: &Context<'_>, incoming: &Incoming, sender: &Sender) -> Result<Shown, Rejection> {
+    if is_hidden(&incoming.request.headers)? {
+        return Ok(Shown::Nobody);
+    }
+    check_from(context, incoming, sender)?;
+    let Sender::User(name) = sender else { return Ok(Shown::AsItCame) };
+    let uri = Aor::new(name, context.route.domain).and_then(|aor| aor.uri()).ok_or(Rejection::Malformed("malformed From"))?;
+    Ok(Shown::User(NameAddr::new(uri).with_display(given_name(context, sender).unwrap_or_default())))
+}
+
+/// Takes out of a request that is sent on what is not the sender's to say, and puts our word in its place.
+pub fn cleanse(request: &mut Request, shown: &Shown) {
     let headers = &mut request.headers;
     ORDERS.into_iter().for_each(|name| headers.remove(name));
     OTHER_ORDERS.into_iter().for_each(|name| headers.remove_other(name));
@@ -143,10 +153,46 @@ pub fn cleanse(request: &mut Request, asserted: Option<&NameAddr>) {
     if request.method != Method::Invite {
         headers.remove(Name::RecordRoute);
     }
-    if let Some(identity) = asserted {
-        CLAIMS.into_iter().for_each(|name| headers.remove(name));
+    match shown {
+        Shown::AsItCame => return,
+        Shown::User(_) => {}
+        Shown::Nobody => {
+            PERSONAL.into_iter().for_each(|name| headers.remove(name));
+            headers.set(Name::Privacy, "id");
+        }
+    }
+    CLAIMS.into_iter().for_each(|name| headers.remove(name));
+    if let Shown::User(identity) = shown {
         headers.push(Name::PAssertedIdentity, identity.to_string());
     }
+}
+
+/// What else tells of a sender, and nobody needs (RFC 3323 §4.1).
+const PERSONAL: [Name; 5] = [Name::Contact, Name::ReplyTo, Name::InReplyTo, Name::Organization, Name::UserAgent];
+
+/// What tells of a sender in a request that is sent on, and is needed in the responses.
+const RETURNED: [Name; 3] = [Name::Via, Name::From, Name::CallId];
+
+/// Takes out of a request on its way to a device what leads to its sender, all but the dialog's tag; the Call-ID becomes this one.
+pub fn hide(request: &mut Request, call_id: &str) {
+    let tag = request.from_tag().map_or_else(String::new, |tag| format!(";tag={tag}"));
+    request.headers.remove(Name::Via);
+    request.headers.set(Name::From, format!("\"Anonymous\" <sip:anonymous@anonymous.invalid>{tag}"));
+    request.headers.set(Name::CallId, call_id);
+}
+
+/// Returns what [`hide`] takes out.
+#[must_use]
+pub fn hidden(request: &Request) -> Headers {
+    let mut headers = Headers::default();
+    RETURNED.into_iter().for_each(|name| headers.copy(&request.headers, name));
+    headers
+}
+
+/// Gives a response of the device, our own Via still on top, what its request was without.
+pub fn restore(response: &mut Response, hidden: &Headers) {
+    [Name::From, Name::CallId].into_iter().for_each(|name| response.headers.remove(name));
+    RETURNED.into_iter().for_each(|name| response.headers.copy(hidden, name));
 }
 
 #[cfg(test)]

@@ -46,8 +46,7 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     let is_by_another = matches!(&sender, Sender::User(name) if **name != *callee.user());
     let may_be_direct = context.media == MediaPath::Direct && is_by_another && !identity::is_hidden(&request.headers)?;
     if may_be_direct && can_talk_directly(context, incoming, &targets) {
-        identity::check_from(context, incoming, &sender)?;
-        return Ok(Outcome::Forward(targets, identity::asserted(context, &sender)));
+        return Ok(Outcome::Forward(targets, identity::forwarded(context, incoming, &sender)?));
     }
     let caller = identity::of(context, request, &sender)?;
     let from = identity::shown(request, &caller)?;

@@ -85,9 +85,8 @@ pub enum Outcome {
         /// The dialog.
         session: DialogId,
     },
-    /// Send it on as a proxy, to these targets, with this identity of the sender instead of what it said of itself; none for a trunk,
-    /// whose word we take (RFC 3325 §6).
-    Forward(Vec<Target>, Option<NameAddr>),
+    /// Send it on as a proxy, to these targets, with this in the place of what it said of its sender.
+    Forward(Vec<Target>, identity::Shown),
     /// Let the sender watch somebody.
     Subscribe(Watch),
     /// Take what a device says of its user.

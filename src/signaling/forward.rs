@@ -7,13 +7,14 @@ use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
 use sip::message::header::{NameAddr, Reason};
-use sip::message::{Header as _, Host, Name};
+use sip::message::{Header as _, Headers, Host, Name};
 use sip::proxy::{self, Forward, Input, Options, Output, Proxy};
 use sip::registrar::{self, Reach, Target};
 use sip::{ClientId, Hop, Incoming, Method, Response, ServerId, StatusCode, Uri};
 
 use super::Signaling;
 use super::resolve::{Job, Way};
+use crate::request::identity::{self, Shown};
 
 /// How long a forwarded INVITE is kept after its final response: each repeated 2xx goes back, too (§16.7 step 5).
 const LINGER: Duration = Duration::from_secs(32);
@@ -35,6 +36,8 @@ struct Forwarding {
     server: ServerId,
     clients: BTreeMap<usize, ClientId>,
     deadline: Option<Instant>,
+    /// What the devices are not to see, and the sender is to have back.
+    hidden: Option<Box<Headers>>,
     /// Set once all is over: when to forget it.
     forget: Option<Instant>,
 }
@@ -65,7 +68,7 @@ impl Forwards {
 
 impl Signaling {
     /// Forwards a request to targets; an INVITE with us in its route, so that its dialog comes back through us.
-    pub(super) fn forward(&mut self, incoming: &Incoming, targets: Vec<Target>) {
+    pub(super) fn forward(&mut self, incoming: &Incoming, targets: Vec<Target>, shown: &Shown) {
         let options = self.options(incoming);
         let ours = self.ours();
         let accepted = match proxy::accept(incoming.request.clone(), &ours) {
@@ -83,9 +86,10 @@ impl Signaling {
         let server = self.sip.admit(self.now, incoming);
         self.forwards.next += 1;
         let id = self.forwards.next;
+        let hidden = matches!(shown, Shown::Nobody).then(|| Box::new(identity::hidden(&accepted.request)));
         let proxy = Proxy::new(self.now, accepted, targets, options);
         self.forwards.by_server.insert(server, id);
-        self.forwards.forwards.insert(id, Forwarding { proxy, server, clients: BTreeMap::new(), deadline: None, forget: None });
+        self.forwards.forwards.insert(id, Forwarding { proxy, server, clients: BTreeMap::new(), deadline: None, hidden, forget: None });
         self.drive(id);
     }
 
@@ -112,7 +116,7 @@ impl Signaling {
             let forward = proxy::forward_ack(&accepted, &target, &self.options(incoming));
             return self.resolve(self.way_to(&forward), Job::Ack(Box::new(forward)));
         }
-        self.forward(incoming, vec![target]);
+        self.forward(incoming, vec![target], &Shown::AsItCame);
     }
 
     /// Returns the registered device that a request in a dialog is for: what its contact says alone leads to nobody behind a NAT or a WebSocket.
@@ -199,8 +203,11 @@ impl Signaling {
     }
 
     /// The next hop of a branch is known.
-    pub(super) fn send_forward(&mut self, id: u64, forward: Forward, hop: Option<Hop>) {
+    pub(super) fn send_forward(&mut self, id: u64, mut forward: Forward, hop: Option<Hop>) {
         let Some(hop) = hop else { return self.forward_input(id, Input::TransportError(forward.branch)) };
+        if self.forwards.forwards.get(&id).is_some_and(|forwarding| forwarding.hidden.is_some()) {
+            identity::hide(&mut forward.request, &self.random.token());
+        }
         let client = self.sip.forward_request(self.now, forward.request, hop, forward.loop_hash);
         if let Some(forwarding) = self.forwards.forwards.get_mut(&id) {
             forwarding.clients.insert(forward.branch, client);
@@ -216,10 +223,15 @@ impl Signaling {
     }
 
     /// A response to a forwarded request, or one that the endpoint made (408, 503).
-    pub(super) fn forward_response(&mut self, client: ClientId, response: Response) {
+    pub(super) fn forward_response(&mut self, client: ClientId, mut response: Response) {
         let Some((id, branch)) = self.forwards.by_client.get(&client).copied() else { return };
         let input = match response.status {
-            _ if response.headers.has(Name::Via) => Input::Response(branch, Box::new(response)),
+            _ if response.headers.has(Name::Via) => {
+                if let Some(hidden) = self.forwards.forwards.get(&id).and_then(|forwarding| forwarding.hidden.as_ref()) {
+                    identity::restore(&mut response, hidden);
+                }
+                Input::Response(branch, Box::new(response))
+            }
             StatusCode::REQUEST_TIMEOUT => Input::Timeout(branch),
             _ => Input::TransportError(branch),
         };

@@ -14,6 +14,7 @@ use crate::call::{Plan, Target};
 use crate::config::Srtp;
 use crate::device;
 use crate::pii::Pii;
+use crate::request::identity;
 use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection, Sender};
 use crate::route::Route;
 
@@ -133,9 +134,9 @@ impl Signaling {
             Outcome::Enter(entry) => self.enter(incoming, *entry),
             Outcome::Visit(visit) => self.visit(incoming, *visit),
             Outcome::Refer { user, session } => self.take_refer(incoming, &user, session),
-            Outcome::Forward(targets, asserted) => {
-                request::identity::cleanse(&mut incoming.request, asserted.as_ref());
-                self.forward(&incoming, targets);
+            Outcome::Forward(targets, shown) => {
+                identity::cleanse(&mut incoming.request, &shown);
+                self.forward(&incoming, targets, &shown);
             }
         }
     }

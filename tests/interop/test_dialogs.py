@@ -19,6 +19,17 @@ def pair(world, a="udp", b="udp", **switch_options):
     return switch, Agent(world, switch, "alice", transport=a).registered(), Agent(world, switch, "bob", transport=b).registered()
 
 
+def message(alice, bob, *headers, body="x"):
+    """Sends a MESSAGE of alice's: what bob gets, and the answer to her."""
+    result, lines = [], ["Content-Type: text/plain", *headers]
+    asking = threading.Thread(target=lambda: result.append(alice.ask("MESSAGE", "sip:bob@tandem.test", headers=lines, body=body, seconds=15)))
+    asking.start()
+    got = bob.wait_request("MESSAGE", 10)
+    bob.respond(got, 200, "OK")
+    asking.join(15)
+    return got, *result
+
+
 def connected(world, alice, bob):
     """A call in progress: both ends' dialogs and media."""
     a, b = Media(world, alice.wire.address, 500), Media(world, bob.wire.address, 700)
@@ -154,6 +165,13 @@ def a_caller_who_wants_privacy_is_not_shown(world):
         incoming.respond(486, "Busy Here")
         outgoing.final()
     equal(alice.invite("bob", sdp, headers=["Privacy: id;strange;critical"]).final().status, 500, "answer to a critical unknown value")
+    for value, shown in (("id", False), ("none", True)):
+        got, answer = message(alice, bob, f"Privacy: {value}", "Reply-To: <sip:alice@alice.test>", "User-Agent: alice's")
+        known = ["alice" in str(got), alice.wire.address in str(got), got.get("Call-ID") == answer.get("Call-ID")]
+        equal((known, answer.status), ([shown] * 3, 200), f"MESSAGE with Privacy: {value} gives\n{got}")
+        check("alice" in answer.get("From"), f"the sender's answer is another's:\n{answer}")
+    refused = alice.ask("MESSAGE", "sip:bob@tandem.test", headers=["Content-Type: text/plain", "Privacy: id;strange;critical"], body="x")
+    equal(refused.status, 500, "answer to a MESSAGE with a critical unknown value")
     switch.finish()
 
 
@@ -209,11 +227,13 @@ def options_are_answered_as_invite_would_be(world):
 def number_dialled_as_user_phone_or_with_a_compact_header_reaches_the_user(world):
     needs_tandem()
     switch, alice, bob = pair(world)
-    outgoing = alice.invite(f"sip:502@{switch.domain};user=phone", Media(world, alice.wire.address).sdp())
-    bob.incoming().respond(486, "Busy Here")
-    equal(outgoing.final().status, 486, "answer")
-    elsewhere = alice.ask("INVITE", "tel:502;phone-context=example.com", headers=[f"Contact: <{alice.contact}>"])
-    equal(elsewhere.status, 404, "answer to the same number of another context")
+    for uri in (f"sip:502@{switch.domain};user=phone", f"sip:5-02;phone-context={switch.domain}@{switch.host};user=phone", f"sip:%62ob@{switch.domain}."):
+        outgoing = alice.invite(uri, Media(world, alice.wire.address).sdp())
+        bob.incoming().respond(486, "Busy Here")
+        equal(outgoing.final().status, 486, f"answer to {uri}")
+    for uri in ("tel:502;phone-context=example.com", f"sip:502;phone-context=example.com@{switch.domain};user=phone"):
+        elsewhere = alice.ask("INVITE", uri, headers=[f"Contact: <{alice.contact}>"])
+        equal(elsewhere.status, 404, f"answer to the same number of another context, {uri}")
     switch.finish()
 
 
@@ -840,15 +860,8 @@ def keep_alives_are_answered_on_connections_and_ignored_on_udp(world):
 def large_message_reaches_a_device_on_udp(world):
     needs_tandem()
     switch, alice, bob = pair(world, "tcp", "udp")
-    result = []
-    asking = threading.Thread(target=lambda: result.append(
-        alice.ask("MESSAGE", "sip:bob@tandem.test", headers=["Content-Type: text/plain"], body="x" * 3000, seconds=15)))
-    asking.start()
-    got = bob.wait_request("MESSAGE", 10)  # TCP is tried first (RFC 3261 §18.1.1); nobody listens there
-    equal(len(got.body), 3000, "size of the text")
-    bob.respond(got, 200, "OK")
-    asking.join(15)
-    equal([m.status for m in result], [200], "answer to the sender")
+    got, answer = message(alice, bob, body="x" * 3000)  # TCP is tried first (RFC 3261 §18.1.1); nobody listens there
+    equal((len(got.body), answer.status), (3000, 200), "size of the text, and the answer to the sender")
     switch.finish()
 
 

@@ -60,7 +60,8 @@ def states(cas, call):
 def a_call_is_made_from_a_chosen_phone(world):
     switch, cas, alice, bob = house(world, "alice", "bob")
     at_alice, at_bob, ear = alice.mark(), bob.mark(), alice.ear()
-    made = cas.begin("tel", "make-call", user="alice", device=cas.device("alice"), destination="bob")
+    there = f"sip:%62ob@{switch.host}:{switch.ports['udp']}"  # bob, as a phone may write it, too
+    made = cas.begin("tel", "make-call", user="alice", device=cas.device("alice"), destination=there)
     incoming = alice.wait_event("CALL_INCOMING", at_alice)
     check("bob" in incoming["peeruri"], f"alice's phone is shown {incoming['peeruri']}")
     equal(bob.count("CALL_INCOMING", at_bob), 0, "calls of bob before alice has answered")
@@ -98,7 +99,8 @@ def a_call_that_cannot_be_made_says_why(world):
     alice.wait_event("CALL_CLOSED", at)
     call = made()["call"]["id"]
     check("callee" in (why := cas.call(call)["why"]), f"bob's phone: {why}")
-    for wrong, fault, field in [({"destination": "nobody"}, "not-found", "destination"), ({"destination": "alice"}, "bad-message", "destination"),
+    for wrong, fault, field in [({"destination": "nobody"}, "not-found", "destination"), ({"destination": "sip:bob@example.com"}, "not-found", "destination"),
+                                ({"destination": "alice"}, "bad-message", "destination"),
                                 ({"device": "nothing"}, "not-found", "device"), ({"user": "carol"}, "not-found", "device"),
                                 ({"destination": "carol"}, "conflict", None)]:
         said = cas.refused("tel", "make-call", **{**ask, **wrong})

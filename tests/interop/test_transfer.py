@@ -314,7 +314,8 @@ def refer_outside_a_dialog_needs_a_call_of_ones_own(world):
     outgoing, incoming, at_alice, _ = talk(world, alice, bob)
 
     def ask(agent, *headers):
-        lines = [f"Contact: <{agent.contact}>", f"Refer-To: <sip:carol@{switch.domain}>", *headers]
+        # a number of ours in a context of ours, at our address
+        lines = [f"Contact: <{agent.contact}>", f"Refer-To: <sip:5-03;phone-context={switch.domain}@{switch.host};user=phone>", *headers]
         return agent.ask("REFER", f"sip:bob@{switch.domain}", headers=lines)
 
     target = f"Target-Dialog: {incoming.call_id};local-tag={incoming.local_tag};remote-tag={incoming.remote_tag}"
@@ -335,6 +336,7 @@ def a_refer_that_is_no_good_is_refused(world):
     switch, alice, bob = agents(world, "alice", "bob")
     outgoing, incoming, at_alice, _ = talk(world, alice, bob)
     for to, status in [("<sip:nobody@tandem.test>", 404), ("<sip:bob@elsewhere.example>", 404), ("<http://tandem.test>", 416),
+                       ("<tel:501;phone-context=elsewhere.example>", 404), ("<sip:%2a8@tandem.test:5060>", 403),
                        ("<sip:alice@tandem.test;method=BYE>", 501), ("<sip:alice@tandem.test", 400), ("<sip:*8@tandem.test>", 403),
                        ("<sip:alice@tandem.test?Replaces=a%3Bto-tag%3D1%3Bfrom-tag%3D2>", 481)]:
         equal(refer(incoming, to).status, status, f"answer to REFER to {to}")

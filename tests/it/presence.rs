@@ -207,7 +207,7 @@ async fn applications_and_watchers_see_the_same() {
         let mut bob = switch.phone("bob", Transport::Udp).await;
         let application = Client::sign_in(switch.address(Transport::Ws), "ann").await;
         let mut events = application.socket(None).await;
-        let listing = events.ask("presence", "get", json!({ "users": ["bob"], "subscribe": true })).await;
+        let listing = events.ask("presence", "get", json!({ "addresses": ["sip:%62ob@tandem.test:5060"], "subscribe": true })).await;
         assert_eq!(ok(&listing)["users"][0]["presence"]["telephony"], "offline");
         assert_eq!(subscribe(&mut ann, "bob", "presence", "").await, 200);
         notified(&mut ann).await;

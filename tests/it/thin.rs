@@ -128,7 +128,7 @@ async fn an_application_without_sip_calls_a_phone_and_both_hear_each_other() {
     switch(WEB, async |switch| {
         let (mut bob, mut ann) = (Desk::open(switch, "bob").await, Page::open(switch, "ann").await);
         let offer = text(&Box::pin(ann.peer.offer(Media::AUDIO)).await.unwrap());
-        let calling = ann.client.ask("tel", "make-call", json!({ "destination": "bob", "sdp": offer }));
+        let calling = ann.client.ask("tel", "make-call", json!({ "destination": "%62ob@TANDEM.test:5060", "sdp": offer }));
         let answering = async {
             let (dialog, offered) = bob.phone.ring().await.unwrap();
             bob.phone.accept(dialog, bob.description()).await.unwrap();
