@@ -52,6 +52,7 @@ pub mod pii;
 pub mod presence;
 pub mod provider;
 pub mod request;
+mod retry;
 mod signaling;
 pub mod storage;
 pub mod telemetry;

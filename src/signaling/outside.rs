@@ -15,6 +15,7 @@ use crate::config::Srtp;
 use crate::device;
 use crate::pii::Pii;
 use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection, Sender};
+use crate::retry::Retry;
 
 impl Signaling {
     pub(super) fn handle_request(&mut self, incoming: Incoming) {
@@ -112,7 +113,7 @@ impl Signaling {
     fn refuse_overload(&mut self, incoming: &Incoming) {
         self.metrics.refused.increment(1);
         let mut response = self.sip.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
-        response.headers.push(Name::RetryAfter, (1 + self.random.below(10)).to_string());
+        Retry::Soon.push(&mut response.headers, &mut self.random);
         self.sip.respond_statelessly(incoming, &response);
     }
 
