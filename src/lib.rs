@@ -52,6 +52,7 @@ pub mod pii;
 pub mod presence;
 pub mod provider;
 pub mod request;
+mod retry;
 pub mod route;
 mod signaling;
 pub mod storage;

@@ -1,8 +1,10 @@
 //! Why a call stays as it is. One type for whoever asks: a phone is told a status, a client application a sentence.
 
 use sip::StatusCode;
-use sip::message::{Headers, Name};
+use sip::message::Headers;
 use sip::random::Random;
+
+use crate::retry::Retry;
 
 /// Why something is not done with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,10 +140,10 @@ pub enum Refusal {
     Removed,
 }
 
-/// When to try again; each hears something else, so that they do not come back all at once.
+/// When to try again.
 pub(super) fn retry_after(random: &mut Random) -> Headers {
     let mut headers = Headers::default();
-    headers.push(Name::RetryAfter, (1 + random.below(10)).to_string());
+    Retry::Soon.push(&mut headers, random);
     headers
 }
 

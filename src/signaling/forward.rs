@@ -15,6 +15,7 @@ use sip::{ClientId, Hop, Incoming, Method, Response, ServerId, StatusCode, Uri};
 use super::Signaling;
 use super::resolve::{Job, Way};
 use crate::request::identity::{self, Shown};
+use crate::retry::Retry;
 
 /// How long a forwarded INVITE is kept after its final response: each repeated 2xx goes back, too (§16.7 step 5).
 const LINGER: Duration = Duration::from_secs(32);
@@ -75,7 +76,7 @@ impl Signaling {
             Ok(accepted) if self.forwards.forwards.len() < Forwards::MAX => accepted,
             Ok(_) => {
                 let mut response = self.sip.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
-                response.headers.push(Name::RetryAfter, (1 + self.random.below(10)).to_string());
+                Retry::Soon.push(&mut response.headers, &mut self.random);
                 return self.sip.respond_statelessly(incoming, &response);
             }
             Err(mut response) => {

@@ -13,6 +13,7 @@ use super::outside::is_same_place;
 use super::{Signaling, Unwritten, millis};
 use crate::presence::publication::Lasting;
 use crate::presence::watch::{Found, Kept, removed};
+use crate::retry::Retry;
 use crate::storage::Batch;
 
 /// From one first NOTIFY after a start to the next: a thousand a second.
@@ -79,7 +80,7 @@ impl Signaling {
 
     /// What a SUBSCRIBE comes to cannot be kept.
     pub(super) fn refuse_watch(&mut self, id: SubscriptionId) {
-        let later = Duration::from_secs(30 + self.random.below(60));
+        let later = Duration::from_secs(Retry::Later.seconds(&mut self.random));
         self.sip.refuse_subscribe(self.now, id, StatusCode::SERVER_INTERNAL_ERROR, later);
     }
 

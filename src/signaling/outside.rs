@@ -16,6 +16,7 @@ use crate::device;
 use crate::pii::Pii;
 use crate::request::identity;
 use crate::request::{self, Context, Invitation, Outcome, Registration, Rejection, Sender};
+use crate::retry::Retry;
 use crate::route::Route;
 
 impl Signaling {
@@ -110,7 +111,7 @@ impl Signaling {
     fn refuse_overload(&mut self, incoming: &Incoming) {
         self.metrics.refused.increment(1);
         let mut response = self.sip.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
-        response.headers.push(Name::RetryAfter, (1 + self.random.below(10)).to_string());
+        Retry::Soon.push(&mut response.headers, &mut self.random);
         self.sip.respond_statelessly(incoming, &response);
     }
 

@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use sip::message::Name;
 use sip::{Aor, Response, ServerId, StatusCode, SubscriptionId, Termination};
 use tracing::{error, warn};
 
@@ -11,6 +10,7 @@ use super::ask::Undo;
 use super::{Signaling, millis};
 use crate::location::Former;
 use crate::presence::publication::Lasting;
+use crate::retry::Retry;
 use crate::storage::{Batch, StorageError};
 
 /// What waits for a write.
@@ -110,7 +110,7 @@ impl Signaling {
 
     fn refuse_response(&mut self, server: ServerId, response: &Response) {
         let mut response = Response::to_headers(&response.headers, StatusCode::SERVER_INTERNAL_ERROR);
-        response.headers.push(Name::RetryAfter, (30 + self.random.below(60)).to_string());
+        Retry::Later.push(&mut response.headers, &mut self.random);
         self.sip.respond(self.now, server, &response);
     }
 

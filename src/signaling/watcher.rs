@@ -20,6 +20,7 @@ use crate::presence::right::sight;
 use crate::presence::watch::{Package, Watch};
 use crate::presence::{Kept, Presence, PublishError, Said, pidf, telephony};
 use crate::request::publish::Publication;
+use crate::retry::Retry;
 use crate::storage::StorageError;
 
 /// The subscriptions and what each is for.
@@ -126,7 +127,7 @@ impl Signaling {
         if self.watchers.is_full(&watch.watcher) {
             info!(watcher = %Pii(&watch.watcher), limit = Watchers::MAX_OF_ONE, "too many subscriptions");
             let mut response = self.sip.reply(&incoming.request, StatusCode::SERVICE_UNAVAILABLE);
-            response.headers.push(Name::RetryAfter, (30 + self.random.below(60)).to_string());
+            Retry::Later.push(&mut response.headers, &mut self.random);
             return self.sip.respond_statelessly(incoming, &response);
         }
         let user = Arc::clone(&watch.user);

@@ -508,7 +508,7 @@ def browser_changes_its_address_in_the_middle_of_a_call(world, addresses, second
 
 @case
 def page_with_nothing_but_fetch_and_webrtc_calls_a_desk_phone_and_is_called_by_it(world):
-    """It logs in to CAS over HTTPS, gives and gets descriptions there, and its call goes on when it restarts ICE."""
+    """It logs in to CAS over HTTPS, gives and gets descriptions there, and its call goes on when it restarts ICE, and when it is loaded anew."""
     switch = switch_for_browsers(world, https=True)
     bob = Phone(world, switch, "bob", BOB)
     alice = Browser(world).page_without_sip(switch, "alice", ALICE)
@@ -517,10 +517,11 @@ def page_with_nothing_but_fetch_and_webrtc_calls_a_desk_phone_and_is_called_by_i
     hang_up(alice, bob)
     connect(bob, alice)
     hear_each_other(alice, bob, 0.5)
-    alice.command("restart")
-    since, at_bob = time.monotonic(), bob.ear()
-    alice.wait_hears(BOB, 0.5, since=since)
-    world.wait("the desk phone hears the page again", lambda: at_bob.heard(ALICE) > 0.5)
+    for change in (lambda: alice.command("restart"), alice.reload):
+        change()
+        since, at_bob = time.monotonic(), bob.ear()
+        alice.wait_hears(BOB, 0.5, since=since)
+        world.wait("the desk phone hears the page again", lambda: at_bob.heard(ALICE) > 0.5)
     hang_up(bob, alice)
     alice.quit()
     world.wait("no device is left of the page", lambda: not Cas(switch).devices("alice"), 5)

@@ -3,7 +3,7 @@
 //   in   {"id": 1, "page": "alice", "do": "call", "with": {"target": "sip:bob@tandem.test"}}
 //   out  {"id": 1, "value": ...} or {"id": 1, "error": "..."}; unasked: {"page": "alice", "event": "confirmed", "data": {...}, "at": ms}
 //
-// `open`, `close` and `screenshot` are the driver's own commands; any other is the page's.  It ends with its stdin.
+// `open`, `reload`, `close` and `screenshot` are the driver's own commands; any other is the page's.  It ends with its stdin.
 // INTEROP_BROWSER_MODULES names the node_modules folder, CHROMIUM the browser.
 
 import { createServer } from "node:http";
@@ -70,6 +70,10 @@ const own = {
         await page.exposeFunction("tell", (event, data) => say({ page: name, event, data, at: Date.now() }));
         await page.goto(origin + path);
         pages.set(name, page);
+    },
+
+    async reload(name) {
+        await pages.get(name).reload();
     },
 
     async close(name) {

@@ -41,7 +41,20 @@ const command = {
     },
 
     async login({ base, user, password, device }) {
-        phone = await Phone.open(base, user, password, device);
+        return command.begin(await Phone.open(base, user, password, device));
+    },
+
+    token: () => phone.cas.token,
+
+    async resume({ base, token, device }) {
+        const resumed = await Phone.resume(base, token, device, source(mine));
+        [call] = resumed.calls.values();
+        command.begin(resumed);
+        followed(call);
+    },
+
+    begin(begun) {
+        phone = begun;
         phone.onCall = followed;
         phone.onRing = (it) => {
             call = it;

@@ -357,10 +357,23 @@ class PagePhone(BrowserPhone):
         self._pictures = 0
         browser.phones[self.name] = self
         self.command("open", path="/thin")
-        red, green, blue = COLOURS[colour]
-        self.command("setup", name=user, tone=tone, colour=f"rgb({red}, {green}, {blue})")
-        self.device = self.command("login", base=f"https://{switch.host}:{switch.ports['http']}", user=user, password=user + "-secret",
-                                   device="page")
+        self._set_up()
+        self.device = self.command("login", **self._as_device, user=user, password=user + "-secret")
+
+    def _set_up(self):
+        red, green, blue = COLOURS[self.colour]
+        self.command("setup", name=self.user, tone=self.tone, colour=f"rgb({red}, {green}, {blue})")
+
+    @property
+    def _as_device(self):
+        return {"base": f"https://{self.switch.host}:{self.switch.ports['http']}", "device": "page"}
+
+    def reload(self):
+        """Loads the page anew, as its user would; it goes on with its login and its call."""
+        token = self.command("token")
+        self.command("reload")
+        self._set_up()
+        self.command("resume", **self._as_device, token=token)
 
     def dial(self, target, video=False, **more):
         """`more` is what else `make-call` has."""
