@@ -9,6 +9,7 @@
 //! | the loop that owns SIP: endpoint, calls, bindings | `signaling.rs` |
 //! | SIP sockets; media threads; DNS | [`net`], [`net::rtp`], `net/dns.rs` |
 //! | what a request outside a dialog comes to | [`request`] |
+//! | where what is dialled leads, whoever dials it | [`route`] |
 //! | calls: ringing, answer, hold, the end, the record | [`call`] |
 //! | whether people can be reached, and who watches them | [`presence`], `signaling/watcher.rs` |
 //! | who we serve, and where their devices are | [`user`], [`location`] |

@@ -317,7 +317,8 @@ impl Signaling {
         ways.extend(way.into_iter().chain(others));
         let alert = wanted.device.as_ref().map_or(Alert::Ring, |_| Alert::Answer);
         let kinds = wanted.kinds;
-        let dialled = if let Destination::Room(room) = &to { room.number.to_string() } else { wanted.destination.clone() };
+        let written = || self.route().uri(&wanted.destination).map_or_else(String::new, |uri| self.route().written(&uri));
+        let dialled = if let Destination::Room(room) = &to { room.number.to_string() } else { written() };
         Ok((ways, Make { caller, devices, alert, video, kinds, dialled, callee, to }))
     }
 

@@ -78,6 +78,8 @@ def a_call_is_made_from_a_chosen_phone(world):
     at_alice = alice.mark()
     cas.ask("tel", "drop", call=call, user="alice")
     alice.wait_event("CALL_CLOSED", at_alice)
+    entry = world.wait("alice's entry of it", lambda: entries(cas, "alice", call), 4, every=0.1)
+    equal(entry[0][:2], ("placed", "bob"), "kind and number in alice's history")
     switch.finish()
 
 
