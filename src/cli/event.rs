@@ -52,9 +52,18 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
     block_on(async {
         let mut events = match resume(options, &args).await? {
             Some(events) => events,
-            None => begin(options, &args).await?,
+            None => begin(options, &args, args.after).await?,
         };
-        let tailed = tail(options, &args, &mut events).await;
+        let mut left = args.count.unwrap_or(u64::MAX);
+        let mut tailed = tail(options, &args, &mut events, &mut left).await;
+        while let Err(error) = &tailed
+            && events.is_forgotten()
+            && options.on.token.is_none()
+        {
+            eprintln!("tandem: the login is over ({error}); beginning anew, and what happened meanwhile is not shown");
+            events = begin(options, &args, None).await?;
+            tailed = tail(options, &args, &mut events, &mut left).await;
+        }
         if args.cursor.is_none() {
             events.into_client().sign_out().await;
         }
@@ -63,17 +72,17 @@ pub(super) fn run(options: &Options, verb: Verb) -> anyhow::Result<()> {
 }
 
 /// Signs in and subscribes.
-async fn begin(options: &Options, args: &Args) -> anyhow::Result<Events> {
+async fn begin(options: &Options, args: &Args, after: Option<u64>) -> anyhow::Result<Events> {
     let mut client = Client::sign_in(&options.on, options.show()).await?;
-    let after = if options.on.token.is_some() { args.after } else { Some(args.after.unwrap_or(0)) };
-    if args.after.is_none() {
+    let from = if options.on.token.is_some() { after } else { Some(after.unwrap_or(0)) };
+    if after.is_none() {
         let users = (!args.users.is_empty()).then_some(&args.users);
         for topic in topics(args) {
             let wanted = super::client::without_null(json!({ "topic": topic, "users": users }));
             client.ask("subscription", "add", wanted).await?;
         }
     }
-    Events::open(client, after).await
+    Events::open(client, from).await
 }
 
 /// Goes on where the cursor is; none where there is none, or its login is over.
@@ -94,15 +103,14 @@ fn topics(args: &Args) -> Vec<&str> {
     if args.topics.is_empty() { TOPICS.to_vec() } else { args.topics.iter().map(Name::as_str).collect() }
 }
 
-async fn tail(options: &Options, args: &Args, events: &mut Events) -> anyhow::Result<()> {
+async fn tail(options: &Options, args: &Args, events: &mut Events, left: &mut u64) -> anyhow::Result<()> {
     let since = args.since.map_or(0, |ago| text::now().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)));
-    let mut left = args.count.unwrap_or(u64::MAX);
     keep(args, events)?; // the place before the first event is one too
-    while left > 0 {
+    while *left > 0 {
         let event = events.next().await?;
         let is_meant = args.topics.is_empty() || args.topics.contains(&event.topic) || event.topic.as_str() == "event";
         if is_meant && event.timestamp >= since {
-            left -= 1;
+            *left -= 1;
             print(options, event)?;
         }
         keep(args, events)?;
@@ -161,11 +169,10 @@ fn read(file: &Path) -> anyhow::Result<Option<Place>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("the cursor {} cannot be read", file.display())),
     };
-    let value: Value = serde_json::from_str(&text).with_context(|| format!("{} is no cursor", file.display()))?;
+    let value: Value = serde_json::from_str(&text).unwrap_or_default();
     let place = value["token"].as_str().zip(value["after"].as_u64());
-    Ok(Some(
-        place.map(|(token, after)| Place { token: token.to_owned(), after }).with_context(|| format!("{} is no cursor", file.display()))?,
-    ))
+    let place = place.map(|(token, after)| Place { token: token.to_owned(), after });
+    Ok(Some(place.with_context(|| format!("{} is no cursor; remove it, or name another file", file.display()))?))
 }
 
 #[cfg(test)]
@@ -183,8 +190,10 @@ mod tests {
         write(&file, &place).unwrap();
         assert_eq!(read(&file).unwrap(), Some(place));
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::write(&file, "{}").unwrap();
-        assert!(read(&file).unwrap_err().to_string().contains("no cursor"));
+        for text in ["{}", ""] {
+            std::fs::write(&file, text).unwrap();
+            assert!(format!("{:#}", read(&file).unwrap_err()).ends_with("is no cursor; remove it, or name another file"));
+        }
     }
 
     #[test]

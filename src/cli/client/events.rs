@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use cas::error::{Error, Fault};
 use http_body_util::Full;
 use hyper::header::{ACCEPT, AUTHORIZATION};
 use hyper::{Request, StatusCode};
@@ -32,6 +33,8 @@ pub(in crate::cli) struct Events {
     frames: Frames,
     after: Option<u64>,
     renew_at: Instant,
+    /// Whether the switch knows the login no more and never said that it ends.
+    is_forgotten: bool,
 }
 
 impl Events {
@@ -42,7 +45,7 @@ impl Events {
     /// The switch refuses it.
     pub(in crate::cli) async fn open(client: Client, after: Option<u64>) -> anyhow::Result<Self> {
         let renew_at = clock::now() + RENEW;
-        let mut events = Self { client, stream: None, frames: Frames::default(), after, renew_at };
+        let mut events = Self { client, stream: None, frames: Frames::default(), after, renew_at, is_forgotten: false };
         events.stream = Some(events.connect().await?);
         Ok(events)
     }
@@ -55,6 +58,11 @@ impl Events {
     /// Returns the token that the login has now.
     pub(in crate::cli) fn token(&self) -> Option<&str> {
         self.client.token.as_deref()
+    }
+
+    /// Returns whether the switch forgot the login, as it does when it starts anew: another login may begin.
+    pub(in crate::cli) fn is_forgotten(&self) -> bool {
+        self.is_forgotten
     }
 
     /// Gives back the client whose login it was.
@@ -70,7 +78,10 @@ impl Events {
     pub(in crate::cli) async fn next(&mut self) -> anyhow::Result<Message> {
         loop {
             if let Some(data) = self.frames.pop() {
-                let Ok(event) = Message::decode(Encoding::Json, &data) else { continue };
+                let Ok(event) = Message::decode(Encoding::Json, &data) else {
+                    farewell(&data)?;
+                    continue;
+                };
                 self.after = Some(event.sequence_id);
                 return Ok(event);
             }
@@ -100,8 +111,12 @@ impl Events {
                 Ok(())
             }
             // a key that is not for this: its login lasts as long as it lasts
-            Err(error) if error.downcast_ref::<Failure>().is_some_and(Failure::is_refusal) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if is_refusal(&error) => Ok(()),
+            // the stream is no better: it is taken up again, or given up
+            Err(_) => {
+                self.stream = None;
+                Ok(())
+            }
         }
     }
 
@@ -116,7 +131,10 @@ impl Events {
                     return Ok(());
                 }
                 // the login is over: asking again changes nothing
-                Err(error) if error.downcast_ref::<Failure>().is_some_and(Failure::is_refusal) => return Err(error),
+                Err(error) if is_refusal(&error) => {
+                    self.is_forgotten = true;
+                    return Err(error);
+                }
                 Err(_) => {}
             }
         }
@@ -142,6 +160,18 @@ impl Events {
         }
         let reply = Message::decode(Encoding::Json, &body).map_err(|_| self.client.strange(status))?;
         Err(refusal(reply.body))
+    }
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Failure>().is_some_and(Failure::is_refusal)
+}
+
+/// Reads the last word of a stream: that the login is over ends more than the stream.
+fn farewell(data: &[u8]) -> anyhow::Result<()> {
+    match serde_json::from_slice::<Error>(data) {
+        Ok(why) if why.fault == Fault::LoginRequired => Err(Failure::of_refusal(&why).into()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -201,6 +231,13 @@ mod tests {
             assert_eq!(frames.pop().unwrap(), b"2");
             assert_eq!(frames.pop(), None);
         }
+    }
+
+    #[test]
+    fn a_login_that_is_over_ends_its_stream_for_good_and_nothing_else_does() {
+        let said = |fault| farewell(&serde_json::to_vec(&Error::new(fault, "why")).unwrap());
+        assert!(is_refusal(&said(Fault::LoginRequired).unwrap_err()));
+        assert!(said(Fault::TooMany).is_ok() && farewell(b"{}").is_ok());
     }
 
     #[test]

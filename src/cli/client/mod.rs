@@ -5,6 +5,7 @@ mod place;
 mod wire;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -20,12 +21,14 @@ pub(super) use place::{On, Place};
 
 use super::failure::{Exit, Failure};
 use super::text;
-use wire::Wire;
+use wire::{AT_ONCE, Wire};
 
 /// What the switch calls this application.
 const APPLICATION: &str = "tandem command line";
 /// How long the switch may take before it says that the answer comes later, in seconds.
 const WAIT: u32 = 60;
+/// How long a reply may take that may wait for people: [`WAIT`], and some more.
+const REPLY: Duration = Duration::from_secs(75);
 
 /// Whether messages are shown as they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +118,7 @@ impl Client {
             http = http.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let http = http.body(Full::new(Bytes::from(request.encode(Encoding::Json)))).context("the token is no token")?;
-        let (status, bytes) = self.exchange(http).await?;
+        let (status, bytes) = self.exchange(http, limit(topic, message)).await?;
         let reply = Message::decode(Encoding::Json, &bytes).map_err(|_| self.strange(status))?;
         match reply.response {
             Some(SUCCESS) => Ok(reply.body),
@@ -164,7 +167,7 @@ impl Client {
         if let Some(token) = &self.token {
             http = http.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        self.exchange(http.body(Full::default()).context("the token is no token")?).await
+        self.exchange(http.body(Full::default()).context("the token is no token")?, AT_ONCE).await
     }
 
     /// Waits for a reply that takes longer: it comes as an event.
@@ -182,15 +185,28 @@ impl Client {
         }
     }
 
-    async fn exchange(&mut self, http: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    async fn exchange(&mut self, http: Request<Full<Bytes>>, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
         if !self.wire.is_open() {
             self.wire = Wire::open(&self.place, self.on.ca.as_deref()).await?;
         }
-        self.wire.exchange(http).await.with_context(|| format!("{} does not answer as it should", self.place))
+        let exchanged = self.wire.exchange(http, limit).await;
+        if exchanged.is_err() {
+            self.login = None; // who does not answer is not kept waiting for a farewell
+        }
+        exchanged.with_context(|| format!("{} does not answer as it should", self.place))
     }
 
     fn strange(&self, status: StatusCode) -> anyhow::Error {
         Failure::new(Exit::Error, format!("{} answers {status} and no CAS message; is that a tandem switch?", self.place)).into()
+    }
+}
+
+/// Returns how long the reply to a request may take: what is done with calls may wait for people, and so may events.
+fn limit(topic: &str, message: &str) -> Duration {
+    match (topic, message) {
+        ("tel", "list" | "show" | "why") => AT_ONCE,
+        ("tel" | "event", _) => REPLY,
+        _ => AT_ONCE,
     }
 }
 
@@ -259,6 +275,19 @@ mod tests {
         assert!(!shown("admin", "add-user", json!({ "user": "ann", "password": "hidden" })).contains("hidden"));
         assert!(!shown("login", "login", json!({ "key": "hidden" })).contains("hidden"));
         assert!(shown("admin", "remove-key", json!({ "key": "crm" })).contains("crm"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_switch_that_takes_requests_and_does_not_answer_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("mute.sock");
+        let _mute = tokio::net::UnixListener::bind(&socket).unwrap();
+        let began = tokio::time::Instant::now();
+        let failed = Client::sign_in(&On { socket: Some(socket), ..On::default() }, Show::Nothing).await.map(drop);
+        assert_eq!(began.elapsed().as_secs(), AT_ONCE.as_secs());
+        let failed = format!("{:#}", failed.unwrap_err());
+        assert!(failed.contains("mute.sock does not answer") && failed.contains("within 10 s"), "{failed}");
+        assert_eq!([limit("tel", "list"), limit("tel", "make-call"), limit("event", "get-event")], [AT_ONCE, REPLY, REPLY]);
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::cli::failure::{Exit, Failure};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a reply may take: the longest wait that a client may ask the switch for, and some more.
-const REPLY: Duration = Duration::from_secs(75);
+/// How long a reply may take that waits for nobody.
+pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
 /// Longest reply that is read, in bytes.
 const MAX_REPLY: usize = 32 * 1024 * 1024;
 
@@ -73,12 +73,12 @@ impl Wire {
         self.driver.is_some() && !self.sender.is_closed()
     }
 
-    /// Sends a request and reads its reply to the end.
+    /// Sends a request and reads its reply to the end, which may take so long. A late reply finds the connection closed.
     ///
     /// # Errors
     ///
     /// The connection broke, or the reply is too long or too late.
-    pub(super) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    pub(super) async fn exchange(&mut self, request: Request<Full<Bytes>>, limit: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
         let work = async |sender: &mut SendRequest<_>, request| {
             let response = sender.send_request(request).await.context("the connection broke")?;
             let status = response.status();
@@ -88,7 +88,11 @@ impl Wire {
         };
         let request = self.addressed(request)?;
         let exchange = drive(&mut self.driver, work(&mut self.sender, request));
-        timeout(REPLY, exchange).await.unwrap_or_else(|_| Err(anyhow::anyhow!("the switch took the request and did not answer")))
+        let exchanged = timeout(limit, exchange).await;
+        exchanged.unwrap_or_else(|_| {
+            self.driver = None;
+            Err(anyhow::anyhow!("the switch took the request and did not answer within {} s", limit.as_secs()))
+        })
     }
 
     /// Sends a request and returns the reply with its body still to come.
@@ -99,7 +103,7 @@ impl Wire {
     pub(super) async fn stream(mut self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Stream)> {
         let request = self.addressed(request)?;
         let response = drive(&mut self.driver, async { self.sender.send_request(request).await.context("the connection broke") });
-        let response: Response<Incoming> = timeout(REPLY, response).await.context("the switch does not answer")??;
+        let response: Response<Incoming> = timeout(AT_ONCE, response).await.context("the switch does not answer")??;
         Ok((response.status(), Stream { body: response.into_body(), driver: self.driver }))
     }
 
