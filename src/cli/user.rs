@@ -158,7 +158,12 @@ pub(super) fn secret(options: &Options, source: Source) -> anyhow::Result<String
             Failure::new(Exit::Usage, sentence)
         })?,
     };
-    Ok(secret.trim_end_matches(['\r', '\n']).to_owned())
+    let line = secret.strip_suffix('\n').unwrap_or(&secret);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() || line.contains(char::is_control) {
+        return Err(Failure::new(Exit::Usage, "the password is empty or has control characters in it; accepted: text of one line").into());
+    }
+    Ok(line.to_owned())
 }
 
 #[cfg(test)]
@@ -180,7 +185,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "pass word\r\n").unwrap();
         let read = |options: &Options| secret(options, Source::File(file.path().to_owned())).unwrap();
+        let refused = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            secret(&Options::default(), Source::File(file.path().to_owned())).is_err()
+        };
         assert_eq!(read(&Options::default()), "pass word");
         assert_eq!(read(&Options { dry_run: true, ..Options::default() }), "***");
+        assert!(["two\nlines\n", "two\n\n", "\n", "", "a\tb"].into_iter().all(refused));
     }
 }
