@@ -377,6 +377,13 @@ impl Config {
     pub fn fault(&self, key: &str, fault: impl std::fmt::Display) -> ConfigError {
         self.source.fault(key, fault)
     }
+
+    /// Returns what may be meant and seldom is, one sentence each that names file, line and key.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        check::warnings(self).into_iter().map(|(key, why)| self.fault(&key, why).to_string()).collect()
+    }
+
     /// Makes sure that the data folder is there, ours alone, and that files can be made in it.
     ///
     /// # Errors
@@ -552,6 +559,9 @@ mod tests {
             ("[[user]]\nname = \"a\"\npassword = \"\"", "3: user[0].password: the secret is empty"),
             ("[[trunk]]\nname = \"t\"\nkind = \"ip\"\naddresses = [\"10.0.0.1/8\"]", "4: trunk[0].addresses[0]: "),
             ("[[trunk]]\nname = \"t\"\nkind = \"ip\"\naddresses = []", "4: trunk[0].addresses: "),
+            ("[features]\npark = \"*7\"", "features.retrieve: begins with the code of park, which takes what follows"),
+            ("[features]\npull = \"**1\"", "2: features.pull: begins with the code of pickup"),
+            ("data_dir = \"/proc/version\"", "1: data_dir: /proc/version is no folder"),
             ("[[user]]\nname = \".\"\npassword = \"x\"", "2: user[0].name: \".\" is no name"),
             ("[[user]]\nname = \"**b\"\npassword = \"x\"", "2: user[0].name: \"**b\" is dialled for a feature"),
             ("[[user]]\nname = \"b\"\npassword = \"x\"\nnumbers = [\"1\", \"*70\"]", "4: user[0].numbers[1]: \"*70\" is dialled"),
@@ -567,6 +577,15 @@ mod tests {
             let fault = fault(text);
             assert!(fault.contains(key), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_trunk_that_is_everybody_is_warned_of() {
+        let trunk = |networks: &str| format!("[[trunk]]\nname = \"t\"\nkind = \"ip\"\naddresses = [{networks}]");
+        let warnings = parse(&trunk("\"10.0.0.0/8\", \"0.0.0.0/0\",\n\"::/0\"")).unwrap().warnings();
+        assert!(warnings[0].starts_with("tandem.toml:4: trunk[0].addresses[1]: 0.0.0.0/0 is every address"), "{warnings:?}");
+        assert!(warnings[1].starts_with("tandem.toml:5: trunk[0].addresses[2]: ::/0 ") && warnings.len() == 2, "{warnings:?}");
+        assert!(parse(&trunk("\"10.0.0.0/8\"")).unwrap().warnings().is_empty());
     }
 
     #[test]

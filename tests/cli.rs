@@ -84,6 +84,7 @@ async fn serve_says_when_it_is_ready_and_ends_on_a_signal() {
         assert_eq!(names, ["ready", "udp", "tcp", "tls", "ws", "wss", "http"], "{line}");
         let tcp = words[2].strip_prefix("tcp=").unwrap();
         TcpStream::connect(tcp).await.unwrap();
+        switch.signal(Signal::SIGXFSZ); // a file at its limit: the write fails, and that is told
         switch.signal(Signal::SIGHUP); // asks to read the certificate again, no more
         assert_eq!(switch.end(signal).code(), Some(0));
         let mut more = String::new();

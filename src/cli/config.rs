@@ -30,6 +30,9 @@ pub(super) fn run(verb: &Verb) -> anyhow::Result<()> {
             for note in Net::check(&config)? {
                 eprintln!("{note}");
             }
+            for warning in super::doctor::warnings(&config) {
+                eprintln!("{}: {warning}", file.display());
+            }
             println!("{}: good", file.display());
         }
         Verb::Show { file, json } => {

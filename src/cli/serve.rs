@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::net::Listener;
@@ -31,9 +33,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     // What the store and the certificate hold is nobody else's business (S20).
     umask(Mode::from_bits_truncate(0o077));
     raise_file_limit();
+    for warning in super::doctor::warnings(&config) {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("the runtime cannot start")?;
-    let served = runtime.block_on(app::serve(config, ready));
+    let served = runtime.block_on(async {
+        // whoever listens for it is not ended by it: a write beyond the limit of a file's size fails like every other one
+        let _file_size = signal(SignalKind::from_raw(Signal::SIGXFSZ as i32)).context("signals cannot be taken")?;
+        app::serve(config, ready).await
+    });
     runtime.shutdown_timeout(SHUTDOWN);
     served
 }

@@ -10,13 +10,31 @@ type Fault = (String, String);
 
 /// Returns the first fault.
 pub(super) fn fault(config: &Config) -> Option<Fault> {
-    listeners(config)
+    data_folder(config)
+        .or_else(|| listeners(config))
         .or_else(|| media(config))
         .or_else(|| pairs(config))
         .or_else(|| people(config))
         .or_else(|| trunks(config))
         .or_else(|| features(config))
         .or_else(|| rooms(config))
+}
+
+/// Returns what may be meant and seldom is: the key and why.
+pub(super) fn warnings(config: &Config) -> Vec<Fault> {
+    let networks = |trunk: &super::Trunk| trunk.addresses.clone().into_iter().enumerate();
+    let all = config.trunks.iter().enumerate().flat_map(|(index, trunk)| networks(trunk).map(move |(n, network)| (index, n, network)));
+    all.filter(|(.., network)| network.prefix_len() == 0)
+        .map(|(index, n, network)| {
+            let why = format!("{network} is every address: whoever reaches the switch may call as this trunk, without a password");
+            (format!("trunk[{index}].addresses[{n}]"), why)
+        })
+        .collect()
+}
+
+fn data_folder(config: &Config) -> Option<Fault> {
+    let is_other = config.data_dir.exists() && !config.data_dir.is_dir();
+    is_other.then(|| ("data_dir".to_owned(), format!("{} is no folder; accepted: a folder to write to", config.data_dir.display())))
 }
 
 /// A room's number leads to it alone, its PIN can be dialled, and its moderator is a user.
@@ -42,6 +60,10 @@ fn rooms(config: &Config) -> Option<Fault> {
 fn features(config: &Config) -> Option<Fault> {
     if let Some((one, other)) = config.features.doubled() {
         return fault_at(format!("features.{other}"), format!("the code of {one}; accepted: a code of its own, or \"\" for none"));
+    }
+    if let Some((one, other)) = config.features.shadowed() {
+        let why = format!("begins with the code of {one}, which takes what follows; accepted: another code, or \"\" for none");
+        return fault_at(format!("features.{other}"), why);
     }
     let mut names = std::collections::BTreeSet::new();
     config.groups.iter().enumerate().find_map(|(index, group)| {

@@ -9,7 +9,8 @@ use serde::de::{Deserializer, Error};
 use super::secret::{Secret, SecretSource};
 use super::value::{self, Number, UserName};
 
-/// `[features]`: codes that users dial; an empty one is off. Where one code begins another, the longer one counts.
+/// `[features]`: codes that users dial; an empty one is off. A code that others take for what is dialled behind
+/// theirs is refused; else, where one code begins another, the longer one counts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Features {
@@ -107,15 +108,30 @@ impl Features {
         is_room(dialled).then_some("is the number of a room")
     }
 
-    /// Returns two keys with the same code, if there are any.
-    pub(super) fn doubled(&self) -> Option<(&'static str, &'static str)> {
-        let all = [
+    fn all(&self) -> [(&'static str, &Code); 5] {
+        [
             ("pull", &self.pull),
             ("park", &self.park),
             ("retrieve", &self.retrieve),
             ("pickup", &self.pickup),
             ("group_pickup", &self.group_pickup),
-        ];
+        ]
+    }
+
+    /// Returns two keys, if there are any, where what is dialled behind the code of the one may be the code of the other.
+    pub(super) fn shadowed(&self) -> Option<(&'static str, &'static str)> {
+        let is_slot = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
+        let takes: [(&'static str, &Code, &dyn Fn(&str) -> bool); 3] =
+            [("park", &self.park, &is_slot), ("retrieve", &self.retrieve, &is_slot), ("pickup", &self.pickup, &|_| true)];
+        takes.into_iter().filter(|(_, code, _)| !code.0.is_empty()).find_map(|(one, code, takes)| {
+            let begins = |other: &Code| other.0.strip_prefix(&*code.0).is_some_and(|rest| !rest.is_empty() && takes(rest));
+            self.all().into_iter().find(|(_, other)| begins(other)).map(|(other, _)| (one, other))
+        })
+    }
+
+    /// Returns two keys with the same code, if there are any.
+    pub(super) fn doubled(&self) -> Option<(&'static str, &'static str)> {
+        let all = self.all();
         let mut pairs = all.iter().enumerate().flat_map(|(at, one)| all.iter().skip(at + 1).map(move |other| (one, other)));
         pairs.find(|((_, one), (_, other))| one == other && !one.0.is_empty()).map(|(one, other)| (one.0, other.0))
     }

@@ -1,5 +1,6 @@
 //! This host: the data folder, the clock and the limit of open files.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -23,6 +24,7 @@ const AHEAD: u64 = 60 * 1000;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = data_folder(&config.data_dir);
+    findings.extend(exposed(&config.data_dir));
     findings.push(clock(&config.data_dir, now()));
     findings.push(files());
     findings
@@ -47,12 +49,20 @@ fn data_folder(folder: &Path) -> Vec<Finding> {
         Ok(free) if free < NO_SPACE => Finding::fail(
             CHECK,
             format!("{shown} has {} MiB left", free >> 20),
-            "make room: without it nothing is kept and no call is taken",
+            "make room: without it nothing is kept; calls go on, and devices cannot register",
         ),
         Ok(free) if free < LITTLE_SPACE => Finding::warn(CHECK, format!("{shown} has {} MiB left", free >> 20), "make room soon"),
         Ok(free) => Finding::ok(CHECK, format!("{shown} {state}, {} GiB free", free >> 30)),
         Err(error) => Finding::warn(CHECK, format!("{shown} {state}; its free space is unknown ({error})"), "look with df"),
     }]
+}
+
+/// Passwords, keys and histories are in it (S20); a socket in it may be reached through a folder that cannot be read.
+pub(super) fn exposed(folder: &Path) -> Option<Finding> {
+    let mode = std::fs::metadata(folder).ok()?.permissions().mode();
+    let advice = "let nobody else read it: chmod go-rw, or make a folder of its own";
+    (mode & 0o066 != 0)
+        .then(|| Finding::warn("data folder", format!("others may read or write {} (mode {:o})", folder.display(), mode & 0o777), advice))
 }
 
 /// A clock that is wrong makes certificates and nonces fail. Files from the future show that it went back.
@@ -109,6 +119,11 @@ mod tests {
         assert!(found[0].verdict < Verdict::Fail && found[0].found.contains("first start"), "{found:?}");
         assert!(!folder.path().join("a").exists());
         assert!(data_folder(folder.path())[0].found.contains("is writable"));
+        let allow = |mode| std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        for (mode, is_exposed) in [(0o700, false), (0o710, false), (0o750, true), (0o704, true)] {
+            allow(mode);
+            assert_eq!(exposed(folder.path()).is_some(), is_exposed, "{mode:o}"); // S20
+        }
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert_eq!(data_folder(Path::new("/proc/no/such")).first().map(|finding| finding.verdict), Some(Verdict::Fail));

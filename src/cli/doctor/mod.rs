@@ -20,6 +20,13 @@ use crate::net::Net;
 #[derive(clap::Args)]
 pub(super) struct Args {}
 
+/// Returns what a switch can run with and should not: in the file, and on this host.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let found = certificate::ended(config).into_iter().chain(host::exposed(&config.data_dir));
+    let found = found.map(|finding| format!("{}; {}", finding.found, finding.advice.unwrap_or_default()));
+    config.warnings().into_iter().chain(found).collect()
+}
+
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
@@ -90,6 +97,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn examine(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    if options.on.url.is_some() && options.on.config.is_none() {
+        return report.add_all(switch::check(options).await.1); // it runs elsewhere, and this machine's folder says nothing of it
+    }
     let config = match load(options.on.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -98,6 +108,8 @@ async fn examine(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         }
     };
     report.add(configuration(&config))?;
+    let advice = "name the addresses of the peer alone";
+    report.add_all(config.warnings().into_iter().map(|warning| Finding::warn("configuration", warning, advice)).collect())?;
     report.add_all(host::check(&config))?;
     let (switch, findings) = switch::check(options).await;
     report.add_all(findings)?;

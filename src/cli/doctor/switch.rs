@@ -9,6 +9,8 @@ use crate::cli::command::Options;
 use crate::cli::text::span;
 
 const CHECK: &str = "switch";
+/// With what the sentence of a switch begins whose store failed.
+const STORE: &str = "the storage failed";
 
 pub(super) async fn check(options: &Options) -> (Switch, Vec<Finding>) {
     let mut client = match Client::connect(&options.on, options.show()).await {
@@ -22,10 +24,15 @@ pub(super) async fn check(options: &Options) -> (Switch, Vec<Finding>) {
         Ok((StatusCode::OK, _)) => Finding::ok(CHECK, "it answers and is ready"),
         Ok((status, body)) => {
             let said = String::from_utf8_lossy(&body).trim().chars().take(200).collect::<String>();
-            let advice = "new calls go elsewhere while it drains; if it does not, its log says why";
+            let advice = if said.contains(STORE) {
+                "make room or mend the disk, then restart it; calls go on meanwhile"
+            } else {
+                "new calls go elsewhere while it drains; if it does not, its log says why"
+            };
             Finding::fail(CHECK, format!("it answers and is not ready ({status}) {said}"), advice)
         }
-        Err(error) => Finding::fail(CHECK, format!("{error:#}"), "its log says why; restart it if it hangs"),
+        // it would not say how it is either
+        Err(error) => return (Switch::Up, vec![Finding::fail(CHECK, format!("{error:#}"), "its log says why; restart it if it hangs")]),
     };
     let mut findings = vec![ready];
     findings.extend(status(options).await);
@@ -53,7 +60,8 @@ async fn status(options: &Options) -> Vec<Finding> {
 
 fn of_users(status: &Value) -> impl Iterator<Item = Finding> {
     let warnings = status["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    warnings.map(|warning| Finding::warn("users", warning, "give one of the two another: `tandem number`, `tandem user`, or the file"))
+    let of_users = warnings.filter(|warning| !warning.starts_with(STORE)); // readiness says that
+    of_users.map(|warning| Finding::warn("users", warning, "give one of the two another: `tandem number`, `tandem user`, or the file"))
 }
 
 fn of_status(status: &Value) -> Finding {
