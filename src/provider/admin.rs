@@ -160,6 +160,8 @@ impl Admin for Provider {
 
     async fn status(&self) -> Answer<SwitchStatus> {
         let figures = self.signaling.figures().await?;
+        let mut warnings: Vec<String> = figures.store.iter().map(ToString::to_string).collect();
+        warnings.extend(self.signaling.look(|people| people.users.warnings().to_vec()).await?);
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Ok(SwitchStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -168,7 +170,7 @@ impl Admin for Provider {
             devices: count(self.count_devices().await?),
             calls: count(figures.calls),
             draining: figures.draining,
-            warnings: self.signaling.look(|people| people.users.warnings().to_vec()).await?,
+            warnings,
         })
     }
 

@@ -77,7 +77,7 @@ pub enum StorageError {
         limit: usize,
     },
     /// A write could not be made durable; nothing was or will be acknowledged after it.
-    #[error("the storage failed and keeps nothing any more: {0}")]
+    #[error("the storage failed and keeps nothing any more until a restart: {0}")]
     Failed(Arc<str>),
     /// The store could not be read.
     #[error("the storage could not be read: {0}")]
