@@ -1,6 +1,8 @@
 //! The loop that owns `cas::Server`. One task; connections send it requests, the switch sends it what happened, providers send it what
 //! their work came to. It writes to nobody: each connection has a channel of its own, and one that does not read fills only that.
 
+mod denied;
+
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -315,6 +317,7 @@ pub(crate) struct Clients {
     serving: HashMap<ServeId, AbortHandle>,
     clock_read: Instant,
     events: metrics::Counter,
+    denied: denied::Log,
 }
 
 impl Clients {
@@ -336,6 +339,7 @@ impl Clients {
             serving: HashMap::new(),
             clock_read: now,
             events: metrics::counter!("tandem_cas_events_total"),
+            denied: denied::Log::new(now),
         };
         (clients, Handle { inbox: sender, streams: Arc::default(), provider: to_provider })
     }
@@ -485,6 +489,7 @@ impl Clients {
                 });
                 self.serving.insert(serve, served);
             }
+            Output::Denied { peer, user, why } => self.denied.write(clock::now(), peer, user.as_ref(), why),
             Output::Away(login) => self.tell_presence(login, false),
             Output::Back(login) => self.tell_presence(login, true),
             Output::LoginOver(login) => {

@@ -106,7 +106,9 @@ pub enum Wire {
 }
 
 impl Peer {
-    fn address(self) -> Option<IpAddr> {
+    /// Returns the address, an IPv4 one as such; none: the host itself.
+    #[must_use]
+    pub fn address(self) -> Option<IpAddr> {
         match self {
             Self::Host => None,
             Self::Network { address, .. } => Some(address.to_canonical()),
@@ -242,6 +244,17 @@ pub enum Credential {
     Key(Secret),
 }
 
+/// What was wrong with what somebody showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// The password, or there is no such user; or the key.
+    Credentials,
+    /// The token, or it has expired.
+    Token,
+    /// Too many were wrong: this one was not looked at.
+    TooMany,
+}
+
 /// What the server asks for.
 #[derive(Debug)]
 pub enum Output {
@@ -284,6 +297,15 @@ pub enum Output {
         credential: Credential,
         /// Who showed it.
         peer: Peer,
+    },
+    /// Somebody showed what signs nobody in, or tried too often; for the host's log.
+    Denied {
+        /// Who showed it.
+        peer: Peer,
+        /// As whom, where a name was shown.
+        user: Option<UserName>,
+        /// What was wrong.
+        why: Denied,
     },
     /// Run [`topic::serve`](crate::topic::serve) and answer with [`Input::Served`].
     Serve {
@@ -430,6 +452,15 @@ impl Server {
     /// The token is unknown or has expired.
     pub fn knows(&self, now: Instant, token: &Token) -> Result<(), Error> {
         self.logins.authenticate(now, token).map(drop)
+    }
+
+    /// Finds the login of a token that somebody shows.
+    fn authenticate(&mut self, now: Instant, peer: Peer, token: &Token) -> Result<LoginId, Error> {
+        let found = self.logins.authenticate(now, token);
+        if found.is_err() {
+            self.output(Output::Denied { peer, user: None, why: Denied::Token });
+        }
+        found
     }
 
     /// Returns how much there is of everything that clients fill, for metrics.

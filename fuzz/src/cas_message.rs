@@ -74,6 +74,7 @@ fn ask(server: &mut Server, now: Instant, token: Option<Token>, data: &[u8], num
             | Output::Events { .. }
             | Output::Forward { .. }
             | Output::Close { .. }
+            | Output::Denied { .. }
             | Output::Abandon(_)
             | Output::LoginOver(_)
             | Output::Away(_)

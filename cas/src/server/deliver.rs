@@ -166,7 +166,7 @@ impl Server {
             Err(error) => return self.refused(now, exchange, token.as_ref(), None, error),
         };
         let token = token.ok_or_else(|| login_required("a login comes first: topic login, message login"));
-        let login = check_wire(peer).and(token).and_then(|token| self.logins.authenticate(now, &token));
+        let login = check_wire(peer).and(token).and_then(|token| self.authenticate(now, peer, &token));
         let name = |text| Name::parse(text).expect("a plain word");
         match login {
             Err(error) => {
@@ -253,7 +253,7 @@ impl Server {
         let Open { stream, peer, token, after, encoding } = open;
         let full = || Error::new(Fault::Unavailable, format!("there are {MAX_STREAMS} streams; no more are taken"));
         let room = if self.streams.len() < MAX_STREAMS { Ok(()) } else { Err(full()) };
-        let login = check_wire(peer).and(room).and_then(|()| token.map(|token| self.logins.authenticate(now, &token)).transpose());
+        let login = check_wire(peer).and(room).and_then(|()| token.map(|token| self.authenticate(now, peer, &token)).transpose());
         match login {
             Err(why) => self.output(Output::Close { stream, why }),
             Ok(login) => {

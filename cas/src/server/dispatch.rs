@@ -95,7 +95,7 @@ impl Server {
             }
             Channel::Once { peer, token } => {
                 check_wire(*peer)?;
-                let login = token.as_ref().map(|token| self.logins.authenticate(now, token)).transpose()?;
+                let login = token.as_ref().map(|token| self.authenticate(now, *peer, token)).transpose()?;
                 Ok((Sender { login, stream: None }, *peer))
             }
             Channel::Stream(id) => {

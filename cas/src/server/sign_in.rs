@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Asked, Credential, Output, Peer, Server, Sink, Timer, VerifyId};
+use super::{Asked, Credential, Denied, Output, Peer, Server, Sink, Timer, VerifyId};
 use crate::error::{Error, Fault};
 use crate::login::{Identity, LoginId, New, login_required};
 use crate::permission::{Rights, Role};
@@ -66,7 +66,11 @@ impl Server {
         let of_address = self.verifying.values().filter(|other| other.peer.address() == address).count();
         let is_full = self.verifying.len() >= MAX_VERIFYING || (address.is_some() && of_address >= MAX_VERIFYING_OF_ADDRESS);
         let is_home = user.as_ref().zip(address).is_some_and(|(user, address)| self.logins.is_home(user, address));
-        if is_full || !self.guesses.may_try(now, user.as_ref(), address, is_home) {
+        let may_try = self.guesses.may_try(now, user.as_ref(), address, is_home);
+        if is_full || !may_try {
+            if !may_try {
+                self.output(Output::Denied { peer, user, why: Denied::TooMany });
+            }
             return self.answer(now, asked, Err(Error::new(Fault::TooMany, "too many logins were tried; try again in a minute")));
         }
         self.last_verify += 1;
@@ -91,6 +95,7 @@ impl Server {
             }
             None => {
                 self.guesses.failed(now, user.as_ref(), peer.address());
+                self.output(Output::Denied { peer, user, why: Denied::Credentials });
                 self.answer(now, asked, Err(Error::new(Fault::WrongCredentials, "user and password, or key, are wrong")));
             }
         }

@@ -382,6 +382,8 @@ pub(crate) struct Host {
     pub(crate) work: VecDeque<(ServeId, Box<Work>)>,
     pub(crate) lazy: bool,
     pub(crate) abandoned: Vec<ServeId>,
+    /// Who was not let in: as whom, and why.
+    pub(crate) denied: Vec<(Option<UserName>, cas::server::Denied)>,
     /// Logins whose clients went away (false) or came back.
     pub(crate) comings: Vec<(LoginId, bool)>,
     /// Logins that are over.
@@ -410,6 +412,7 @@ impl Host {
             work: VecDeque::new(),
             lazy: false,
             abandoned: Vec::new(),
+            denied: Vec::new(),
             comings: Vec::new(),
             over: Vec::new(),
             checking: Vec::new(),
@@ -478,6 +481,7 @@ impl Host {
                         self.work_one();
                     }
                 }
+                Output::Denied { user, why, .. } => self.denied.push((user, why)),
                 Output::Abandon(serve) => self.abandoned.push(serve),
                 Output::Away(login) => self.comings.push((login, false)),
                 Output::Back(login) => self.comings.push((login, true)),
