@@ -55,6 +55,7 @@ impl Calls {
         } else if let Some((status, reason)) = fault {
             self.refuse(switch, id, status, EndedBy::Switch, &reason);
         } else if plan.targets.is_empty() {
+            self.tell(id); // there was a call
             self.refuse(switch, id, StatusCode::TEMPORARILY_UNAVAILABLE, EndedBy::Switch, "no device can be reached");
         } else {
             self.ring_devices(switch, id, (plan, devices), beside);

@@ -87,8 +87,6 @@ fn farewell(why: &Error) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_stream_is_opened_for_who_accepts_one() {
         for (accept, is_asked_for) in [

@@ -37,14 +37,13 @@ pub(super) fn handle(context: &mut Context<'_>, incoming: &Incoming) -> Result<O
     };
     let (callee_srtp, callee_name) = (callee.srtp, callee.shown.clone().unwrap_or_default());
     let callee = context.aor(callee)?;
-    let mut targets = context.targets(&callee)?;
+    // where there are none, the call is one that both have in their histories
+    let mut targets = context.targets(&callee).unwrap_or_default();
     targets.retain(|target| !is_sips || is_secure(target));
-    if targets.is_empty() {
-        return Err(Rejection::NotRegistered);
-    }
     // who calls their own devices rings all but the one that calls
     let is_by_another = matches!(&sender, Sender::User(name) if **name != *callee.user());
-    let may_be_direct = context.media == MediaPath::Direct && is_by_another && !identity::is_hidden(&request.headers)?;
+    let may_be_direct =
+        context.media == MediaPath::Direct && is_by_another && !targets.is_empty() && !identity::is_hidden(&request.headers)?;
     if may_be_direct && can_talk_directly(context, incoming, &targets) {
         return Ok(Outcome::Forward(targets, identity::forwarded(context, incoming, &sender)?));
     }

@@ -282,6 +282,10 @@ impl Signaling {
         match self.plan(&wanted) {
             Ok((ways, make)) => self.resolve_all(ways, Job::Make(Box::new(Planned { make, answer: wanted.answer }))),
             Err(unable) => {
+                if matches!(unable, Unable::UnknownDestination) {
+                    let dialled = self.route().uri(&wanted.destination).map(|uri| self.route().written(&uri));
+                    self.note_unknown(&wanted.user, &dialled.unwrap_or(wanted.destination));
+                }
                 let _gone = wanted.answer.send(Err(unable));
             }
         }

@@ -229,7 +229,7 @@ impl<'a> Done<'a> {
 fn done(event: &Event) -> impl Iterator<Item = Done<'_>> {
     let is_over = event.after.state == State::Ended;
     // Who rings on in another call, or is a visitor who was let into a room, has the entry of that call.
-    let is_visit = event.after.joined.is_some() && event.after.conference.as_ref().is_some_and(|conference| conference.room.is_some());
+    let is_visit = event.after.joined.is_some() && room_of(&event.after).is_some();
     let rang = |id| event.before.as_ref().and_then(|before| before.party(id)).is_some_and(|party| party.state == Standing::Ringing);
     let has_part = move |party: &&Party| is_over && !is_visit && !(event.after.joined.is_some() && rang(party.id));
     let ended = event.after.parties.iter().filter(has_part);
@@ -240,7 +240,7 @@ fn done(event: &Event) -> impl Iterator<Item = Done<'_>> {
         Some(now) => Some(Done { party, entry: DISPLACED, why: Some(format!("picked up by {}", now.who.told())) }),
         None => {
             let missed = event.missed.iter().find(|missed| missed.party == party.id);
-            let is_done = missed.is_some() || !is_over && party.state != Standing::Ringing;
+            let is_done = missed.is_some() || (!is_over || event.after.joined.is_some()) && party.state != Standing::Ringing;
             let why = || missed.map(|missed| missed.why.clone()).or_else(|| on_leaving(event, party));
             is_done.then(|| Done::of(party, why()))?
         }
@@ -252,6 +252,8 @@ fn done(event: &Event) -> impl Iterator<Item = Done<'_>> {
 fn on_leaving(event: &Event, party: &Party) -> Option<String> {
     let (before, after) = (event.before.as_ref()?, &event.after);
     match &after.constructed {
+        _ if room_of(before).is_none() && room_of(after).is_some() => room_of(after).map(|room| format!("transferred to {room}")),
+        _ if after.joined.is_some() => Some("transferred".to_owned()),
         _ if after.state == State::Ended => after.why.clone(),
         _ if before.slot.is_none() && after.slot.is_some() => after.slot.map(|slot| format!("parked in slot {slot}")),
         Constructed::Transferred(who) if before.constructed != after.constructed => {
@@ -298,13 +300,15 @@ fn named(party: &Party) -> &str {
 fn part(before: &View, view: &View, done: &Done<'_>, now: u64) -> Option<Kept> {
     let party = done.party;
     let user = party.who.user()?;
-    let room = view.conference.as_ref().and_then(|conference| conference.room.as_deref());
+    // who was in the call before it came into a room was in none
+    let last = if view.party(party.id).is_some() { view } else { before };
+    let room = room_of(last).filter(|_| party.id != PartyId::CALLER);
     let is_other = |other: &&Party| other.id != party.id;
     let other = view.parties.iter().find(is_other).or_else(|| before.parties.iter().find(is_other));
     let (other_number, other_name) = match other {
         _ if room.is_some() => (room, None),
         // what was dialled is to be dialled again, whoever took it or came to have it
-        _ if party.id == PartyId::CALLER && is_anothers(view) => (Some(&*view.dialled), None),
+        _ if party.id == PartyId::CALLER && (is_anothers(view) || room_of(view).is_some()) => (Some(&*view.dialled), None),
         Some(other) if other.anonymous => (None, None),
         Some(Party { who: Who::Outside { number, .. }, name, .. }) => (Some(&**number), name.as_deref()),
         Some(Party { who: Who::User(name), name: shown, .. }) => (Some(&**name), shown.as_deref()),
@@ -321,7 +325,7 @@ fn part(before: &View, view: &View, done: &Done<'_>, now: u64) -> Option<Kept> {
         user,
         kind: match (party.id, view.answered_at) {
             (PartyId::CALLER, _) => Kind::Placed,
-            _ if room.is_some() => Kind::Placed,
+            _ if room.is_some() && party.id != PartyId::CALLEE => Kind::Placed,
             (_, Some(_)) if before.state != Standing::Ringing => Kind::Received,
             (_, Some(_) | None) => Kind::Missed,
         },
@@ -336,6 +340,10 @@ fn part(before: &View, view: &View, done: &Done<'_>, now: u64) -> Option<Kept> {
         }),
         why: done.why.as_deref().unwrap_or_default(),
     })
+}
+
+fn room_of(view: &View) -> Option<&str> {
+    view.conference.as_ref().and_then(|conference| conference.room.as_deref())
 }
 
 /// Returns whether the place of who was called is another's, or nobody's any more.
@@ -412,6 +420,22 @@ mod tests {
             entry("carol", 2, Kind::Received, "ann", "transferred by bob; the caller hung up"),
         ];
         assert_eq!(written(&sent, &over(&sent)), expected);
+    }
+
+    #[test]
+    fn who_transfers_into_a_room_has_called_whom_they_called() {
+        let talk = view(State::Connected, &[(0, "ann", Connected), (1, "bob", Connected)]);
+        let room = crate::call::graph::Conference { moderator: None, locked: false, room: Some("801".into()), at_door: false };
+        let waits = View { conference: Some(room), ..view(State::Connected, &[(1, "bob", Connected)]) };
+        assert_eq!(written(&talk, &waits), [entry("ann", 0, Kind::Placed, "502", "transferred to 801")]);
+        assert_eq!(written(&waits, &over(&waits)), [entry("bob", 1, Kind::Received, "801", "the caller hung up")]);
+        // somebody is there already: the call becomes part of the room's
+        let joined = View { joined: Some(crate::call::Id(9)), ..over(&waits) };
+        assert_eq!(written(&talk, &joined), [entry("ann", 0, Kind::Placed, "502", "transferred to 801")]);
+        // who dialled it
+        let alone =
+            View { conference: waits.conference.clone(), dialled: "801".into(), ..view(State::Connected, &[(0, "ann", Connected)]) };
+        assert_eq!(written(&alone, &over(&alone)), [entry("ann", 0, Kind::Placed, "801", "the caller hung up")]);
     }
 
     #[test]

@@ -300,12 +300,23 @@ def an_application_parks_and_picks_up(world):
     world.wait("alice's history has it", lambda: newest().get("why") == "no such number", 5)
     equal((newest()["kind"], newest()["number"]), ("placed", "nobody"), "her newest entry")
     equal(cas.ask("tel", "why", call=newest()["call"])["why"], "no such number", "why")
+    equal(cas.refused("tel", "make-call", user="alice", destination="no-one")["error"], "not-found", "a call by CAS to a number that nobody has")
+    world.wait("alice's history has it, too", lambda: newest()["number"] == "no-one", 5)
     # declined as busy
     at_alice, at_bob = alice.mark(), bob.mark()
     alice.dial("bob")
     bob.wait_event("CALL_INCOMING", at_bob)
     cas.ask("tel", "decline", call=cas.only_call(), user="bob", reason="busy")
     check("486" in alice.wait_event("CALL_CLOSED", at_alice)["param"], "alice is told that he is busy")
+    # whose phones are all off has missed it
+    at_alice = alice.mark()
+    carol.quit()
+    alice.dial("carol")
+    check("480" in alice.wait_event("CALL_CLOSED", at_alice)["param"], "alice is told that nothing can ring")
+    world.wait("alice's history has it", lambda: newest()["number"] == "carol", 5)
+    call, why = newest()["call"], "no device can be reached"
+    equal([entries(cas, user, call) for user in ("alice", "carol")], [[("placed", "carol", why)], [("missed", "alice", why)]], "their histories")
+    equal(cas.ask("tel", "why", call=call)["why"], why, "why")
     switch.finish()
 
 
