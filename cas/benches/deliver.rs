@@ -27,7 +27,7 @@ fn main() {
         let (now, begun) = (Instant::now(), cpu_time());
         for number in 0..events {
             let call = call(number, number * 2 % LOGINS);
-            server.handle_input(now, Input::Happened(Happening::Tel(CallEvent { change: Change::Changed, call })));
+            server.handle_input(now, Input::Happened(Happening::Tel(CallEvent { change: Change::Changed, call, reaches: Vec::new() })));
             while let Some(output) = server.poll_output() {
                 let Output::Events { stream, frames } = output else { continue };
                 for frame in &frames {

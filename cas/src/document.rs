@@ -15,22 +15,22 @@ use crate::topic::{self, Mode, Operation, event, graph, history, permission, pre
 /// Makes the schema of a type.
 type Make = fn(&mut SchemaGenerator) -> Schema;
 
-/// The bodies of events: topic, message, schema.
-const EVENTS: &[(&str, &str, Make)] = &[
-    ("tel", "ringing", schema::<tel::CallEventBody>),
-    ("tel", "connected", schema::<tel::CallEventBody>),
-    ("tel", "changed", schema::<tel::CallEventBody>),
-    ("tel", "ended", schema::<tel::CallEventBody>),
-    ("tel", "pickup", schema::<tel::CallEventBody>),
-    ("tel", "sdp", schema::<tel::Description>),
-    ("graph", "changed", schema::<graph::Changed>),
-    ("history", "added", schema::<history::EntryReply>),
-    ("history", "changed", schema::<history::EntryReply>),
-    ("history", "deleted", schema::<history::EntryReply>),
-    ("presence", "changed", schema::<presence::Changed>),
-    ("permission", "changed", schema::<permission::Snapshot>),
-    ("event", "snapshot", schema::<event::Snapshot>),
-    ("bulk", "bulk", schema::<event::BulkReply>),
+/// The events: topic, message, what it says, schema of its body.
+const EVENTS: &[(&str, &str, &str, Make)] = &[
+    ("tel", "ringing", "A call is made, or begins to ring at the user.", schema::<tel::CallEventBody>),
+    ("tel", "connected", "A call is answered for the first time.", schema::<tel::CallEventBody>),
+    ("tel", "changed", "Something else in a call is another.", schema::<tel::CallEventBody>),
+    ("tel", "ended", "A call is over, for all or for the user.", schema::<tel::CallEventBody>),
+    ("tel", "pickup", "A call may be picked up, or, without `actions`, no longer.", schema::<tel::CallEventBody>),
+    ("tel", "sdp", "The switch describes media to the application that is the device.", schema::<tel::Description>),
+    ("graph", "changed", "Who is in a call with what is another.", schema::<graph::Changed>),
+    ("history", "added", "An entry came into a history.", schema::<history::EntryReply>),
+    ("history", "changed", "An entry's note is another.", schema::<history::EntryReply>),
+    ("history", "deleted", "An entry is gone.", schema::<history::EntryReply>),
+    ("presence", "changed", "A presence is another.", schema::<presence::Changed>),
+    ("permission", "changed", "The user's rights are others; so may be the `actions` of every object.", schema::<permission::Snapshot>),
+    ("event", "snapshot", "The state, in place of events that are gone.", schema::<event::Snapshot>),
+    ("bulk", "bulk", "A group of replies.", schema::<event::BulkReply>),
 ];
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -56,10 +56,10 @@ pub fn openapi(version: &str) -> Value {
         schemas.insert(name.clone(), reply(operation, &mut generator));
         replies.push(reference(&name));
     }
-    for (topic, message, make) in EVENTS {
+    for (topic, message, says, make) in EVENTS {
         let name = format!("{topic}.{message}.event");
         let body = make(&mut generator);
-        schemas.insert(name.clone(), message_schema("An event.", topic, message, &["sequence-id"], json!({ "body": body })));
+        schemas.insert(name.clone(), message_schema(says, topic, message, &["sequence-id"], json!({ "body": body })));
         events.push(reference(&name));
     }
     schemas.insert("Request".into(), json!({ "description": "A request to a topic of the switch.", "oneOf": requests }));

@@ -2,8 +2,8 @@
 //!
 //! A login's events have the numbers 1, 2, 3 … in the order in which they happened. A client that reads on after a number gets each
 //! later event once, in order. *Slow readers*: what a client has not read is kept up to [`MAX_EVENTS`] and [`MAX_BYTES`]; beyond that
-//! the oldest go, and when the client reads on it gets a snapshot of the state in their place, then every event since. Nobody else
-//! notices.
+//! the oldest go, and when the client reads on it gets a snapshot of the state in place of what it lacks, behind the final replies that are
+//! still there, then every event since. Nobody else notices.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -29,6 +29,8 @@ pub const KEPT_AFTER_WRITING: usize = 512;
 pub struct Event {
     json: Bytes,
     xml: OnceLock<Bytes>,
+    /// A final reply: no snapshot has it.
+    is_reply: bool,
 }
 
 impl Event {
@@ -36,7 +38,8 @@ impl Event {
     #[must_use]
     pub fn new(message: &Message) -> Arc<Self> {
         let json = serde_json::to_vec(message).expect("a vector takes every byte, and every key is text");
-        Arc::new(Self { json: without_number(&json, message.sequence_id), xml: OnceLock::new() })
+        let is_reply = message.response.is_some();
+        Arc::new(Self { json: without_number(&json, message.sequence_id), xml: OnceLock::new(), is_reply })
     }
 
     /// Writes an event whose body writes itself as JSON.
@@ -50,7 +53,7 @@ impl Event {
         body(&mut json);
         json.push(b'}');
         json.shrink_to_fit();
-        Arc::new(Self { json: json.into(), xml: OnceLock::new() })
+        Arc::new(Self { json: json.into(), xml: OnceLock::new(), is_reply: false })
     }
 
     /// Returns how much it counts in [`MAX_BYTES`].
@@ -200,6 +203,20 @@ impl Events {
             frames.push(Frame { sequence_id, event: event.clone() });
         }
         Ok(frames)
+    }
+
+    /// Returns the number of the last event that a snapshot of now stands for: the final replies after it are no state.
+    pub(crate) fn covered(&self) -> u64 {
+        self.last() - self.kept.iter().rev().take_while(|event| event.is_reply).count() as u64
+    }
+
+    /// Returns the final replies that are kept of the events after a number up to another, at most so many, the newest.
+    pub(crate) fn replies(&self, after: u64, up_to: u64, count: usize) -> Frames {
+        let newest_first = self.kept.iter().enumerate().rev().map(|(at, event)| (event, self.gone + 1 + at as u64));
+        let replies = newest_first.filter(|(event, number)| event.is_reply && *number > after && *number <= up_to).take(count);
+        let mut frames: Frames = replies.map(|(event, sequence_id)| Frame { sequence_id, event: event.clone() }).collect();
+        frames.reverse();
+        frames
     }
 
     /// Forgets the events up to a number: the client has them.

@@ -10,8 +10,8 @@ use crate::plugin::TIME_LIMIT;
 use crate::server::{Asked, StreamId};
 use crate::topic::Mode;
 
-/// Most requests of one login that wait. A further one is refused.
-pub const MAX_PENDING_OF_LOGIN: usize = 64;
+/// Most requests of one login that wait: those of the largest bulk, and some beside it. A further one is refused.
+pub const MAX_PENDING_OF_LOGIN: usize = 128;
 
 /// Most requests that wait at once. A further one is refused.
 pub const MAX_PENDING: usize = 16_384;
@@ -115,8 +115,13 @@ pub(crate) enum Worker {
     Plugin(StreamId),
     /// A provider, for the snapshot that a stream lacks.
     SnapshotFor(StreamId, u64),
-    /// A provider, for the snapshot that a waiting request lacks.
-    SnapshotReply(u64),
+    /// A provider, for the snapshot that a waiting request lacks: in place of the events after a number, up to another.
+    SnapshotReply {
+        /// The number that the client has.
+        after: u64,
+        /// The last that the snapshot covers.
+        at: u64,
+    },
 }
 
 /// A request that waits.

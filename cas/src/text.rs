@@ -134,7 +134,7 @@ text!(
 );
 text!(
     /// A session description (RFC 8866).
-    Sdp, 65536, is_text, r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff]+$",
+    Sdp, 32768, is_text, r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069\ufffe\uffff]+$",
     "characters without control characters other than line breaks and tabs"
 );
 

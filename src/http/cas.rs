@@ -128,7 +128,7 @@ async fn wait(web: &Web, connection: &Connection, parts: &Parts) -> Result<Respo
     let token = token(headers)?;
     let parameters = Parameters::read(parts.uri.query())?;
     let accept = text(headers, &ACCEPT)?;
-    if accept.as_deref().is_some_and(|accept| accept.contains("text/event-stream")) {
+    if accept.as_deref().is_some_and(stream::is_asked_for) {
         let last = text(headers, &HeaderName::from_static("last-event-id"))?;
         let after = match last.filter(|last| !last.is_empty()) {
             Some(last) => Some(last.parse().map_err(|_| Error::header("last-event-id", "expected the number of an event"))?),

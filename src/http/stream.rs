@@ -21,6 +21,15 @@ use crate::clients::{Stopped, Stream, ToStream};
 /// How often a stream with nothing to say sends a comment, which keeps NATs and proxies open and finds out who has gone.
 const COMMENT: Duration = Duration::from_secs(15);
 
+/// Whether a header Accept names such a stream, and not as what is unacceptable (`q=0`, RFC 9110 §12.4.2).
+pub(super) fn is_asked_for(accept: &str) -> bool {
+    let is_none = |parameter: &str| parameter.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
+    accept.split(',').any(|range| {
+        let mut parts = range.split(';');
+        parts.next().is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream")) && !parts.any(is_none)
+    })
+}
+
 /// Opens a stream and answers with it.
 pub(super) async fn serve(web: &Web, connection: &Connection, token: Option<Token>, after: Option<u64>) -> Result<Response, Error> {
     // without a login nothing is opened: there is no way to sign in on such a stream
@@ -74,4 +83,22 @@ fn farewell(why: &Error) -> Bytes {
     out.extend_from_slice(&serde_json::to_vec(why).unwrap_or_default());
     out.extend_from_slice(b"\n\n");
     out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_opened_for_who_accepts_one() {
+        for (accept, is_asked_for) in [
+            ("text/event-stream", true),
+            ("application/json, Text/Event-Stream;q=0.5", true),
+            ("text/event-stream;q=0, application/json", false),
+            ("text/event-stream;q=0.000", false),
+            ("text/event-streams, */*", false),
+        ] {
+            assert_eq!(super::is_asked_for(accept), is_asked_for, "{accept}");
+        }
+    }
 }

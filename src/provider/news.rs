@@ -45,6 +45,12 @@ fn described(description: Description) -> Option<Described> {
     Some(Described { login: LoginId(login), user: UserName::parse(&user).ok()?, description })
 }
 
+/// Returns those at whom a call begins to ring that there was already.
+fn reaches(before: &View, after: &View) -> Vec<UserName> {
+    let rings = after.parties.iter().filter(|party| party.state == Standing::Ringing).filter_map(|party| party.who.user());
+    rings.filter(|user| before.party_of(user).is_none()).filter_map(|user| UserName::parse(user).ok()).collect()
+}
+
 /// Returns the call as it ended for each user who is no longer in it.
 fn left<'a>(before: &'a View, event: &'a Event) -> impl Iterator<Item = Left> + 'a {
     let is_first = |party: &Party, user: &str| before.party_of(user).is_some_and(|first| first.id == party.id);
@@ -66,6 +72,8 @@ fn why_gone(before: &View, event: &Event, party: &Party) -> String {
     let rang = party.state == Standing::Ringing;
     let missed = event.missed.iter().find(|missed| missed.party == party.id);
     match (&after.constructed, after.slot, missed) {
+        _ if after.joined.is_some() => "transferred".to_owned(),
+        _ if after.state == State::Ended => after.why.clone().unwrap_or_default(),
         (_, Some(slot), _) if before.slot.is_none() => format!("parked in slot {slot}"),
         (Constructed::PickedUp(who), ..) if is_turn => format!("picked up by {}", who.told()),
         (_, _, Some(missed)) => missed.why.clone(),
@@ -101,8 +109,9 @@ fn call(event: &Event) -> Vec<Happening> {
     };
     // what has changed may be nothing that clients see
     let is_twin = change == Change::Changed && before.and_then(view::call).as_ref() == Some(&call);
-    let left = before.filter(|_| change != Change::Ended).into_iter().flat_map(|before| left(before, event));
-    let mut told: Vec<Happening> = (!is_twin).then_some(Happening::Tel(CallEvent { change, call })).into_iter().collect();
+    let left = before.into_iter().flat_map(|before| left(before, event));
+    let reaches = before.map(|before| reaches(before, &event.after)).unwrap_or_default();
+    let mut told: Vec<Happening> = (!is_twin).then_some(Happening::Tel(CallEvent { change, call, reaches })).into_iter().collect();
     told.extend(left.map(Happening::Left));
     if let (Some(new), Some(old)) = (view::graph(&event.after), before.map_or_else(|| view::empty(&event.after), view::graph))
         && new != old
@@ -146,6 +155,25 @@ mod tests {
         let mut held = talks.clone();
         held.parties[0].state = Standing::Holding;
         assert_eq!(of_calls(&told(Some(&talks), &held, false)), [Change::Changed]);
+    }
+
+    #[test]
+    fn who_is_reached_later_is_told_that_it_rings_and_that_it_is_over() {
+        let talks = view(State::Connected, TALKING);
+        let mut transferred = talks.clone();
+        transferred.parties.push(view(State::Ringing, &[(2, "carol", Standing::Ringing)]).parties.remove(0));
+        let reached = told(Some(&talks), &transferred, false);
+        let Some(Happening::Tel(event)) = reached.first() else { panic!("{reached:?}") };
+        assert_eq!(event.reaches.iter().map(UserName::as_str).collect::<Vec<_>>(), ["carol"]);
+        let left = |before: &View, after: &View| {
+            let told = told(Some(before), after, false);
+            let left = told.iter().find_map(|one| if let Happening::Left(left) = one { Some(left) } else { None }).unwrap();
+            (left.users.iter().map(ToString::to_string).collect::<Vec<_>>(), left.call.state, left.call.why.clone().unwrap().to_string())
+        };
+        let over = View { why: Some("bob hung up".to_owned()), ..view(State::Ended, TALKING) };
+        assert_eq!(left(&transferred, &over), (vec!["carol".to_owned()], tel::State::Ended, "bob hung up".to_owned()));
+        let joined = View { joined: Some(crate::call::Id(9)), ..view(State::Ended, &TALKING[1..]) };
+        assert_eq!(left(&talks, &joined), (vec!["ann".to_owned()], tel::State::Ended, "transferred".to_owned()));
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Server {
                 Some((_, event)) => event.clone(),
                 None => {
                     let body = |out: &mut Vec<u8>| happening.write(view, out);
-                    let event = Event::written(happening.topic(), happening.message(), timestamp, body);
+                    let event = Event::written(happening.topic(), happening.message(view), timestamp, body);
                     written.push((view, event.clone()));
                     event
                 }
@@ -228,10 +228,10 @@ impl Server {
                 self.answer_events(now, asked, &frames);
             }
             Err(Gap::Gone | Gap::Ahead) => {
-                let at = login.events.last();
+                let at = login.events.covered();
                 let work = self.snapshot_work(now, id);
                 if let (Some(work), Some(serve)) =
-                    (work, self.begin(now, id, asked, Worker::SnapshotReply(at), (QUICK_LIMIT, Then::Timeout), QUICK_LIMIT))
+                    (work, self.begin(now, id, asked, Worker::SnapshotReply { after, at }, (QUICK_LIMIT, Then::Timeout), QUICK_LIMIT))
                 {
                     self.output(Output::Serve { serve, work: Box::new(work) });
                 }
@@ -333,7 +333,7 @@ impl Server {
     /// Has a snapshot made for a stream that lacks events.
     fn make_snapshot(&mut self, now: Instant, login: LoginId, id: StreamId) {
         let Some(work) = self.snapshot_work(now, login) else { return };
-        let worker = Worker::SnapshotFor(id, self.logins.find(login).map_or(0, |login| login.events.last()));
+        let worker = Worker::SnapshotFor(id, self.logins.find(login).map_or(0, |login| login.events.covered()));
         let (until, deadline) = (now + QUICK_LIMIT, now + QUICK_LIMIT);
         let pending = Pending { login, asked: None, worker, until, then: Then::Timeout, deadline, pending_id: None };
         let serve = self.pendings.add(pending);
@@ -366,23 +366,28 @@ impl Server {
 
     /// Puts a snapshot on the stream that lacks events, in their place.
     pub(super) fn snapshot_for(&mut self, now: Instant, id: StreamId, at: u64, outcome: Result<Value, Error>) {
-        let frame = self.snapshot_frame(now, at, outcome);
+        let snapshot = self.snapshot_frame(now, at, outcome);
         let Some(login) = self.streams.get(&id).and_then(|stream| stream.login) else { return };
-        let attached = self.logins.find_mut(login).and_then(|login| login.streams.iter_mut().find(|attached| attached.stream == id));
-        let Some(attached) = attached else { return };
+        let Some(known) = self.logins.find_mut(login) else { return };
+        let Some(attached) = known.streams.iter_mut().find(|attached| attached.stream == id) else { return };
+        let mut frames = known.events.replies(attached.cursor, at, MAX_BATCH);
+        frames.push(snapshot);
         (attached.cursor, attached.waits) = (at, false);
-        attached.under_way.add(&frame);
-        self.output(Output::Events { stream: id, frames: Frames::from_iter([frame]) });
+        frames.iter().for_each(|frame| attached.under_way.add(frame));
+        self.output(Output::Events { stream: id, frames });
         self.pump(now, login, id);
     }
 
     /// Gives a snapshot to the waiting request that lacks events.
-    pub(super) fn snapshot_reply(&mut self, now: Instant, asked: Asked, at: u64, outcome: Result<Value, Error>) {
-        let frame = self.snapshot_frame(now, at, outcome);
+    pub(super) fn snapshot_reply(&mut self, now: Instant, asked: Asked, (after, at): (u64, u64), outcome: Result<Value, Error>) {
+        let snapshot = self.snapshot_frame(now, at, outcome);
+        let mut frames = Frames::new();
         if let Some(login) = asked.sender.login.and_then(|id| self.logins.find_mut(id)) {
             login.polled = at;
+            frames = login.events.replies(after, at, MAX_BATCH);
         }
-        self.answer_events(now, asked, &[frame]);
+        frames.push(snapshot);
+        self.answer_events(now, asked, &frames);
     }
 
     fn snapshot_frame(&self, now: Instant, at: u64, outcome: Result<Value, Error>) -> Frame {

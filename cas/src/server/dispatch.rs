@@ -267,7 +267,7 @@ impl Server {
         };
         match (worker, asked, pending_id) {
             (Worker::SnapshotFor(stream, at), ..) => self.snapshot_for(now, stream, at, outcome),
-            (Worker::SnapshotReply(at), Some(asked), _) => self.snapshot_reply(now, asked, at, outcome),
+            (Worker::SnapshotReply { after, at }, Some(asked), _) => self.snapshot_reply(now, asked, (after, at), outcome),
             (_, Some(asked), Some(pending_id)) => self.complete(now, login, &asked, pending_id, outcome),
             (_, Some(asked), None) => self.answer(now, asked, outcome),
             (_, None, _) => {}

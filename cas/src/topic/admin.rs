@@ -376,7 +376,7 @@ pub struct Notice {
 }
 
 impl Seen for Notice {
-    fn message(&self) -> &str {
+    fn message(&self, _: u64) -> &str {
         self.message
     }
 

@@ -107,7 +107,7 @@ pub(crate) async fn serve<P: Provider>(provider: &P, caller: &Caller, request: R
 }
 
 impl Seen for Changed {
-    fn message(&self) -> &str {
+    fn message(&self, _: u64) -> &str {
         "changed"
     }
 

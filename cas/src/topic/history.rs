@@ -249,7 +249,7 @@ pub struct EntryEvent {
 }
 
 impl Seen for EntryEvent {
-    fn message(&self) -> &str {
+    fn message(&self, _: u64) -> &str {
         self.change.name()
     }
 

@@ -157,10 +157,10 @@ pub async fn serve<P: Providers>(providers: &P, work: Work) -> Result<Done, Erro
 
 /// An event's body, which may look different to different logins: two that have the same view see the same.
 pub(crate) trait Seen {
-    /// Returns the message.
-    fn message(&self) -> &str;
     /// Returns what a login sees of it, as a number.
     fn view(&self, caller: &Caller) -> u64;
+    /// Returns the message for logins with this view.
+    fn message(&self, view: u64) -> &str;
     /// Appends what logins with this view see, as JSON.
     fn write(&self, view: u64, out: &mut Vec<u8>);
 }
@@ -283,16 +283,16 @@ impl Happening {
 }
 
 impl Seen for Happening {
-    fn message(&self) -> &str {
+    fn message(&self, view: u64) -> &str {
         match self {
-            Self::Tel(event) => event.message(),
+            Self::Tel(event) => event.message(view),
             Self::Left(_) => tel::Change::Ended.name(),
             Self::Waiting(_) => tel::Action::Pickup.name(),
             Self::Described(_) => "sdp",
-            Self::Graph(event) => event.message(),
-            Self::History(event) => event.message(),
-            Self::Presence(event) => event.message(),
-            Self::Admin(event) => event.message(),
+            Self::Graph(event) => event.message(view),
+            Self::History(event) => event.message(view),
+            Self::Presence(event) => event.message(view),
+            Self::Admin(event) => event.message(view),
             Self::Plugin { message, .. } => message.as_str(),
         }
     }

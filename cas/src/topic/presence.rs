@@ -221,12 +221,21 @@ async fn get<P: Provider>(provider: &P, caller: &Caller, right: Right<'_>, reque
         return Err(Error::field("users", format!("field users: at most {MAX_USERS} users and addresses")));
     }
     let mut users = request.users;
-    users.extend(provider.resolve(&request.addresses).await?);
+    let resolved = provider.resolve(&request.addresses).await?;
+    // what is subscribed to must be there; who only looks is told of those who are
+    let is_missing = |field: &str| Err(Error { field: Some(field.into()), ..Error::new(crate::error::Fault::NotFound, "no such user") });
+    if request.subscribe && resolved.len() < request.addresses.len() {
+        return is_missing("addresses");
+    }
+    users.extend(resolved);
     users.sort_unstable();
     users.dedup();
     // A user whose presence the caller may not see is listed without it (004-60).
     let visible: Vec<UserName> = users.iter().filter(|user| decide(caller, right, Owner::User(user)).is_ok()).cloned().collect();
     let known = provider.presence(caller, &users).await?;
+    if request.subscribe && known.len() < users.len() {
+        return is_missing("users");
+    }
     let listed = known.into_iter().map(|user| User {
         presence: user
             .presence
@@ -247,7 +256,7 @@ fn actions(caller: &Caller, user: &UserName) -> Vec<Action> {
 }
 
 impl Seen for Changed {
-    fn message(&self) -> &str {
+    fn message(&self, _: u64) -> &str {
         "changed"
     }
 

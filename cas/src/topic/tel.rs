@@ -306,15 +306,21 @@ pub struct CallEvent {
     pub change: Change,
     /// The call as it is now.
     pub call: Call,
+    /// To whom it is new although it is not: it begins to ring at them.
+    pub reaches: Vec<UserName>,
 }
 
+/// The bit of a view that the event is [`Change::Ringing`] to: no action's, and below those of [`Sight`].
+const REACHED: u64 = 1 << 31;
+
 impl Seen for CallEvent {
-    fn message(&self) -> &str {
-        self.change.name()
+    fn view(&self, caller: &Caller) -> u64 {
+        let reached = if self.reaches.contains(&caller.user) { REACHED } else { 0 };
+        self.call.sight(caller).bits() | u64::from(self.call.actions(caller).bits()) | reached
     }
 
-    fn view(&self, caller: &Caller) -> u64 {
-        self.call.sight(caller).bits() | u64::from(self.call.actions(caller).bits())
+    fn message(&self, view: u64) -> &str {
+        if view & REACHED == 0 { self.change.name() } else { Change::Ringing.name() }
     }
 
     fn write(&self, view: u64, out: &mut Vec<u8>) {
@@ -326,7 +332,7 @@ impl Seen for CallEvent {
 pub(crate) fn write_call(call: &Call, view: u64, out: &mut Vec<u8>) {
     let sight = Sight::from_bits(view);
     let shown = (sight != Sight::ALL).then(|| call.clone().in_sight(sight));
-    let call = Seeing { call: shown.as_ref().unwrap_or(call), actions: Actions::from_bits(view) };
+    let call = Seeing { call: shown.as_ref().unwrap_or(call), actions: Actions::from_bits(view & !REACHED) };
     write_body(&std::collections::BTreeMap::from([("call", call)]), out);
 }
 

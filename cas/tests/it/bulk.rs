@@ -77,6 +77,20 @@ fn serial_replies_come_one_by_one_as_they_are_ready() {
 }
 
 #[test]
+fn the_largest_bulk_has_room_to_wait() {
+    let mut host = Host::new();
+    host.lazy = true;
+    let token = host.sign_in("ann");
+    let requests: Vec<Value> = (1..=100).map(|_| five()[0].clone()).collect();
+    let reply = host.post(&token, "bulk", "bulk", json!({ "requests": requests, "replies": "serial" }));
+    assert_eq!(reply.body["pending"].as_array().unwrap().len(), 100);
+    (0..100).for_each(|_| host.work_one());
+    let exchange = host.poll(&token, Some(0), Some(0));
+    let events = host.reply(exchange).unwrap().body["events"].clone();
+    assert!(events.as_array().is_some_and(|events| events.len() == 100 && events.iter().all(|event| event["response"] == 0)), "{events}");
+}
+
+#[test]
 fn mixed_replies_come_by_groups() {
     let mut host = Host::new();
     host.lazy = true;

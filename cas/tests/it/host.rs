@@ -238,7 +238,8 @@ impl Presence for Switch {
             most_available: None,
             semi_available: None,
         };
-        Ok(users.iter().map(|user| presence::User { user: user.clone(), presence: Some(idle.clone()), actions: Vec::new() }).collect())
+        let known = users.iter().filter(|user| user.as_str() != UNKNOWN);
+        Ok(known.map(|user| presence::User { user: user.clone(), presence: Some(idle.clone()), actions: Vec::new() }).collect())
     }
 
     async fn resolve(&self, addresses: &[Destination]) -> Result<Vec<UserName>, Error> {
@@ -252,6 +253,9 @@ impl Presence for Switch {
         Ok(presence::Presence { status: status.status, note: status.note, ..presence })
     }
 }
+
+/// No user.
+pub(crate) const UNKNOWN: &str = "mallory";
 
 /// A caller, for providers that are asked directly.
 pub(crate) fn caller(name: &str, rights: Rights) -> Caller {

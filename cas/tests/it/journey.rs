@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::host::{Host, actions, bytes, call, call_id, loopback, once, user};
+use crate::host::{Host, UNKNOWN, actions, bytes, call, call_id, loopback, once, user};
 use cas::error::Fault;
 use cas::login::LoginId;
 use cas::message::Encoding;
@@ -14,7 +14,7 @@ use cas::topic::tel::{CallEvent, Carrying, Change, Described, Description, Left,
 use serde_json::{Value, json};
 
 fn changed(change: Change, call: cas::topic::tel::Call) -> Input {
-    Input::Happened(Happening::Tel(CallEvent { change, call }))
+    Input::Happened(Happening::Tel(CallEvent { change, call, reaches: Vec::new() }))
 }
 
 fn numbers(events: &[Value]) -> Vec<u64> {
@@ -593,6 +593,11 @@ fn presence_is_told_until_cancel_logout_or_abandonment() {
         let (token, admin) = (host.sign_in("ann"), host.sign_in("root"));
         let watch = host.open(9, Some(&admin), None);
         host.say(watch, "subscription", "add", json!({ "topic": "admin" }));
+        for (field, who) in [("users", UNKNOWN), ("addresses", "599")] {
+            assert_eq!(host.post(&token, "presence", "get", json!({ field: [who] })).body["users"], json!([]));
+            let refused = host.post(&token, "presence", "get", json!({ field: [who], "subscribe": true })).body;
+            assert_eq!((&refused["error"], &refused["field"]), (&json!("not-found"), &json!(field)));
+        }
         let listing = host.post(&token, "presence", "get", json!({ "users": ["bob"], "parts": ["rollup"], "subscribe": true }));
         assert_eq!(listing.body["users"][0]["presence"], json!({ "most-available": "available", "semi-available": "available" }));
         assert_eq!(listing.body["subscription"], 2);
@@ -785,7 +790,7 @@ fn a_login_has_a_bounded_number_of_waiting_requests_and_streams() {
     let mut host = Host::new();
     host.lazy = true;
     let token = host.sign_in("ann");
-    for _ in 0..64 {
+    for _ in 0..cas::pending::MAX_PENDING_OF_LOGIN {
         assert_eq!(host.post(&token, "tel", "make-call", json!({ "destination": "501" })).response, Some(202));
     }
     assert_eq!(host.post(&token, "tel", "make-call", json!({ "destination": "501" })).response, Some(429));

@@ -84,7 +84,7 @@ fn every_request_is_answered_once_and_what_ends_leaves_nothing() {
                     let state = *dice.pick(&[PartyState::Connected, PartyState::Held, PartyState::Ringing]);
                     let call = call("9", State::Connected, &[("ann", state), ("bob", PartyState::Connected)]);
                     host.switch.put(call.clone());
-                    host.input(Input::Happened(Happening::Tel(CallEvent { change: Change::Changed, call })));
+                    host.input(Input::Happened(Happening::Tel(CallEvent { change: Change::Changed, call, reaches: Vec::new() })));
                 }
                 2 => {
                     streams += 1;

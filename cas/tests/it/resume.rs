@@ -15,7 +15,7 @@ use crate::host::{Host, call};
 /// Ann's call number so many changed.
 fn event(host: &mut Host, number: usize) {
     let call = call(&number.to_string(), State::Connected, &[("ann", PartyState::Connected)]);
-    host.input(Input::Happened(Happening::Tel(CallEvent { change: Change::Changed, call })));
+    host.input(Input::Happened(Happening::Tel(CallEvent { change: Change::Changed, call, reaches: Vec::new() })));
 }
 
 /// A client that takes each event's number and what it tells.
@@ -105,7 +105,9 @@ fn a_client_that_reads_too_late_gets_a_snapshot_and_every_event_since() {
     let stream = host.open(1, Some(&token), None);
     host.stuck.push(stream);
     let last = MAX_EVENTS + MAX_BATCH + 10;
-    (1..=last).for_each(|number| event(&mut host, number));
+    (1..last - 1).for_each(|number| event(&mut host, number));
+    host.post(&token, "tel", "hold", json!({ "call": "none" }));
+    event(&mut host, last);
     host.events(stream);
     host.stuck.clear();
     host.lazy = true;
@@ -113,7 +115,9 @@ fn a_client_that_reads_too_late_gets_a_snapshot_and_every_event_since() {
     event(&mut host, last + 1);
     assert!(host.events(stream).is_empty(), "what is newer waits for the snapshot");
     host.work_one();
-    let events = host.events(stream);
+    let mut events = host.events(stream);
+    let reply = events.remove(0);
+    assert_eq!((&reply["message"], reply["sequence-id"].as_u64()), (&json!("hold"), Some(last as u64 - 1)), "no snapshot has a reply");
     assert_eq!((&events[0]["message"], events[0]["sequence-id"].as_u64()), (&json!("snapshot"), Some(last as u64)));
     let body = &events[0]["body"];
     assert_eq!((&body["tel"]["calls"][0]["id"], &body["presence"]["users"][0]["user"]), (&json!("now"), &json!("bob")));
@@ -126,14 +130,21 @@ fn a_client_that_reads_too_late_gets_a_snapshot_and_every_event_since() {
 fn a_request_after_a_number_that_is_too_old_gets_a_snapshot() {
     let mut host = Host::new();
     let token = host.sign_in("ann");
-    let last = MAX_EVENTS + 10;
-    (1..=last).for_each(|number| event(&mut host, number));
-    let exchange = host.poll(&token, Some(3), Some(0));
-    let reply = host.reply(exchange).unwrap();
-    assert_eq!((&reply.body["events"][0]["message"], &reply.body["events"][0]["sequence-id"]), (&json!("snapshot"), &json!(last)));
-    event(&mut host, last + 1);
-    let exchange = host.poll(&token, Some(last as u64), Some(0));
-    assert_eq!(host.reply(exchange).unwrap().body["events"][0]["sequence-id"], last + 1);
+    (1..=MAX_EVENTS).for_each(|number| event(&mut host, number));
+    let ask = |host: &mut Host| drop(host.post(&token, "tel", "hold", json!({ "call": "77" })));
+    // a final reply is no state: it comes all the same, before the snapshot or behind it
+    ask(&mut host);
+    event(&mut host, MAX_EVENTS + 2);
+    ask(&mut host);
+    let heard = |host: &mut Host, after: u64| {
+        let exchange = host.poll(&token, Some(after), Some(0));
+        let reply = host.reply(exchange).unwrap();
+        let told = reply.body["events"].as_array().unwrap().iter();
+        told.map(|event| (event["message"].as_str().unwrap().to_owned(), event["sequence-id"].as_u64().unwrap() - MAX_EVENTS as u64))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(heard(&mut host, 1), [("hold".to_owned(), 1), ("snapshot".to_owned(), 2)]);
+    assert_eq!(heard(&mut host, MAX_EVENTS as u64 + 2), [("hold".to_owned(), 3)]);
 }
 
 #[test]
