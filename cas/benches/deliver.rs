@@ -75,6 +75,7 @@ fn call(number: u64, first: u64) -> Call {
         held_at_device: false,
         anonymous: false,
         moderator: false,
+        may_film: true,
     };
     Call {
         id: CallId::parse(&format!("{number:016x}")).expect("an id"),
@@ -90,6 +91,8 @@ fn call(number: u64, first: u64) -> Call {
         why: None,
         joined: None,
         asks_pin: false,
+        conference: false,
+        waits: false,
     }
 }
 

@@ -43,6 +43,12 @@ impl Call {
         leg.carries & theirs.unwrap_or(whoever_comes)
     }
 
+    /// Whether a device of a party may have video: one of the others has not refused it, or nobody else is there.
+    pub(super) fn may_film(&self, party: PartyId) -> bool {
+        let mut others = self.legs.iter().filter(|other| other.party != party && other.is_up()).peekable();
+        others.peek().is_none() || others.any(|other| (other.carries - other.media.refused()).video)
+    }
+
     /// Returns the line of a kind as a leg of another party has it: one that stays, if there is one.
     pub(super) fn line_of_others(&self, party: PartyId, kind: Kinds) -> Option<MediaDescription> {
         let carries = |leg: &&Leg| leg.party != party && leg.is_up() && (leg.carries & leg.media.has()).contains(kind);

@@ -19,6 +19,7 @@ pub use gather::Guest;
 use room::{Door, Room};
 
 use super::command::{Answer, Refusal};
+use super::graph::{Constructed, Missed};
 use super::party::{Party, PartyId};
 use super::record::{EndedBy, MAX_STAYS, Stay};
 use super::transfer::is_user;
@@ -26,6 +27,9 @@ use super::{Call, Calls, Id, State, Switch};
 
 /// Most parties of a conference, those that ring included; nobody else comes in then.
 pub const MAX_PARTIES: usize = 100;
+
+/// Why the moderator's call for somebody to go ended it for them.
+const REMOVED: &str = "removed by the moderator";
 
 /// What a call of many has besides.
 #[derive(Debug, Default)]
@@ -39,6 +43,8 @@ pub(super) struct Conference {
     pub(super) room: Option<Arc<Room>>,
     /// Its only party has yet to show the room's PIN.
     door: Option<Door>,
+    /// How the call had come about, and the number from which on parties came by the conference; none of a room.
+    before: Option<(Constructed, PartyId)>,
 }
 
 impl Calls {
@@ -48,7 +54,10 @@ impl Calls {
         call.moderated(by)?;
         call.party(party).ok_or(Refusal::NoParty)?;
         let reason = Reason::sip(200, "Removed from the conference");
-        self.party_left(switch, (id, party), EndedBy::Switch, "removed by the moderator", Some(&reason));
+        if !call.is_invited(party) {
+            call.missed.push(Missed { party, why: REMOVED.to_owned() });
+        }
+        self.party_left(switch, (id, party), EndedBy::Switch, REMOVED, Some(&reason));
         Ok(Answer::Done)
     }
 
@@ -108,7 +117,8 @@ impl Call {
             return;
         }
         let began = self.record.started_at;
-        self.conference = Some(Box::default());
+        let before = Some((self.constructed.clone(), self.next_party()));
+        self.conference = Some(Box::new(Conference { before, ..Conference::default() }));
         for (party, since) in self.parties.iter().map(|party| (party.id, party.since)).collect::<Vec<_>>() {
             self.came(party, since.unwrap_or(began));
         }
@@ -134,15 +144,16 @@ impl Call {
         if self.conference.as_ref().is_some_and(|conference| conference.room.is_some()) { 1 } else { 2 }
     }
 
-    /// Notes for the record that a party is in the conference.
-    fn came(&mut self, party: PartyId, at: u64) {
-        if self.conference.is_none() {
+    /// Notes for the record that a party is in the conference, or in what is left of one.
+    pub(super) fn came(&mut self, party: PartyId, at: u64) {
+        if self.conference.is_none() && self.record.parties.is_empty() {
             return;
         }
         let Some(party) = self.party_mut(party) else { return };
         party.since = Some(at);
         let address = Arc::clone(&party.person.address);
-        if self.record.parties.len() < MAX_STAYS {
+        let stays = |stay: &Stay| stay.left_at.is_none() && stay.came_at == at && stay.party == address;
+        if self.record.parties.len() < MAX_STAYS && !self.record.parties.iter().any(stays) {
             self.record.parties.push(Stay { party: address, came_at: at, left_at: None });
         }
         self.choose_moderator();
@@ -159,11 +170,21 @@ impl Call {
         self.dissolve();
     }
 
-    /// Two parties whom nobody else is to join have a plain call.
+    /// Two parties whom nobody else is to join have a plain call. Those who talked before have the one that they had.
     fn dissolve(&mut self) {
-        let is_plain = |conference: &Conference| conference.room.is_none() && conference.coming.is_empty();
-        if self.parties.len() <= 2 && self.conference.as_deref().is_some_and(is_plain) {
-            self.conference = None;
+        let is_plain = |conference: &mut Box<Conference>| conference.room.is_none() && conference.coming.is_empty();
+        if self.parties.len() > 2 {
+            return;
+        }
+        let Some(conference) = self.conference.take_if(is_plain) else { return };
+        if let Some((constructed, next)) = conference.before
+            && self.parties.iter().all(|party| party.id < next)
+        {
+            self.constructed = constructed;
+        }
+        if self.record.parties.len() <= self.parties.len() {
+            // there never was a third
+            self.record.parties.clear();
         }
     }
 

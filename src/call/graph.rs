@@ -34,7 +34,7 @@ pub struct View {
     pub ended_at: Option<u64>,
     /// Where it is parked.
     pub slot: Option<u16>,
-    /// Whether others may pick it up: devices of the callee ring, or it is parked. A call that was made for its caller is not taken from
+    /// Whether others may pick it up: devices of the callee ring, or it is parked, and nobody is about to have it. A call that was made for its caller is not taken from
     /// the callee.
     pub waits: bool,
     /// What a conference has besides; none for a plain call.
@@ -110,6 +110,8 @@ pub struct Party {
     pub muted: Kinds,
     /// What of that only the moderator gives again.
     pub silenced: Kinds,
+    /// Somebody else in the call has video, or has not refused it; or nobody else is there yet.
+    pub may_film: bool,
     /// Their devices in the call.
     pub legs: Vec<Leg>,
 }
@@ -161,16 +163,16 @@ pub struct Event {
     pub before: Option<Arc<View>>,
     /// The call from now on. Its state is [`State::Ended`] in its last event.
     pub after: Arc<View>,
-    /// Those who rang and are no longer in it, where it was their call to answer.
+    /// Those who rang and are no longer in it, where it was their call to answer; and who was made to go.
     pub missed: Vec<Missed>,
 }
 
-/// Somebody who was called into a call and did not come.
+/// Somebody who was called into a call and did not come, or who was made to leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// Who, as long as they rang.
+    /// Who, as long as they rang or were in it.
     pub party: PartyId,
-    /// Why they did not come, in one sentence.
+    /// Why they did not come, or left, in one sentence.
     pub why: String,
 }
 
@@ -235,11 +237,7 @@ impl Call {
             answered_at: record.answered_at,
             ended_at: is_over.then_some(record.ended_at),
             slot: self.parked.as_ref().map(|parked| parked.slot),
-            waits: match self.state {
-                CallState::Ringing(_) => true,
-                CallState::Established(_) => self.parked.is_some(),
-                CallState::Over => false,
-            },
+            waits: self.may_be_picked_up().is_ok(),
             conference: self.conference.as_deref().map(|conference| Conference {
                 moderator: conference.moderator,
                 locked: conference.locked,
@@ -290,6 +288,7 @@ impl Call {
             held_at_device: is_up && self.is_held_at_device(party.id),
             muted: party.kept_back(),
             silenced: if self.is_moderated(party.id) { party.silenced } else { Kinds::NONE },
+            may_film: self.may_film(party.id),
             legs,
         }
     }
@@ -332,6 +331,7 @@ pub(crate) mod sample {
             held_at_device: false,
             muted: Kinds::NONE,
             silenced: Kinds::NONE,
+            may_film: true,
             legs: Vec::new(),
         };
         View {

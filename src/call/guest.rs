@@ -37,6 +37,19 @@ impl Call {
         guests.iter().map(|guest| (guest.party, &guest.person))
     }
 
+    /// Whether somebody who is not in it may pick it up by command.
+    pub(super) fn may_be_picked_up(&self) -> Result<(), Refusal> {
+        match &self.state {
+            State::Ringing(ringing) if ringing.guests.len() >= MAX => Err(Refusal::UnderWay),
+            State::Ringing(_) => Ok(()),
+            State::Established(_) if self.parked.is_none() => Err(Refusal::NoSlot),
+            // whom the parker's phones ring for may be taken: nobody has asked for that call
+            State::Established(_) if self.transfer.as_ref().is_some_and(|coming| coming.report.is_some()) => Err(Refusal::UnderWay),
+            State::Established(_) => Ok(()),
+            State::Over => Err(Refusal::NoCall),
+        }
+    }
+
     pub(super) fn is_guest(&self, party: PartyId) -> bool {
         self.guests().any(|(guest, _)| guest == party)
     }
@@ -59,7 +72,7 @@ impl Calls {
         if call.parties.iter().any(|party| party.person.who == person.who) {
             return Err(Refusal::NotYours);
         }
-        if call.guests().any(|(_, guest)| guest.who == person.who) || call.guests().count() >= MAX {
+        if call.guests().any(|(_, guest)| guest.who == person.who) {
             return Err(Refusal::UnderWay);
         }
         if devices.is_empty() {

@@ -109,7 +109,9 @@ impl Calls {
             self.by_dialog.insert(leg.dialog, (id, leg.id));
             call.legs.push(leg);
         }
+        let name = comes.id;
         call.parties.push(comes);
+        call.came(name, switch.unix);
     }
 
     /// The devices that ring in the second call ring in the first one from now on.

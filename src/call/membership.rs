@@ -17,7 +17,11 @@ impl Calls {
         }
         match call.parties.iter_mut().find(|known| known.id == party.id) {
             Some(known) => known.person = party.person,
-            None => call.parties.push(Party { since: Some(switch.unix), ..party }),
+            None => {
+                let name = party.id;
+                call.parties.push(Party { since: Some(switch.unix), ..party });
+                call.came(name, switch.unix);
+            }
         }
         self.dismiss(switch, (id, instead), Some(device), &Reason::sip(200, "Call completed elsewhere"));
         let came = self.calls.get(&id).and_then(|call| call.leg(device)).map(|leg| leg.party);

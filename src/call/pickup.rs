@@ -147,15 +147,13 @@ impl Calls {
         (devices, alert): (Vec<Target>, Alert),
     ) -> Result<Answer, Refusal> {
         let call = self.calls.get_mut(&id).ok_or(Refusal::NoCall)?;
+        call.may_be_picked_up()?;
         if let State::Ringing(_) = call.state {
             return self.call_guest(switch, id, person, (&devices, alert));
         }
         let (by, parker) = call.parked.as_ref().map(Parked::by).ok_or(Refusal::NoSlot)?;
         if devices.is_empty() {
             return Err(Refusal::NoWay);
-        }
-        if call.transfer.as_ref().is_some_and(|coming| coming.report.is_some()) {
-            return Err(Refusal::UnderWay);
         }
         call.awaited = None;
         let mut headers = Headers::default();

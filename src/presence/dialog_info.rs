@@ -163,6 +163,7 @@ mod tests {
             held_at_device: false,
             muted: Kinds::NONE,
             silenced: Kinds::NONE,
+            may_film: true,
             legs: vec![leg],
         }
     }

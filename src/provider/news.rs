@@ -9,6 +9,7 @@ use cas::topic::presence;
 use cas::topic::tel::{self, CallEvent, Change, Described, Left, SdpType, Waiting};
 
 use super::view;
+use crate::call::command::Refusal;
 use crate::call::graph::{Constructed, Event, Party, Standing, State, View};
 use crate::clock;
 use crate::signaling::{Description, News};
@@ -50,23 +51,37 @@ fn reaches(before: &View, after: &View) -> Vec<UserName> {
     rings.filter(|user| before.party_of(user).is_none()).filter_map(|user| UserName::parse(user).ok()).collect()
 }
 
-/// Returns the call as it ended for users who are no longer in it.
-fn left(before: &View, after: &View) -> Option<Left> {
-    let gone = before.parties.iter().filter_map(|party| party.who.user()).filter(|user| after.party_of(user).is_none());
-    let users: Vec<UserName> = gone.filter_map(|user| UserName::parse(user).ok()).collect();
-    let why = match (&after.constructed, after.slot) {
-        _ if users.is_empty() => return None,
+/// Returns the call as it ended for each user who is no longer in it.
+fn left<'a>(before: &'a View, event: &'a Event) -> impl Iterator<Item = Left> + 'a {
+    let is_first = |party: &Party, user: &str| before.party_of(user).is_some_and(|first| first.id == party.id);
+    before.parties.iter().filter_map(move |party| {
+        let user = party.who.user().filter(|user| event.after.party_of(user).is_none() && is_first(party, user))?;
+        let users = vec![UserName::parse(user).ok()?];
+        let why = Some(why_gone(before, event, party));
+        let parties = before.parties.iter().map(|party| Party { state: Standing::Left, legs: Vec::new(), ..party.clone() }).collect();
+        let ended_at = u64::try_from(clock::unix().as_millis()).ok();
+        let call = view::call(&View { state: State::Ended, parties, ended_at, slot: None, waits: false, why, ..before.clone() })?;
+        Some(Left { users, call })
+    })
+}
+
+/// Tells a party why a call that goes on is over for them.
+fn why_gone(before: &View, event: &Event, party: &Party) -> String {
+    let after = &event.after;
+    let is_turn = before.constructed != after.constructed && before.conference.is_none();
+    let rang = party.state == Standing::Ringing;
+    let missed = event.missed.iter().find(|missed| missed.party == party.id);
+    match (&after.constructed, after.slot, missed) {
         _ if after.joined.is_some() => "transferred".to_owned(),
         _ if after.state == State::Ended => after.why.clone().unwrap_or_default(),
-        (_, Some(slot)) if before.slot.is_none() => format!("parked in slot {slot}"),
-        (Constructed::Transferred(_), _) if before.constructed != after.constructed => "transferred".to_owned(),
-        (Constructed::PickedUp(who), _) if before.constructed != after.constructed => format!("picked up by {}", who.told()),
+        (_, Some(slot), _) if before.slot.is_none() => format!("parked in slot {slot}"),
+        (Constructed::PickedUp(who), ..) if is_turn => format!("picked up by {}", who.told()),
+        (_, _, Some(missed)) => missed.why.clone(),
+        (Constructed::Transferred(_), ..) if is_turn && !rang => "transferred".to_owned(),
+        _ if rang && before.state != State::Connected && after.state == State::Connected => Refusal::Elsewhere.to_string(),
+        _ if rang => "not answered, and the call goes on".to_owned(),
         _ => "left, and the others go on".to_owned(),
-    };
-    let parties = before.parties.iter().map(|party| Party { state: Standing::Left, legs: Vec::new(), ..party.clone() }).collect();
-    let ended_at = u64::try_from(clock::unix().as_millis()).ok();
-    let call = view::call(&View { state: State::Ended, parties, ended_at, slot: None, why: Some(why), ..before.clone() })?;
-    Some(Left { users, call })
+    }
 }
 
 /// Returns what those are told who may pick up a call: that it waits, or is shown otherwise, or that it waits no more.
@@ -94,7 +109,7 @@ fn call(event: &Event) -> Vec<Happening> {
     };
     // what has changed may be nothing that clients see
     let is_twin = change == Change::Changed && before.and_then(view::call).as_ref() == Some(&call);
-    let left = before.and_then(|before| left(before, &event.after));
+    let left = before.into_iter().flat_map(|before| left(before, event));
     let reaches = before.map(|before| reaches(before, &event.after)).unwrap_or_default();
     let mut told: Vec<Happening> = (!is_twin).then_some(Happening::Tel(CallEvent { change, call, reaches })).into_iter().collect();
     told.extend(left.map(Happening::Left));
@@ -110,7 +125,8 @@ fn call(event: &Event) -> Vec<Happening> {
 mod tests {
     use super::*;
     use crate::call::graph::sample::view;
-    use crate::call::party::Who;
+    use crate::call::graph::{Conference, Missed};
+    use crate::call::party::{PartyId, Who};
 
     const RINGING: &[(u16, &str, Standing)] = &[(0, "ann", Standing::Calling), (1, "bob", Standing::Ringing)];
     const TALKING: &[(u16, &str, Standing)] = &[(0, "ann", Standing::Connected), (1, "bob", Standing::Connected)];
@@ -183,12 +199,41 @@ mod tests {
     }
 
     #[test]
+    fn who_is_out_of_a_call_that_goes_on_is_told_why() {
+        let whys = |before: &View, after: &View, missed: &[(u16, &str)]| {
+            let missed = missed.iter().map(|(party, why)| Missed { party: PartyId(*party), why: (*why).to_owned() }).collect();
+            let event = Event { number: 1, call: before.id, before: Some(before.clone().into()), after: after.clone().into(), missed };
+            let told = call(&event).into_iter();
+            told.filter_map(|one| if let Happening::Left(left) = one { Some((left.users[0].to_string(), left.call.why?)) } else { None })
+                .collect::<Vec<_>>()
+        };
+        let of = |user: &str, why: &str| vec![(user.to_owned(), why.to_owned())];
+        let with = |last: Standing, parties: &[(u16, &'static str, Standing)]| [parties, &[(2, "carol", last)]].concat();
+        let talks = view(State::Connected, TALKING);
+        let three = view(State::Connected, &with(Standing::Connected, TALKING));
+        assert_eq!(whys(&three, &talks, &[(2, "removed by the moderator")]), of("carol", "removed by the moderator"));
+        assert_eq!(whys(&three, &talks, &[]), of("carol", "left, and the others go on"));
+        let target = view(State::Connected, &with(Standing::Ringing, TALKING));
+        assert_eq!(whys(&target, &talks, &[(2, "the device is busy")]), of("carol", "the device is busy"));
+        let guest = view(State::Ringing, &with(Standing::Ringing, RINGING));
+        assert_eq!(whys(&guest, &talks, &[]), of("carol", "another one has taken the call"));
+        assert_eq!(whys(&guest, &view(State::Ringing, RINGING), &[]), of("carol", "not answered, and the call goes on"));
+        // two are as they were before the conference: the third was not transferred
+        let again = View { constructed: Constructed::Transferred(Who::User("dave".into())), ..talks };
+        let conference = Some(Conference { moderator: None, locked: false, room: None, at_door: false });
+        assert_eq!(whys(&View { conference, ..three }, &again, &[]), of("carol", "left, and the others go on"));
+    }
+
+    #[test]
     fn a_parked_call_is_for_everybody_and_shows_who_waits() {
         let parties = &[(0, "ann", Standing::Connected), (1, "bob", Standing::Ringing)]; // who parked it is called back
         let parked = View { slot: Some(7), ..view(State::Parked, parties) };
         let shown = waiting(told(Some(&view(State::Connected, TALKING)), &parked, true)).unwrap();
         assert_eq!((shown.at, shown.call.slot.as_deref(), shown.call.parties.len()), (None, Some("7"), 1));
         assert_eq!(shown.call.parties[0].state, tel::PartyState::Parked);
+        let sent = View { constructed: Constructed::Transferred(Who::User("bob".into())), ..parked.clone() };
+        let shown = waiting(told(None, &sent, true)).unwrap().call.constructed;
+        assert_eq!((shown.how, shown.by), (tel::How::Transferred, None));
         let outside = Who::Outside { trunk: "t".into(), number: "+491".into() };
         let mut withheld = parked;
         (withheld.parties[0].who, withheld.parties[0].anonymous) = (outside, true);

@@ -35,6 +35,8 @@ pub(super) fn call(view: &View) -> Option<Call> {
         locked: is_locked(view),
         why: view.why.clone(),
         joined: view.joined.and_then(|call| CallId::parse(&call.to_string()).ok()),
+        conference: view.conference.is_some(),
+        waits: view.waits,
     })
 }
 
@@ -58,7 +60,7 @@ pub(super) fn waiting(view: &View) -> Option<Waiting> {
         id: id(view)?,
         state: state(view),
         parties: view.waiting().map(shown).collect(),
-        constructed: Constructed { how: How::Direct, by: None },
+        constructed: Constructed { by: None, ..constructed(&view.constructed) },
         started_at: view.started_at,
         answered_at: None,
         ended_at: None,
@@ -68,6 +70,8 @@ pub(super) fn waiting(view: &View) -> Option<Waiting> {
         locked: false,
         why: None,
         joined: None,
+        conference: false,
+        waits: true,
     };
     let of = view.waiting().filter_map(|party| UserName::parse(party.who.user()?).ok()).collect();
     Some(Waiting { call, of, at, waits: true })
@@ -142,6 +146,7 @@ fn party(view: &View, party: &graph::Party) -> Party {
         silenced: media(party.silenced),
         moderator: moderates(view, party),
         devices: party.legs.iter().filter_map(device).collect(),
+        may_film: party.may_film,
     }
 }
 

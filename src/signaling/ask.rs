@@ -308,17 +308,21 @@ impl Signaling {
         }
     }
 
-    /// Returns what a user may pick up: parked calls, but not where they are parked themself, and what rings at colleagues.
+    /// Returns what a user may pick up: parked calls, but not where they are parked themself, and what rings at colleagues and not at them.
     fn waiting(&self, user: Option<String>) -> Waiting {
         let Some(user) = user else {
             return Waiting { calls: self.calls.views().filter(|view| view.waits).collect(), at: None };
         };
         let colleagues = Group::colleagues(&self.groups, &user);
-        let is_another = |view: &Arc<View>| !view.waiting().any(|party| party.who.is_user(&user));
+        let is_theirs = |view: &View| match view.slot {
+            Some(_) => view.waiting().any(|party| party.who.is_user(&user)),
+            None => view.party_of(&user).is_some(),
+        };
+        let is_another = |view: &Arc<View>| view.waits && !is_theirs(view);
         let rings_at = |view: &View, whom: &str| view.party(PartyId::CALLEE).is_some_and(|party| party.who.is_user(whom));
-        let ringing = colleagues.iter().flat_map(|colleague| {
-            self.calls.views_of(colleague).filter(move |view| view.waits && view.slot.is_none() && rings_at(view, colleague))
-        });
+        let ringing = colleagues
+            .iter()
+            .flat_map(|colleague| self.calls.views_of(colleague).filter(move |view| view.slot.is_none() && rings_at(view, colleague)));
         let mut calls: Vec<_> = self.calls.views_parked().chain(ringing).filter(is_another).collect();
         calls.sort_unstable_by_key(|view| view.id);
         let colleagues = colleagues.into_iter().map(str::to_owned);

@@ -256,7 +256,8 @@ fn on_leaving(event: &Event, party: &Party) -> Option<String> {
         _ if after.joined.is_some() => Some("transferred".to_owned()),
         _ if after.state == State::Ended => after.why.clone(),
         _ if before.slot.is_none() && after.slot.is_some() => after.slot.map(|slot| format!("parked in slot {slot}")),
-        Constructed::Transferred(who) if before.constructed != after.constructed => {
+        // two of a conference that is over have the call that they had before it
+        Constructed::Transferred(who) if before.constructed != after.constructed && before.conference.is_none() => {
             let other = before.parties.iter().find(|other| other.id != party.id && other.state != Standing::Ringing)?.id;
             let came = after.parties.iter().find(|came| came.id != other).filter(|_| *who == party.who)?;
             Some(format!("transferred to {}", named(came)))

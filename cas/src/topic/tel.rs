@@ -201,9 +201,11 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
     let is_party = call.party(&user).is_some();
     let owners = if is_party || act.action() == Action::Pickup { vec![user.clone()] } else { call.users() };
     decide(caller, right, Owner::Users(&owners))?;
+    let mut others = Vec::new();
     for other in act.other_calls() {
         let other = telephony.call(other).await?;
         decide(caller, right, Owner::Users(&other.users()))?;
+        others.push(other);
     }
     let possible = call.possible(&user);
     // Who is no party of a call and names none means the whole of it.
@@ -216,7 +218,7 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
             };
             return Err(Error::field("user", detail).accepting(call.users().iter().map(UserName::as_str)));
         }
-        if act.is_moderation() && !call.is_conference() {
+        if act.is_moderation() && !call.conference {
             return Err(Error::new(Fault::NotNow, "the call is no conference"));
         }
         let allowed = possible.iter().filter(|action| may(caller, *action, &owners)).map(Action::name);
@@ -226,6 +228,10 @@ async fn operate<T: Telephony>(telephony: &T, caller: &Caller, right: Right<'_>,
             false => call.why_not(act.action(), &user),
         };
         return Err(Error::new(Fault::NotNow, detail).accepting(allowed));
+    }
+    if act.action() == Action::Conference && others.iter().any(|other| other.room.is_some() && other.id != call.id) {
+        let detail = "field calls: a room cannot be joined to another call: join that call to the one in the room";
+        return Err(Error { field: Some("calls".into()), ..Error::new(Fault::NotNow, detail) });
     }
     let acted = telephony.act(caller, &user, act).await?;
     reply(&CallReply::new(acted, caller))

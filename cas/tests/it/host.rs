@@ -67,6 +67,7 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         silenced: Vec::new(),
         held_at_device: false,
         moderator: false,
+        may_film: true,
         devices: Vec::new(),
     };
     Call {
@@ -80,6 +81,8 @@ pub(crate) fn call(id: &str, state: State, parties: &[(&str, PartyState)]) -> Ca
         slot: None,
         room: None,
         asks_pin: false,
+        conference: false,
+        waits: matches!(state, State::Ringing | State::Parked),
         locked: false,
         why: None,
         joined: None,
@@ -142,6 +145,7 @@ impl Telephony for Switch {
             silenced: Vec::new(),
             held_at_device: false,
             moderator: false,
+            may_film: true,
             devices: Vec::new(),
         });
         self.put(call.clone());

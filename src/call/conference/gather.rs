@@ -346,9 +346,6 @@ impl Calls {
         self.invitee_decided(switch, (id, party), Err((status, refusal)));
         if let Some(call) = self.calls.get_mut(&id) {
             call.dissolve();
-            if call.constructed != Constructed::Conference {
-                call.record.parties.clear();
-            }
         }
         self.arrange(switch, id);
     }

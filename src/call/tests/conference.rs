@@ -14,7 +14,7 @@ use crate::call::command::{Answer, Command, Refusal, Ticket};
 use crate::call::conference::room::{Pin, Room};
 use crate::call::conference::{Guest, MAX_PARTIES};
 use crate::call::graph::{Constructed, Standing, State, View};
-use crate::call::make::Destination;
+use crate::call::make::{Alert, Destination};
 use crate::call::party::PartyId;
 use crate::call::pickup::Place;
 use crate::call::record::EndedBy;
@@ -157,6 +157,47 @@ fn who_leaves_lets_the_others_talk_and_two_have_a_plain_call() {
     let (early, late) = (Some(UNIX + 5000), Some(UNIX + 10_000));
     assert_eq!(stays, [("ann@h", early), ("bob@h", late), ("carol@h", late)]);
     scene.assert_over();
+}
+
+#[test]
+fn two_who_talked_before_have_the_call_that_they_had() {
+    type End = (&'static str, &'static str, fn(&mut Scene, Id));
+    let ends: [End; 3] = [
+        ("hangs up", "", |scene, _| scene.hangs_up(CAROL)),
+        ("drops", "", |scene, call| assert_eq!(scene.command(Command::Drop { call, party: P2 }), Ok(Answer::Done))),
+        ("is kicked", "removed by the moderator", |scene, call| {
+            assert_eq!(scene.command(Command::Kick { call, by: P0, party: P2 }), Ok(Answer::Done));
+        }),
+    ];
+    for (what, why, end) in ends {
+        let mut scene = Scene::house();
+        let id = scene.call();
+        for (user, phone) in [("carol", CAROL), ("dave", DAVE)] {
+            scene.call_in(id, user, &[phone]).expect("the guest is called");
+            scene.answers(phone, PCMU);
+        }
+        scene.hangs_up(DAVE);
+        assert_eq!(scene.of(id).constructed, Constructed::Conference, "{what}");
+        end(&mut scene, id);
+        scene.settle();
+        let view = scene.of(id);
+        assert_eq!((&view.constructed, &view.conference, view.parties.len()), (&Constructed::Direct, &None, 2), "{what}");
+        assert_eq!(scene.missed.last().map_or("", |missed| &missed.why), why, "{what}");
+        assert_eq!(scene.command(Command::Park { call: id, party: P1, slot: None }), Ok(Answer::Done), "{what}");
+        let devices = vec![scene.target_of("bob", BOB)];
+        let pickup = Command::Pickup { call: id, person: person("bob"), devices, alert: Alert::Answer };
+        assert!(matches!(scene.command(pickup), Ok(Answer::Pending(_))), "{what}");
+        scene.settle();
+        scene.answers(BOB, PCMU);
+        // another guest, who does not come, does not take those from the record who were there
+        scene.call_in(id, "dave", &[DAVE]).expect("the guest is called");
+        scene.refuse(DAVE, StatusCode::BUSY_HERE);
+        scene.settle();
+        scene.hangs_up(ANN);
+        let parties: Vec<_> = scene.record().parties.iter().map(|stay| &*stay.party).collect();
+        assert_eq!(parties, ["ann@h", "bob@h", "carol@h", "dave@h", "bob@h"], "{what}");
+        scene.assert_over();
+    }
 }
 
 #[test]

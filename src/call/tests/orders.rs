@@ -287,7 +287,7 @@ fn a_call_is_parked_and_taken_out_by_command() {
     assert_eq!(scene.standing(), [named("ann", Standing::Connected), named("carol", Standing::Ringing)]);
     assert!(header(scene.last(SWITCH, CAROL, "INVITE"), Name::AlertInfo).contains("info=alert-autoanswer"));
     assert_eq!(header(scene.last(SWITCH, CAROL, "INVITE"), Name::ReferredBy), "");
-    assert_eq!(scene.pick_up("dave", DAVE), Err(Refusal::UnderWay));
+    assert_eq!((scene.pick_up("dave", DAVE), scene.calls.view(call).unwrap().waits), (Err(Refusal::UnderWay), false));
     scene.answers(CAROL, PCMU);
     scene.assert_outcome(answer, Ok(()));
     scene.assert_hear(CALLER, CAROL);
@@ -306,6 +306,7 @@ fn a_slot_is_left_to_whoever_comes() {
     scene.refuses(CAROL, StatusCode::DECLINE);
     scene.assert_outcome(answer, Err(Refusal::Declined));
     assert_eq!((scene.calls.in_slot(1), scene.calls.views_of("carol").count()), (Some(call), 0));
+    assert!(scene.calls.view(call).unwrap().waits, "for everybody again");
     // somebody dials the slot meanwhile
     scene.outcomes.clear();
     let answer = scene.pick_up("carol", CAROL);

@@ -4,8 +4,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::types::{
-    Action, Answer, Call, Conference, Decline, Dtmf, How, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Plain,
-    SdpType, Split, State, Transfer,
+    Action, Answer, Call, Conference, Decline, Dtmf, MAX_JOINED, Member, Move, Mute, Negotiate, Park, Party, PartyState, Plain, SdpType,
+    Split, State, Transfer,
 };
 use crate::error::Error;
 use crate::text::{CallId, DeviceId, UserName};
@@ -254,7 +254,7 @@ impl Call {
         let actions: &[Action] = match (self.state, party.map(|party| party.state)) {
             (State::Ended, _) | (State::Connected, None) | (_, Some(PartyState::Left)) => &[],
             (State::Parked | State::Ringing, None) => &[Pickup],
-            // who parked it, or picks it up, may as well take it by another device
+            // who parked it may as well take it by another device
             (State::Parked, Some(PartyState::Ringing)) => &[Answer, Decline, Pickup, Negotiate],
             (_, Some(PartyState::Ringing)) => &[Answer, Decline, Negotiate],
             (_, Some(PartyState::Dialing | PartyState::Parked)) | (State::Parked, Some(_)) => &[Drop, Negotiate],
@@ -262,22 +262,19 @@ impl Call {
             (_, Some(PartyState::Held)) => &[Resume, Drop, Transfer, Conference, Park, Move, Negotiate],
         };
         let is_application = party.is_some_and(|party| party.devices.iter().any(|device| device.application));
-        let is_settled = self.is_conference() || !self.is_coming();
+        let is_settled = self.conference || !self.is_coming();
         #[expect(clippy::wildcard_enum_match_arm, reason = "the others depend on nothing else")]
         let allowed = actions.iter().copied().filter(|action| match action {
             Negotiate => is_application,
+            Pickup => self.waits,
             Conference => !self.locked && !self.asks_pin && is_settled,
-            Transfer | Park => !self.is_conference() && is_settled && !self.parties.iter().any(Party::is_moving),
-            Move | Split => is_settled && !party.is_some_and(Party::is_moving),
+            Transfer | Park => !self.conference && is_settled && !self.parties.iter().any(Party::is_moving),
+            Move => is_settled && !party.is_some_and(Party::is_moving),
+            Split => is_settled && party.is_some_and(|party| !party.is_moving() && party.may_film),
             Resume => party.is_some_and(|party| !party.held_at_device),
             _ => true,
         });
         allowed.collect::<Actions>().union(party.map(|party| self.of_party(party)).unwrap_or_default())
-    }
-
-    /// Returns true where there are more than two, or may be.
-    pub(crate) fn is_conference(&self) -> bool {
-        self.parties.len() > 2 && !self.is_coming() || self.constructed.how == How::Conference || self.room.is_some()
     }
 
     /// Returns true while somebody is on their way into a call that was answered: a transfer's target, or who had it parked.
@@ -287,12 +284,29 @@ impl Call {
 
     /// Returns why a user cannot do this now, in one sentence.
     pub(crate) fn why_not(&self, action: Action, user: &UserName) -> String {
-        use Action::{Conference, Move, Park, Split, Transfer};
+        use Action::{Conference, Move, Park, Pickup, Split, Transfer};
+        let name = action.name();
+        let party = self.party(user).filter(|_| self.state != State::Ended);
+        let rings = party.is_some_and(|party| party.state == PartyState::Ringing);
+        match (action, self.state) {
+            (Transfer | Park, State::Connected) if self.conference => {
+                return format!("{name} is for a call of two, and this is a conference");
+            }
+            (Split, State::Connected) if party.is_some_and(|party| !party.may_film) => {
+                return format!("{name} is not possible: nobody takes video");
+            }
+            (Pickup, State::Ringing) if rings => return format!("{name} is not possible: the call rings at the user already"),
+            (Pickup, State::Parked) if rings || party.is_none() => {
+                return format!("{name} is not possible now: another one is about to take the call");
+            }
+            (Pickup, State::Ringing) if party.is_none() => return format!("{name} is not possible now: nobody else may take the call"),
+            _ => {}
+        }
         let changes = self.is_coming() || self.parties.iter().any(Party::is_moving);
         if changes && [Conference, Move, Park, Split, Transfer].contains(&action) {
-            return format!("{} is not possible now: another change of the call is not over yet", action.name());
+            return format!("{name} is not possible now: another change of the call is not over yet");
         }
-        format!("{} is not possible while the call is {}", action.name(), self.state_for(user))
+        format!("{name} is not possible while the call is {}", self.state_for(user))
     }
 
     /// What there is besides for a party who talks: its own sound, and all that a moderator may do.
@@ -324,7 +338,7 @@ impl Party {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::types::{Carrying, Constructed};
+    use super::super::types::{Carrying, Constructed, How};
     use super::*;
     use crate::permission::tests::caller;
     use crate::permission::{Reach, Rights, Role};
@@ -341,6 +355,7 @@ pub(crate) mod tests {
             silenced: Vec::new(),
             held_at_device: false,
             moderator: false,
+            may_film: true,
             devices: Vec::new(),
         };
         Call {
@@ -354,6 +369,8 @@ pub(crate) mod tests {
             slot: None,
             room: None,
             asks_pin: false,
+            conference: false,
+            waits: matches!(state, State::Ringing | State::Parked),
             locked: false,
             joined: None,
             why: None,
@@ -382,6 +399,11 @@ pub(crate) mod tests {
         assert_eq!((names(&parked, "bob"), names(&parked, "eve"), names(&parked, "ann")), (vec!["drop"], vec!["pickup"], vec![]));
         parked.parties[0].state = PartyState::Ringing;
         assert_eq!(names(&parked, "ann"), ["answer", "decline", "pickup"], "it rings again at who parked it");
+        parked.waits = false;
+        assert_eq!((names(&parked, "ann"), names(&parked, "eve")), (vec!["answer", "decline"], vec![]), "it rings at who picks it up");
+        for user in ["ann", "eve"] {
+            assert!(parked.why_not(Action::Pickup, &UserName::parse(user).unwrap()).contains("another one"), "{user}");
+        }
         let mut talking = call(State::Connected, PartyState::Connected, PartyState::Held);
         let has = |call: &Call, of: &str, name: &str| names(call, of).contains(&name);
         assert!(has(&talking, "ann", "transfer") && has(&talking, "ann", "move") && has(&talking, "bob", "resume"));
@@ -393,8 +415,15 @@ pub(crate) mod tests {
             !has(&talking, "ann", "transfer") && !has(&talking, "ann", "move") && has(&talking, "ann", "drop"),
             "a transfer is under way"
         );
-        talking.parties[2].state = PartyState::Connected;
+        (talking.parties[2].state, talking.conference) = (PartyState::Connected, true);
         assert!(!has(&talking, "ann", "park") && has(&talking, "ann", "conference"), "of three, nobody is the other one");
+        assert!(talking.why_not(Action::Park, &UserName::parse("ann").unwrap()).contains("is for a call of two"));
+        let left = talking.parties.pop();
+        talking.conference = false;
+        assert!(has(&talking, "ann", "park") && has(&talking, "ann", "transfer"), "a conference of two is a plain call again");
+        (talking.parties[0].may_film, talking.conference) = (false, true);
+        talking.parties.extend(left);
+        assert!(!has(&talking, "ann", "split") && talking.why_not(Action::Split, &UserName::parse("ann").unwrap()).contains("video"));
         assert!(!has(&talking, "ann", "negotiate"));
         let device = DeviceId::parse("page").unwrap();
         talking.parties[0].devices.push(Carrying { device, media: Vec::new(), application: true, ringing: false });

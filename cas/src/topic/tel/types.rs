@@ -266,6 +266,8 @@ bodies! {
         moderator: bool = default,
         /// Their devices in the call, and what each carries.
         devices: Vec<Carrying> = default,
+        /// A device of theirs may have video as far as the others go. Not shown: it decides what is possible.
+        may_film: bool = skip,
     }
     /// A device in a call.
     Carrying {
@@ -318,6 +320,12 @@ pub struct Call {
     /// The call that it became part of when it ended: there its parties talk on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joined: Option<CallId>,
+    /// It is one of more than two, or is to be. Not shown: it decides what is possible.
+    #[serde(skip)]
+    pub conference: bool,
+    /// Somebody who is not in it may pick it up. Not shown: it decides what is possible.
+    #[serde(skip)]
+    pub waits: bool,
 }
 
 /// A call as one login sees it.
