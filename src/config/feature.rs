@@ -120,9 +120,8 @@ impl Features {
 
     /// Returns two keys, if there are any, where what is dialled behind the code of the one may be the code of the other.
     pub(super) fn shadowed(&self) -> Option<(&'static str, &'static str)> {
-        let is_slot = |rest: &str| rest.bytes().all(|b| b.is_ascii_digit());
-        let takes: [(&'static str, &Code, &dyn Fn(&str) -> bool); 3] =
-            [("park", &self.park, &is_slot), ("retrieve", &self.retrieve, &is_slot), ("pickup", &self.pickup, &|_| true)];
+        let (is_slot, any): (fn(&str) -> bool, fn(&str) -> bool) = (|rest| rest.bytes().all(|b| b.is_ascii_digit()), |_| true);
+        let takes = [("park", &self.park, is_slot), ("retrieve", &self.retrieve, is_slot), ("pickup", &self.pickup, any)];
         takes.into_iter().filter(|(_, code, _)| !code.0.is_empty()).find_map(|(one, code, takes)| {
             let begins = |other: &Code| other.0.strip_prefix(&*code.0).is_some_and(|rest| !rest.is_empty() && takes(rest));
             self.all().into_iter().find(|(_, other)| begins(other)).map(|(other, _)| (one, other))

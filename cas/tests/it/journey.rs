@@ -6,7 +6,7 @@ use crate::host::{Host, UNKNOWN, actions, bytes, call, call_id, loopback, once, 
 use cas::error::Fault;
 use cas::login::LoginId;
 use cas::message::Encoding;
-use cas::server::{AWAY_LIMIT, Channel, Input, Peer, StreamId, Wire};
+use cas::server::{AWAY_LIMIT, Channel, Denied, Input, Peer, StreamId, Wire};
 use cas::text::{DeviceId, Sdp, UserName};
 use cas::topic::Happening;
 use cas::topic::graph::{self, Edge, Graph, Node};
@@ -280,6 +280,8 @@ fn a_guesser_locks_nobody_out_elsewhere() {
     (0..10).for_each(|_| assert_eq!(sign_in_from(&mut host, away, "ann", "wrong"), 401));
     assert_eq!(sign_in_from(&mut host, away, "ann", "ann-secret"), 429);
     assert_eq!(host.verified, 10);
+    let whys: Vec<_> = host.denied.iter().map(|(user, why)| (user.as_ref().unwrap().as_str(), *why)).collect();
+    assert_eq!((whys.len(), whys[9], whys[10]), (11, ("ann", Denied::Credentials), ("ann", Denied::TooMany)));
     assert_eq!(sign_in_from(&mut host, home, "ann", "ann-secret"), 0);
     assert_eq!(sign_in_from(&mut host, away, "bob", "bob-secret"), 0);
     (0..20).for_each(|n| assert_eq!(sign_in_from(&mut host, away, &format!("u{n}"), "wrong"), 401));
