@@ -120,7 +120,8 @@ impl Features {
 
     /// Returns two keys, if there are any, where what is dialled behind the code of the one may be the code of the other.
     pub(super) fn shadowed(&self) -> Option<(&'static str, &'static str)> {
-        let (is_slot, any): (fn(&str) -> bool, fn(&str) -> bool) = (|rest| rest.bytes().all(|b| b.is_ascii_digit()), |_| true);
+        let is_slot: fn(&str) -> bool = |rest| rest.bytes().all(|b| b.is_ascii_digit());
+        let any: fn(&str) -> bool = |_| true;
         let takes = [("park", &self.park, is_slot), ("retrieve", &self.retrieve, is_slot), ("pickup", &self.pickup, any)];
         takes.into_iter().filter(|(_, code, _)| !code.0.is_empty()).find_map(|(one, code, takes)| {
             let begins = |other: &Code| other.0.strip_prefix(&*code.0).is_some_and(|rest| !rest.is_empty() && takes(rest));
