@@ -21,13 +21,17 @@ use crate::clients::{Stopped, Stream, ToStream};
 /// How often a stream with nothing to say sends a comment, which keeps NATs and proxies open and finds out who has gone.
 const COMMENT: Duration = Duration::from_secs(15);
 
-/// Whether a header Accept names such a stream, and not as what is unacceptable (`q=0`, RFC 9110 §12.4.2).
+/// Whether a header Accept names such a stream, and nothing that it likes more (`q`, RFC 9110 §12.4.2).
 pub(super) fn is_asked_for(accept: &str) -> bool {
-    let is_none = |parameter: &str| parameter.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
-    accept.split(',').any(|range| {
+    let (mut stream, mut other) = (0.0_f32, 0.0_f32);
+    for range in accept.split(',').take(32) {
         let mut parts = range.split(';');
-        parts.next().is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream")) && !parts.any(is_none)
-    })
+        let is_stream = parts.next().is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream"));
+        let quality = parts.find_map(|part| part.trim().strip_prefix("q=").map(|q| q.trim().parse().unwrap_or(0.0))).unwrap_or(1.0);
+        let best = if is_stream { &mut stream } else { &mut other };
+        *best = best.max(quality);
+    }
+    stream > 0.0 && stream >= other
 }
 
 /// Opens a stream and answers with it.
@@ -91,7 +95,8 @@ mod tests {
     fn a_stream_is_opened_for_who_accepts_one() {
         for (accept, is_asked_for) in [
             ("text/event-stream", true),
-            ("application/json, Text/Event-Stream;q=0.5", true),
+            ("application/json;q=0.5, Text/Event-Stream;q=0.5", true),
+            ("application/json, text/event-stream;q=0.5", false),
             ("text/event-stream;q=0, application/json", false),
             ("text/event-stream;q=0.000", false),
             ("text/event-streams, */*", false),

@@ -205,7 +205,7 @@ impl Backend for Sled {
         self.failed.store(true, Ordering::Relaxed);
         self.apply(batches)
             .and_then(|()| self.db().flush())
-            .map_err(|error| StorageError::Failed(format!("sled could not write ({error})").into()))?;
+            .map_err(|error| StorageError::Failed(format!("sled could not write ({})", in_words(&error)).into()))?;
         self.file.sync_data().map_err(|error| StorageError::Failed(format!("fdatasync of its file failed ({error})").into()))?;
         self.failed.store(false, Ordering::Relaxed);
         Ok(())
@@ -327,8 +327,13 @@ fn system_error(folder: &Path, source: io::Error) -> OpenError {
     }
 }
 
+/// Returns what the system says of its errors, and sled of its own.
+fn in_words(error: &sled::Error) -> String {
+    if let sled::Error::Io(error) = error { error.to_string() } else { error.to_string() }
+}
+
 fn read_error(error: sled::Error) -> StorageError {
-    StorageError::Read(error.to_string().into())
+    StorageError::Read(in_words(&error).into())
 }
 
 #[cfg(test)]
